@@ -1,0 +1,83 @@
+// Why an upstream did not give what was asked, in the words that cache/, the log and the metrics
+// share (design.md section 5, "Failure"). Not how a failure is recognised: that is diagnose.ts.
+
+/** From least to most final: what may be otherwise at the next try comes first. */
+const KINDS = ['unavailable', 'rate-limited', 'corrupt', 'denied', 'gone'] as const
+
+export type FailureKind = (typeof KINDS)[number]
+
+/** Which row of the failure table a reason belongs to. */
+const KIND_OF = {
+  blocked: 'denied',
+  'needs-credentials': 'denied',
+  'bad-credentials': 'denied',
+  denied: 'denied',
+  'rate-limited': 'rate-limited',
+  'plain-http': 'unavailable',
+  'not-plain-http': 'unavailable',
+  'not-trusted': 'unavailable',
+  tls: 'unavailable',
+  cut: 'unavailable',
+  'timed-out': 'unavailable',
+  'name-not-resolved': 'unavailable',
+  refused: 'unavailable',
+  reset: 'unavailable',
+  'server-error': 'unavailable',
+  'not-found': 'gone',
+  'wrong-digest': 'corrupt',
+  'wrong-size': 'corrupt',
+  'not-a-manifest': 'corrupt',
+  'too-large': 'corrupt',
+  'redirect-refused': 'unavailable',
+  'realm-refused': 'denied',
+  'token-refused': 'denied',
+  loop: 'unavailable',
+  protocol: 'unavailable',
+} as const satisfies Record<string, FailureKind>
+
+export type FailureReason = keyof typeof KIND_OF
+
+export interface FailureDetails {
+  /** The endpoint's `key`; never a URL with a query or user. */
+  readonly endpoint: string
+  /** HTTP status, where one was received. */
+  readonly status?: number | undefined
+  /** How long the upstream asked us to wait, in milliseconds. */
+  readonly retryAfterMs?: number | undefined
+  readonly cause?: unknown
+}
+
+/** What one endpoint answered instead of the content; the message is one sentence that names the cure. */
+export class UpstreamError extends Error {
+  override readonly name = 'UpstreamError'
+  readonly kind: FailureKind
+  readonly reason: FailureReason
+  readonly endpoint: string
+  readonly status: number | undefined
+  readonly retryAfterMs: number | undefined
+
+  constructor(reason: FailureReason, message: string, details: FailureDetails) {
+    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    this.reason = reason
+    this.kind = KIND_OF[reason]
+    this.endpoint = details.endpoint
+    this.status = details.status
+    this.retryAfterMs = details.retryAfterMs
+  }
+}
+
+/**
+ * Of several endpoints' answers the one that decides: the least final; of equals the first, but of
+ * several rate limits the one that ends soonest. Throws RangeError when there are none.
+ */
+export function leastFinal(errors: readonly UpstreamError[]): UpstreamError {
+  const [first, ...others] = errors
+  if (first === undefined) throw new RangeError('leastFinal: no endpoint was asked')
+  return others.reduce((best, error) => (isLessFinal(error, best) ? error : best), first)
+}
+
+function isLessFinal(error: UpstreamError, best: UpstreamError): boolean {
+  if (error.kind !== best.kind) return KINDS.indexOf(error.kind) < KINDS.indexOf(best.kind)
+  if (error.kind !== 'rate-limited') return false
+  return (error.retryAfterMs ?? Infinity) < (best.retryAfterMs ?? Infinity)
+}

@@ -1,0 +1,23 @@
+// What this room reports about itself; observability/ implements it, main joins the two.
+import type { UpstreamError } from './failure.ts'
+
+export interface UpstreamObserver {
+  /** One HTTP exchange, redirects each on their own; `outcome` is a status code or a FailureReason. */
+  upstreamRequest(event: {
+    endpoint: string
+    method: string
+    kind: string
+    outcome: string
+    seconds: number
+  }): void
+  upstreamBytes(endpoint: string, bytes: number): void
+  upstreamFailure(error: UpstreamError, context: { kind: string }): void
+  /** `realm` is a host[:port]. */
+  tokenRequest(event: {
+    realm: string
+    outcome: 'ok' | 'refused' | 'failed'
+    seconds: number
+  }): void
+  /** A redirect that is followed, for the log: `host` is the target's host[:port]. */
+  upstreamRedirect?(event: { endpoint: string; host: string; status: number }): void
+}
