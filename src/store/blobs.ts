@@ -1,0 +1,98 @@
+// Blobs by digest: held ones to read, new ones to fill. Which repository may read one is links.ts.
+
+import { LRUCache } from 'lru-cache'
+import type { Digest } from '../oci/digest.ts'
+import type { StorageDriver, StoredObject, StoreObserver } from './driver.ts'
+import { LocalIngest } from './ingest.ts'
+import type { Ingest } from './ingest.ts'
+import { blobKey } from './layout.ts'
+import { Usage } from './usage.ts'
+import type { UsageCount } from './usage.ts'
+
+export interface BlobsOptions {
+  readonly driver: StorageDriver
+  /** A local directory that exists, on the driver's file system where the driver has one. */
+  readonly ingestDirectory: string
+  readonly observer?: StoreObserver
+}
+
+const TOUCH_EVERY_MS = 60_000
+const TOUCHES_REMEMBERED = 20_000
+
+export class Blobs {
+  readonly #driver: StorageDriver
+  readonly #ingestDirectory: string
+  readonly #observer: StoreObserver | undefined
+  readonly #usage: Usage
+  readonly #touched = new LRUCache<Digest, true>({ max: TOUCHES_REMEMBERED, ttl: TOUCH_EVERY_MS })
+
+  constructor(options: BlobsOptions) {
+    this.#driver = options.driver
+    this.#ingestDirectory = options.ingestDirectory
+    this.#observer = options.observer
+    this.#usage = new Usage(options.driver, (error) => this.#report('count blobs', error))
+  }
+
+  /** A held blob, or undefined; also notes that it was used now, at most once a minute. */
+  async open(digest: Digest): Promise<StoredObject | undefined> {
+    const object = await this.#driver.open(blobKey(digest))
+    if (object !== undefined) this.#touch(digest)
+    return object
+  }
+
+  /** The size in bytes of what is kept: the caller compares it with the size it knows. */
+  async stat(digest: Digest): Promise<{ size: number } | undefined> {
+    const entry = await this.#driver.stat(blobKey(digest))
+    return entry === undefined ? undefined : { size: entry.size }
+  }
+
+  /** A new empty local file that becomes the blob when it is committed. */
+  async ingest(digest: Digest): Promise<Ingest> {
+    return await LocalIngest.create({
+      directory: this.#ingestDirectory,
+      digest,
+      adopt: (file, size) => this.#adopt(digest, file, size),
+    })
+  }
+
+  async remove(digest: Digest): Promise<void> {
+    const key = blobKey(digest)
+    this.#touched.delete(digest)
+    await this.#usage.during(key, async () => {
+      const held = await this.#driver.stat(key)
+      await this.#driver.remove(key)
+      return held === undefined ? { blobs: 0, bytes: 0 } : { blobs: -1, bytes: -held.size }
+    })
+  }
+
+  /** What is kept, as far as it has been counted: the first count runs in the background (`complete`). */
+  usage(): Promise<UsageCount> {
+    void this.#usage.count()
+    return Promise.resolve(this.#usage.current())
+  }
+
+  /** Ends a first count that still runs. */
+  close(): void {
+    this.#usage.stop()
+  }
+
+  async #adopt(digest: Digest, file: string, size: number): Promise<void> {
+    const key = blobKey(digest)
+    await this.#usage.during(key, async () => {
+      const held = await this.#driver.stat(key)
+      // A verified file takes the place of one that cannot be right; an equal one stays.
+      await this.#driver.adopt(key, file, { replace: held !== undefined && held.size !== size })
+      return { blobs: held === undefined ? 1 : 0, bytes: size - (held?.size ?? 0) }
+    })
+  }
+
+  #touch(digest: Digest): void {
+    if (this.#touched.has(digest)) return
+    this.#touched.set(digest, true)
+    this.#driver.touch(blobKey(digest)).catch((error: unknown) => this.#report('touch', error))
+  }
+
+  #report(operation: string, error: unknown): void {
+    this.#observer?.storeError(operation, error instanceof Error ? error : new Error(String(error)))
+  }
+}

@@ -1,0 +1,52 @@
+// Positional reads and writes that finish what they began, and fsync of directories.
+
+import { open } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
+
+/** Fills `into` from byte `at`; returns fewer bytes only at the end of the file. */
+export async function readFully(file: FileHandle, into: Uint8Array, at: number): Promise<number> {
+  let done = 0
+  while (done < into.length) {
+    const { bytesRead } = await file.read(into, done, into.length - done, at + done)
+    if (bytesRead === 0) break
+    done += bytesRead
+  }
+  return done
+}
+
+/** Writes all of `chunks` from byte `at`; `onWritten` hears of every part that is in the file. */
+export async function writeFully(
+  file: FileHandle,
+  chunks: readonly Uint8Array[],
+  at: number,
+  onWritten: (start: number, end: number) => void,
+): Promise<void> {
+  let rest = chunks
+  let position = at
+  while (rest.length > 0) {
+    const { bytesWritten } = await file.writev([...rest], position)
+    if (bytesWritten === 0) throw new Error('the file system wrote nothing and gave no error')
+    onWritten(position, position + bytesWritten)
+    position += bytesWritten
+    rest = skipBytes(rest, bytesWritten)
+  }
+}
+
+/** A renamed or new entry of a directory survives a power failure only after this. */
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r')
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+function skipBytes(chunks: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let left = count
+  for (const [index, chunk] of chunks.entries()) {
+    if (left < chunk.length) return [chunk.subarray(left), ...chunks.slice(index + 1)]
+    left -= chunk.length
+  }
+  return []
+}

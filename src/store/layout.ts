@@ -1,0 +1,91 @@
+// Every key of the store, in one place and pure. A name's components never start with "_" (distribution's
+// grammar), so `_blobs`, `_tags` and the like cannot collide with a repository below.
+
+import { algorithmOf, encodedOf, parseDigest } from '../oci/digest.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Repository } from '../oci/reference.ts'
+
+/** The layout's version, kept in `VERSION_KEY`. */
+export const LAYOUT_VERSION = 1
+export const VERSION_KEY = 'version'
+export const REPOSITORIES_PREFIX = 'repositories/'
+export const BLOBS_PREFIX = 'blobs/'
+export const MANIFESTS_PREFIX = 'manifests/'
+
+/** Local files beside what the filesystem driver keeps: never reached through a driver. */
+export const INGEST_DIRECTORY = 'ingest'
+export const OWNER_FILE = 'owner'
+
+export type LinkKind = 'manifest' | 'blob'
+
+const LINK_DIRECTORIES = { manifest: '_manifests', blob: '_blobs' } as const
+
+export function blobKey(digest: Digest): string {
+  return `blobs/${shardedPath(digest)}`
+}
+
+export function manifestKey(digest: Digest): string {
+  return `manifests/${shardedPath(digest)}`
+}
+
+/** Everything that is kept of a repository is under this prefix (and so are the repositories below it). */
+export function repositoryPrefix(repository: Repository): string {
+  const components = [repository.registry, ...repository.name.split('/')]
+  if (repository.registry.includes('/') || components.some((part) => !isComponent(part))) {
+    throw new TypeError(
+      `not a repository: ${JSON.stringify(`${repository.registry}/${repository.name}`)}`,
+    )
+  }
+  return `${REPOSITORIES_PREFIX}${components.join('/')}/`
+}
+
+export function linkKey(repository: Repository, kind: LinkKind, digest: Digest): string {
+  return `${repositoryPrefix(repository)}${LINK_DIRECTORIES[kind]}/${plainPath(digest)}`
+}
+
+export function tagsPrefix(repository: Repository): string {
+  return `${repositoryPrefix(repository)}_tags/`
+}
+
+export function tagKey(repository: Repository, tag: string): string {
+  if (tag.includes('/') || tag === '') throw new TypeError(`not a tag: ${JSON.stringify(tag)}`)
+  return tagsPrefix(repository) + tag
+}
+
+export function referrersKey(repository: Repository, digest: Digest): string {
+  return `${repositoryPrefix(repository)}_referrers/${plainPath(digest)}`
+}
+
+/** The digest of a key made by `blobKey` or `manifestKey`; undefined for anything else that lies there. */
+export function digestOfKey(key: string): Digest | undefined {
+  const [, algorithm, shard, encoded = '', ...rest] = key.split('/')
+  if (rest.length > 0 || encoded.slice(0, 2) !== shard) return undefined
+  return parseDigest(`${algorithm}:${encoded}`)
+}
+
+/** The repository of a key under `REPOSITORIES_PREFIX`, and what of it the key is ("_tags/latest"). */
+export function repositoryOfKey(key: string): { repository: Repository; rest: string } | undefined {
+  if (!key.startsWith(REPOSITORIES_PREFIX)) return undefined
+  const [registry, ...components] = key.slice(REPOSITORIES_PREFIX.length).split('/')
+  const end = components.findIndex((component) => component.startsWith('_'))
+  if (registry === undefined || !isComponent(registry) || end < 1) return undefined
+  const name = components.slice(0, end)
+  if (!name.every(isComponent)) return undefined
+  return {
+    repository: { registry, name: name.join('/') },
+    rest: components.slice(end).join('/'),
+  }
+}
+
+function isComponent(text: string): boolean {
+  return text !== '' && text !== '.' && text !== '..' && !text.startsWith('_')
+}
+
+function shardedPath(digest: Digest): string {
+  const encoded = encodedOf(digest)
+  return `${algorithmOf(digest)}/${encoded.slice(0, 2)}/${encoded}`
+}
+
+function plainPath(digest: Digest): string {
+  return `${algorithmOf(digest)}/${encodedOf(digest)}`
+}
