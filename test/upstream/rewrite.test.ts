@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import {
   MAX_RULE_LENGTH,
@@ -87,12 +87,10 @@ describe('what wharfie and K3s test', () => {
 
 describe('rewriteName', () => {
   test('the first rule that changes the name wins and is reported', () => {
-    const [never, same, first, second] = rules(
-      ['^x', 'y'],
-      ['^library', 'library'],
-      ['^library/', 'a/'],
-      ['^library/', 'b/'],
-    ) as [Rewrite, Rewrite, Rewrite, Rewrite]
+    const never = new Rewrite('^x', 'y')
+    const same = new Rewrite('^library', 'library')
+    const first = new Rewrite('^library/', 'a/')
+    const second = new Rewrite('^library/', 'b/')
     expect(rewriteName([never, same, first, second], 'library/x')).toEqual({
       name: 'a/x',
       rule: first,
@@ -105,7 +103,8 @@ describe('rewriteName', () => {
   })
 
   test('a rule whose result is no repository name is passed over', () => {
-    const [upper, good] = rules(['^a/', 'A:5000/'], ['^a/', 'b/']) as [Rewrite, Rewrite]
+    const upper = new Rewrite('^a/', 'A:5000/')
+    const good = new Rewrite('^a/', 'b/')
     expect(rewriteName([upper, good], 'a/x')).toEqual({ name: 'b/x', rule: good })
     expect(rewriteName([upper], 'a/x')).toEqual({ name: 'a/x' })
     expect(rewriteName(rules(['.*', '']), 'a/x')).toEqual({ name: 'a/x' })
