@@ -1,0 +1,35 @@
+// CDN-Loop (RFC 8586): every proxy adds its name, so that one that reads its own knows of a loop.
+
+import { headerLines, Scanner } from './scanner.ts'
+
+const UP_TO_COMMA = /[^",]*/y
+
+/** Whether one of the names in the header is this one, whatever its case and parameters. */
+export function hasLooped(header: string | readonly string[] | undefined, id: string): boolean {
+  const own = id.toLowerCase()
+  return headerLines(header).some((line) => namesIn(line).includes(own))
+}
+
+/** The header to send on: everything that came, and this name. */
+export function withCdnLoop(header: string | readonly string[] | undefined, id: string): string {
+  return [...headerLines(header).map((line) => line.trim()), id]
+    .filter((line) => line !== '')
+    .join(', ')
+}
+
+/** The names alone: quoted parameter values are passed over, they may hold commas. */
+function namesIn(line: string): string[] {
+  const names: string[] = []
+  const scanner = new Scanner(line)
+  do {
+    const member = readMember(scanner)
+    names.push((member.split(';', 1)[0] ?? '').trim().toLowerCase())
+  } while (scanner.takeSign(','))
+  return names
+}
+
+function readMember(scanner: Scanner): string {
+  let member = scanner.take(UP_TO_COMMA) ?? ''
+  while (scanner.quoted() !== undefined) member += `""${scanner.take(UP_TO_COMMA) ?? ''}`
+  return member
+}

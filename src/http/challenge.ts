@@ -1,0 +1,69 @@
+// WWW-Authenticate as RFC 9110 11.6.1 has it: several challenges in one line or in several lines,
+// with quoted commas. Sloppy input gives what can be made out of it.
+
+import { headerLines, Scanner } from './scanner.ts'
+
+export interface Challenge {
+  /** Lower-case. */
+  readonly scheme: string
+  /** Names in lower case, values without quotes; the first of several with one name. */
+  readonly params: ReadonlyMap<string, string>
+  readonly token68?: string
+}
+
+/** A line that is longer is left out: cut anywhere, its realm could become another. */
+const MAX_LINE_LENGTH = 16_384
+const MAX_CHALLENGES = 32
+const MAX_PARAMS = 32
+
+const SEPARATORS = /[ \t,]+/y
+const TOKEN68 = /([A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|$)/y
+const UNQUOTED = /[^ \t,"]+/y
+const JUNK = /[^ \t,]+/y
+
+interface Draft {
+  scheme: string
+  params: Map<string, string>
+  token68?: string
+}
+
+/** All challenges of a header in order. Never throws; at most 32 challenges of 32 parameters. */
+export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
+  const found: Draft[] = []
+  for (const line of headerLines(header)) {
+    if (line.length <= MAX_LINE_LENGTH) readLine(new Scanner(line), found)
+  }
+  return found
+}
+
+function readLine(scanner: Scanner, found: Draft[]): void {
+  while (found.length <= MAX_CHALLENGES) {
+    scanner.take(SEPARATORS)
+    if (scanner.done) return
+    const word = scanner.token()
+    if (word === undefined) skipJunk(scanner)
+    else if (scanner.takeSign('=')) readParam(scanner, word, found.at(-1))
+    else if (found.length === MAX_CHALLENGES) return
+    else found.push(readScheme(scanner, word))
+  }
+}
+
+/** A word that no `=` follows starts a challenge; a token68 may only stand right behind it. */
+function readScheme(scanner: Scanner, word: string): Draft {
+  const draft: Draft = { scheme: word.toLowerCase(), params: new Map() }
+  const token68 = scanner.take(/[ \t]+/y) === undefined ? undefined : scanner.take(TOKEN68)
+  if (token68 !== undefined) draft.token68 = token68
+  return draft
+}
+
+function readParam(scanner: Scanner, name: string, draft: Draft | undefined): void {
+  // Unquoted URLs and scopes are seen in the field, so more than a token is taken.
+  const value = scanner.quoted() ?? scanner.take(UNQUOTED) ?? ''
+  const key = name.toLowerCase()
+  if (draft === undefined || draft.params.has(key) || draft.params.size >= MAX_PARAMS) return
+  draft.params.set(key, value)
+}
+
+function skipJunk(scanner: Scanner): void {
+  if (scanner.quoted() === undefined) scanner.take(JUNK)
+}
