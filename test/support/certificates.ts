@@ -1,0 +1,96 @@
+// Certificates made at test time with the openssl command: a CA, and what it signs.
+import { execFile } from 'node:child_process'
+import { readFile, writeFile } from 'node:fs/promises'
+import { promisify } from 'node:util'
+import { temporaryDirectory, type TemporaryDirectory } from './temporary-directory.ts'
+
+const run = promisify(execFile)
+
+export interface KeyPair {
+  /** PEM. */
+  readonly cert: string
+  readonly key: string
+  /** The same in files, for as long as the authority is there. */
+  readonly certFile: string
+  readonly keyFile: string
+}
+
+/** A certificate authority of a test's own. */
+export class TestAuthority implements AsyncDisposable {
+  readonly ca: KeyPair
+  readonly #directory: TemporaryDirectory
+  #made = 0
+
+  constructor(ca: KeyPair, directory: TemporaryDirectory) {
+    this.ca = ca
+    this.#directory = directory
+  }
+
+  /** A server certificate for these names and addresses ("localhost", "127.0.0.1"). */
+  server(...names: string[]): Promise<KeyPair> {
+    const alternatives = names.map((name) =>
+      /^[\d.]+$|:/.test(name) ? `IP:${name}` : `DNS:${name}`,
+    )
+    return this.#sign(names[0] ?? 'localhost', [
+      `subjectAltName=${alternatives.join(',')}`,
+      'extendedKeyUsage=serverAuth',
+    ])
+  }
+
+  /** A client certificate. */
+  client(name: string): Promise<KeyPair> {
+    return this.#sign(name, ['extendedKeyUsage=clientAuth'])
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#directory.remove()
+  }
+
+  async #sign(name: string, extensions: readonly string[]): Promise<KeyPair> {
+    const base = this.#directory.join(`cert-${this.#made++}`)
+    const signer = ['-CA', this.ca.certFile, '-CAkey', this.ca.keyFile]
+    return await request(base, name, [...signer, ...extensions.flatMap((e) => ['-addext', e])])
+  }
+}
+
+/** Makes a CA; `await using authority = await createAuthority()`. */
+export async function createAuthority(name = 'Chandlery test CA'): Promise<TestAuthority> {
+  const directory = await temporaryDirectory('chandlery-certificates')
+  const usage = [
+    '-addext',
+    'basicConstraints=critical,CA:TRUE',
+    '-addext',
+    'keyUsage=keyCertSign,cRLSign',
+  ]
+  return new TestAuthority(await request(directory.join('ca'), name, usage), directory)
+}
+
+/** A self-signed RSA certificate, as a token server signs with. */
+export async function createSigningKey(directory: string, name = 'token'): Promise<KeyPair> {
+  return await request(`${directory}/${name}`, name, [], ['rsa:2048'])
+}
+
+async function request(
+  base: string,
+  name: string,
+  extra: readonly string[],
+  algorithm: readonly string[] = ['ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'],
+): Promise<KeyPair> {
+  const [certFile, keyFile, config] = [`${base}.crt`, `${base}.key`, `${base}.cnf`]
+  // A configuration of our own: the machine's would add extensions (a CA:TRUE on every certificate).
+  await writeFile(config, '[req]\ndistinguished_name=dn\n[dn]\n')
+  const subject = ['-subj', `/CN=${name}`, '-days', '2', '-config', config]
+  const files = ['-keyout', keyFile, '-out', certFile]
+  await run('openssl', [
+    'req',
+    '-x509',
+    '-newkey',
+    ...algorithm,
+    '-nodes',
+    ...subject,
+    ...extra,
+    ...files,
+  ])
+  const [cert, key] = await Promise.all([readFile(certFile, 'utf8'), readFile(keyFile, 'utf8')])
+  return { cert, key, certFile, keyFile }
+}

@@ -1,0 +1,299 @@
+// A token server (distribution's token specification, GET and OAuth2 POST) that enforces what it is
+// told and records what it was asked. Strict by default, as ghcr.io and Huawei SWR are: one unknown
+// or forbidden scope refuses the whole request.
+import { randomUUID } from 'node:crypto'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
+
+const MAX_FORM_BYTES = 64 * 1024
+
+/** One scope as a token names it (claim `access`). */
+export interface GrantedScope {
+  readonly type: string
+  readonly name: string
+  readonly actions: readonly string[]
+}
+
+export interface TokenRequest {
+  readonly method: string
+  readonly url: string
+  readonly headers: IncomingMessage['headers']
+  /** The fields of the query (GET) or of the form (POST), in order. */
+  readonly fields: readonly (readonly [string, string])[]
+  /** Every scope asked for, in order; those of one space-separated parameter too. */
+  readonly scopes: readonly string[]
+  readonly service: string | undefined
+  /** The user who was authenticated; undefined: anonymous (or refused). */
+  username: string | undefined
+  granted: readonly GrantedScope[]
+  status: number
+}
+
+export interface TokenServerOptions extends LoopbackOptions {
+  /** What `service` has to be. Default "test-registry". */
+  readonly service?: string
+  readonly users?: Readonly<Record<string, string>>
+  /** Identity (refresh) tokens and the users they stand for. */
+  readonly identityTokens?: Readonly<Record<string, string>>
+  /** Known repositories and who may pull: everybody or these users. Default: all, everybody. */
+  readonly repositories?: Readonly<Record<string, 'anonymous' | readonly string[]>>
+  /** An unknown or forbidden scope refuses the request (true, the default) or is left out. */
+  readonly strict?: boolean
+  /** How the strict server refuses. Default 403. */
+  readonly refusedStatus?: number
+  /** Methods it accepts; a number is the status of the refusal. Default: both accepted. */
+  readonly get?: true | number
+  readonly post?: true | number
+  /** The fields the token comes in. Default both, the same. */
+  readonly respond?: 'token' | 'access_token' | 'both'
+  /** Seconds announced; 'omit' leaves the field out. Default 300. */
+  readonly expiresIn?: number | 'omit'
+  /** How long a token is really good. Default: as announced, or for ever. */
+  readonly lifetimeMs?: number
+  /** A query that is part of the realm; a request without it is refused with 400. */
+  readonly realmQuery?: Readonly<Record<string, string>>
+  /** Makes the token text, for registries that verify signatures. Default: opaque. */
+  readonly sign?: (claims: TokenClaims) => string
+  readonly delayMs?: number
+}
+
+export interface TokenClaims {
+  readonly subject: string
+  readonly audience: string
+  readonly access: readonly GrantedScope[]
+  readonly lifetimeSeconds: number
+}
+
+interface IssuedToken {
+  readonly access: readonly GrantedScope[]
+  readonly expiresAt: number
+}
+
+class Refusal extends Error {
+  readonly status: number
+  constructor(status: number, message: string) {
+    super(message)
+    this.status = status
+  }
+}
+
+export class TestTokenServer implements AsyncDisposable {
+  readonly requests: TokenRequest[] = []
+  /** May be changed while it runs. */
+  options: TokenServerOptions
+  readonly #issued = new Map<string, IssuedToken>()
+  #server!: LoopbackServer
+
+  constructor(options: TokenServerOptions) {
+    this.options = options
+  }
+
+  async listen(): Promise<void> {
+    const listener = (request: IncomingMessage, response: ServerResponse) => {
+      void this.#serve(request, response)
+    }
+    this.#server = await LoopbackServer.listen(listener, this.options)
+  }
+
+  get url(): string {
+    return this.#server.url
+  }
+
+  get host(): string {
+    return this.#server.host
+  }
+
+  get service(): string {
+    return this.options.service ?? 'test-registry'
+  }
+
+  /** The realm for challenges, its query included. */
+  get realm(): string {
+    const query = new URLSearchParams(this.options.realmQuery).toString()
+    return `${this.url}/token${query && `?${query}`}`
+  }
+
+  /** The access of a token that is still good; what registries check. */
+  verify(token: string): readonly GrantedScope[] | undefined {
+    const issued = this.#issued.get(token)
+    return issued && issued.expiresAt > Date.now() ? issued.access : undefined
+  }
+
+  /** No token issued so far is good any more. */
+  revokeAll(): void {
+    this.#issued.clear()
+  }
+
+  /** Stops and cuts connections; `start` listens again on the same port. */
+  async stop(): Promise<void> {
+    await this.#server.stop()
+  }
+
+  async start(): Promise<void> {
+    await this.#server.start()
+  }
+
+  async close(): Promise<void> {
+    await this.#server.stop()
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close()
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const { record, status, body } = await this.#answer(request).catch((error: unknown) => ({
+      record: undefined,
+      status: 400,
+      body: { details: String(error) },
+    }))
+    if (record) record.status = status
+    if (this.options.delayMs !== undefined) await sleep(this.options.delayMs)
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+  }
+
+  async #answer(request: IncomingMessage) {
+    const method = request.method ?? 'GET'
+    const url = new URL(request.url ?? '/', this.url)
+    const fields = method === 'POST' ? await readForm(request) : url.searchParams
+    const scopes = fields
+      .getAll('scope')
+      .flatMap((scope) => scope.split(' '))
+      .filter(Boolean)
+    const record: TokenRequest = {
+      method,
+      url: request.url ?? '/',
+      headers: request.headers,
+      fields: [...fields],
+      scopes,
+      service: fields.get('service') ?? undefined,
+      username: undefined,
+      granted: [],
+      status: 0,
+    }
+    this.requests.push(record)
+    try {
+      this.#checkShape(method, url, fields)
+      record.username = this.#authenticate(request, fields)
+      record.granted = this.#grant(scopes, record.username)
+      return { record, status: 200, body: this.#issue(record, fields) }
+    } catch (error) {
+      if (!(error instanceof Refusal)) throw error
+      return { record, status: error.status, body: { details: error.message } }
+    }
+  }
+
+  #checkShape(method: string, url: URL, fields: URLSearchParams): void {
+    const accepted = method === 'POST' ? this.options.post : this.options.get
+    if (typeof accepted === 'number') throw new Refusal(accepted, `${method} is not supported`)
+    if (method !== 'POST' && method !== 'GET') throw new Refusal(405, 'GET or POST')
+    for (const [name, value] of Object.entries(this.options.realmQuery ?? {})) {
+      if (url.searchParams.get(name) !== value)
+        throw new Refusal(400, `the realm's ${name} is lost`)
+    }
+    if (fields.get('service') !== this.service) throw new Refusal(400, 'unknown service')
+    if (method === 'POST' && !fields.get('client_id'))
+      throw new Refusal(400, 'client_id is required')
+  }
+
+  #authenticate(request: IncomingMessage, form: URLSearchParams): string | undefined {
+    const grant = request.method === 'POST' ? form.get('grant_type') : undefined
+    if (grant === 'password') {
+      return this.#login(form.get('username') ?? '', form.get('password') ?? '')
+    }
+    if (grant === 'refresh_token') {
+      const user = this.options.identityTokens?.[form.get('refresh_token') ?? '']
+      if (user === undefined) throw new Refusal(401, 'unknown refresh token')
+      return user
+    }
+    if (request.method === 'POST') throw new Refusal(400, 'unsupported grant_type')
+    const basic = /^basic (.+)$/i.exec(request.headers.authorization ?? '')?.[1]
+    if (request.headers.authorization !== undefined && !basic) throw new Refusal(400, 'Basic only')
+    if (!basic) return undefined
+    const [user = '', ...password] = Buffer.from(basic, 'base64').toString().split(':')
+    return this.#login(user, password.join(':'))
+  }
+
+  #login(user: string, password: string): string {
+    const expected = this.options.users?.[user]
+    if (expected === undefined || expected !== password) throw new Refusal(401, 'wrong credentials')
+    return user
+  }
+
+  #grant(scopes: readonly string[], user: string | undefined): GrantedScope[] {
+    const granted: GrantedScope[] = []
+    for (const text of scopes) {
+      const scope = parseScope(text)
+      const allowed = scope && this.#allows(scope, user)
+      if (allowed) granted.push(scope)
+      else if (this.options.strict !== false) {
+        throw new Refusal(this.options.refusedStatus ?? 403, `denied: ${text}`)
+      }
+    }
+    return granted
+  }
+
+  #allows(scope: GrantedScope, user: string | undefined): boolean {
+    if (scope.type !== 'repository') return scope.type === 'registry'
+    const { repositories } = this.options
+    if (!repositories) return true
+    const readers = repositories[scope.name]
+    if (readers === undefined) return false
+    return readers === 'anonymous' || (user !== undefined && readers.includes(user))
+  }
+
+  #issue(record: TokenRequest, fields: URLSearchParams): Record<string, unknown> {
+    const { expiresIn = 300, respond = 'both', sign, lifetimeMs } = this.options
+    const lifetimeSeconds = expiresIn === 'omit' ? 60 : expiresIn
+    const claims = {
+      subject: record.username ?? '',
+      audience: this.service,
+      access: record.granted,
+      lifetimeSeconds,
+    }
+    const token = sign ? sign(claims) : `opaque-${randomUUID()}`
+    const lifetime = lifetimeMs ?? (expiresIn === 'omit' ? Infinity : expiresIn * 1000)
+    this.#issued.set(token, { access: record.granted, expiresAt: Date.now() + lifetime })
+    const offline =
+      fields.get('access_type') === 'offline' || fields.get('offline_token') === 'true'
+    const [refresh] =
+      Object.entries(this.options.identityTokens ?? {}).find(([, u]) => u === record.username) ?? []
+    return {
+      ...(respond === 'access_token' ? {} : { token }),
+      ...(respond === 'token' ? {} : { access_token: token }),
+      ...(expiresIn === 'omit'
+        ? {}
+        : { expires_in: expiresIn, issued_at: new Date().toISOString() }),
+      ...(offline && refresh !== undefined ? { refresh_token: refresh } : {}),
+    }
+  }
+}
+
+/** `type:name:actions`; the name may hold a port, so the first and the last colon decide. */
+export function parseScope(text: string): GrantedScope | undefined {
+  const [, type, name, actions] = /^([a-z0-9]+(?:\([a-z0-9]+\))?):(.+):([a-z*,]+)$/.exec(text) ?? []
+  if (type === undefined || name === undefined || actions === undefined) return undefined
+  return { type, name, actions: actions.split(',') }
+}
+
+async function readForm(request: IncomingMessage): Promise<URLSearchParams> {
+  const type = request.headers['content-type'] ?? ''
+  if (!type.startsWith('application/x-www-form-urlencoded'))
+    throw new Error(`a form, not "${type}"`)
+  const chunks: Buffer[] = []
+  let length = 0
+  for await (const chunk of request as AsyncIterable<Buffer>) {
+    chunks.push(chunk)
+    length += chunk.length
+    if (length > MAX_FORM_BYTES) throw new Error('the form is too large')
+  }
+  return new URLSearchParams(Buffer.concat(chunks).toString())
+}
+
+/** Starts a token server; hand it to `startRegistry({ auth: { kind: 'token', tokens } })`. */
+export async function startTokenServer(options: TokenServerOptions = {}): Promise<TestTokenServer> {
+  const server = new TestTokenServer(options)
+  await server.listen()
+  return server
+}
