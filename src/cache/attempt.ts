@@ -1,0 +1,51 @@
+// One try at filling a blob: the local file and whether its bytes can be trusted. Readers of it and
+// the download that fills it hold it together; the last one out closes the file.
+import type { Ingest } from '../store/ingest.ts'
+import type { Source } from '../upstream/source.ts'
+
+const COMPARED_BYTES = 256 * 1024
+
+export class Attempt {
+  readonly ingest: Ingest
+  /** Every source that gave bytes. */
+  readonly sources = new Set<Source>()
+  verified = false
+  corrupt = false
+  #holders = 1
+
+  constructor(ingest: Ingest) {
+    this.ingest = ingest
+  }
+
+  /** The first offset at or after `at` that has not arrived. */
+  readableFrom(at: number): number {
+    return this.ingest.have().endFrom(at)
+  }
+
+  read(into: Uint8Array, at: number): Promise<number> {
+    return this.ingest.read(into, at)
+  }
+
+  retain(): void {
+    this.#holders += 1
+  }
+
+  async release(): Promise<void> {
+    this.#holders -= 1
+    if (this.#holders === 0) await this.ingest.close()
+  }
+
+  /** Whether another attempt holds the same bytes in [start, end). */
+  async agrees(other: Attempt, start: number, end: number): Promise<boolean> {
+    const mine = Buffer.allocUnsafe(COMPARED_BYTES)
+    const theirs = Buffer.allocUnsafe(COMPARED_BYTES)
+    for (let at = start; at < end;) {
+      const length = Math.min(COMPARED_BYTES, end - at)
+      const read = await this.read(mine.subarray(0, length), at)
+      if (read === 0 || (await other.read(theirs.subarray(0, read), at)) !== read) return false
+      if (mine.compare(theirs, 0, read, 0, read) !== 0) return false
+      at += read
+    }
+    return true
+  }
+}

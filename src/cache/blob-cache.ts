@@ -1,0 +1,183 @@
+// Blobs for clients: held ones, arriving ones, and who may read them. How bytes get here is the
+// download's business.
+import type { CacheOutcome } from '../http/cache-status.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import type { Repository } from '../oci/reference.ts'
+import type { Blobs } from '../store/blobs.ts'
+import type { StoredObject } from '../store/driver.ts'
+import type { Link } from '../store/links.ts'
+import type { Source } from '../upstream/source.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import type { Access } from './access.ts'
+import type { Caller } from './caller.ts'
+import { type Content, HeldContent } from './content.ts'
+import type { Download } from './download.ts'
+import type { Downloads } from './downloads.ts'
+import { toClientError } from './failure.ts'
+import type { Grants } from './grants.ts'
+import type { CacheObserver } from './observer.ts'
+import { WriteFailed } from './pour.ts'
+
+export interface BlobCacheOptions {
+  readonly blobs: Pick<Blobs, 'open' | 'stat'>
+  readonly access: Access
+  readonly grants: Grants
+  readonly upstream: Pick<Upstream, 'blobSources'>
+  readonly downloads: Downloads
+  readonly observer: Pick<CacheObserver, 'storeError'>
+  readonly now?: () => number
+}
+
+/** An open blob; whoever gets it closes the content. */
+export interface OpenBlob {
+  readonly content: Content
+  readonly cache: CacheOutcome
+}
+
+export interface BlobHead {
+  /** In bytes; undefined where neither a manifest nor the upstream says. */
+  readonly size: number | undefined
+  readonly cache: CacheOutcome
+}
+
+export class BlobCache {
+  readonly #options: BlobCacheOptions
+  readonly #now: () => number
+
+  constructor(options: BlobCacheOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+  }
+
+  /** Opens a blob for one response; a cold one resolves when the upstream has begun to answer. Throws OciError. */
+  async open(repo: Repository, digest: Digest, caller: Caller): Promise<OpenBlob> {
+    const { access, downloads } = this.#options
+    const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
+    const held = await this.#openHeld(digest, named)
+    if (held) return await this.#serveHeld(held, repo, digest, caller)
+    const joined = downloads.get(digest) !== undefined
+    const download = this.#start(repo, digest, named?.size, caller)
+    await this.#opened(download)
+    await this.#authorise(repo, digest, caller)
+    const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
+    return { content: download.read(), cache }
+  }
+
+  /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
+  async head(repo: Repository, digest: Digest, caller: Caller): Promise<BlobHead> {
+    const { access, downloads } = this.#options
+    const named = await this.#named(repo, digest)
+    const held = await this.#heldSize(digest, named)
+    if (held !== undefined) {
+      await this.#authorise(repo, digest, caller)
+      return { size: held, cache: { state: 'hit' } }
+    }
+    const download = downloads.get(digest)
+    if (download) {
+      await this.#opened(download)
+      await this.#authorise(repo, digest, caller)
+      return { size: download.size ?? named?.size, cache: { state: 'collapsed' } }
+    }
+    const link = await access.prove(repo, 'blob', digest, caller)
+    return { size: link.size ?? named?.size, cache: { state: 'miss', fwdStatus: 200 } }
+  }
+
+  // Manifests are never served as blobs, even by an upstream that would: a client would take the
+  // answer's type for theirs (protocol.md E1.7).
+  async #named(repo: Repository, digest: Digest): Promise<Link | undefined> {
+    const { access } = this.#options
+    const blob = await access.named(repo, 'blob', digest)
+    if (blob || !(await access.named(repo, 'manifest', digest))) return blob
+    throw new OciError('BLOB_UNKNOWN', `${digest} is a manifest in ${repo.name}, not a blob`)
+  }
+
+  async #authorise(repo: Repository, digest: Digest, caller: Caller): Promise<void> {
+    const { access } = this.#options
+    if (access.peek(repo, 'blob', digest)) return
+    if (await access.find(repo, 'blob', digest)) return
+    await access.prove(repo, 'blob', digest, caller)
+  }
+
+  async #serveHeld(
+    object: StoredObject,
+    repo: Repository,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<OpenBlob> {
+    try {
+      await this.#authorise(repo, digest, caller)
+      return { content: new HeldContent(digest, object), cache: { state: 'hit' } }
+    } catch (error) {
+      await object.close()
+      throw error
+    }
+  }
+
+  // A file that is not as long as the manifest says is damaged: it is fetched again and replaced.
+  async #openHeld(digest: Digest, named: Link | undefined): Promise<StoredObject | undefined> {
+    const object = await this.#tried('open blob', () => this.#options.blobs.open(digest))
+    if (object === undefined || !isShort(object.size, named)) return object
+    await object.close()
+    return undefined
+  }
+
+  async #heldSize(digest: Digest, named: Link | undefined): Promise<number | undefined> {
+    const held = await this.#tried('stat blob', () => this.#options.blobs.stat(digest))
+    return held === undefined || isShort(held.size, named) ? undefined : held.size
+  }
+
+  // A disk that cannot be read costs the cache, not the pull: the upstream may still have it.
+  async #tried<T>(operation: string, read: () => Promise<T | undefined>): Promise<T | undefined> {
+    try {
+      return await read()
+    } catch (error) {
+      this.#options.observer.storeError(operation, error)
+      return undefined
+    }
+  }
+
+  #start(repo: Repository, digest: Digest, size: number | undefined, caller: Caller): Download {
+    const sources = this.#options.upstream.blobSources(repo, caller.credentials)
+    return this.#options.downloads.start(
+      digest,
+      sources.map((source) => this.#granting(repo, source)),
+      size,
+    )
+  }
+
+  // What the upstream gives under this repository, it grants to this repository.
+  #granting(repo: Repository, source: Source): Source {
+    return {
+      id: source.id,
+      origin: source.origin,
+      fetch: async (digest, start, signal) => {
+        const response = await source.fetch(digest, start, signal)
+        const { size, grantedBy } = response
+        const link: Link = { kind: 'blob', grantedBy, at: this.#now() }
+        this.#options.grants.recordFetched(
+          repo,
+          digest,
+          size === undefined ? link : { ...link, size },
+        )
+        return response
+      },
+    }
+  }
+
+  async #opened(download: Download): Promise<void> {
+    try {
+      await download.opened
+    } catch (error) {
+      if (error instanceof WriteFailed)
+        throw new OciError('UNAVAILABLE', 'the cache cannot be written; its log says why', {
+          cause: error,
+        })
+      throw toClientError(error, 'blob')
+    }
+  }
+}
+
+function isShort(size: number, named: Link | undefined): boolean {
+  return named?.size !== undefined && named.size !== size
+}

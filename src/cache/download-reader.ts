@@ -1,0 +1,150 @@
+// One response's view of a download: it waits only for the bytes it lacks, and holds back what is
+// not verified yet. It outlives the attempt it began on when that turned out to be corrupt.
+import type { Digest } from '../oci/digest.ts'
+import type { ByteRange } from '../http/range.ts'
+import type { Attempt } from './attempt.ts'
+import type { Content } from './content.ts'
+
+/** A whole response keeps its last bytes until the digest is right. */
+export const HELD_BACK_BYTES = 64 * 1024
+/** A body up to this size is sent only when verified. */
+export const SENT_VERIFIED_BYTES = 1024 * 1024
+
+/** What a reader needs to know of its download. */
+export interface DownloadView {
+  readonly digest: Digest
+  readonly size: number | undefined
+  readonly failure: Error | undefined
+  /** Bytes of this digest were wrong before: a client that resumes may hold bad ones already. */
+  readonly suspect: boolean
+  left(reader: DownloadReader): void
+}
+
+export class DownloadReader implements Content {
+  readonly #download: DownloadView
+  #attempt: Attempt
+  #failure: Error | undefined
+  #whole = true
+  #promised: number | undefined
+  #closed = false
+  #wake: (() => void) | undefined
+  // What this reader was given, as one span: [#first, #last).
+  #first = Infinity
+  #last = 0
+
+  constructor(download: DownloadView, attempt: Attempt) {
+    this.#download = download
+    this.#attempt = attempt
+    attempt.retain()
+  }
+
+  get digest(): Digest {
+    return this.#download.digest
+  }
+
+  get size(): number | undefined {
+    return this.#download.size
+  }
+
+  get attempt(): Attempt {
+    return this.#attempt
+  }
+
+  /** The span of bytes handed out so far; empty when none were. */
+  get given(): ByteRange {
+    return this.#first < this.#last ? { start: this.#first, end: this.#last } : { start: 0, end: 0 }
+  }
+
+  plan(ranges: readonly ByteRange[] | undefined): void {
+    this.#promised = this.size
+    const only = ranges?.length === 1 ? ranges[0] : undefined
+    this.#whole = ranges === undefined || (only?.start === 0 && only.end === this.size)
+  }
+
+  /** Whether `size` is what this reader's response announced, if it announced any. */
+  promised(size: number | undefined): boolean {
+    return this.#promised === undefined || this.#promised === size
+  }
+
+  available(at: number): number {
+    return Math.max(0, Math.min(this.#attempt.readableFrom(at), this.#trustedTo()) - at)
+  }
+
+  async wait(at: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    while (this.available(at) === 0) {
+      if (this.#isEnd(at)) return
+      const failure = this.#failure ?? this.#download.failure
+      if (failure) throw failure
+      if (this.#closed) throw new Error('the reader was closed')
+      await this.#progress(signal)
+    }
+  }
+
+  async read(into: Uint8Array, at: number): Promise<number> {
+    const length = Math.min(into.length, this.available(at))
+    if (length === 0) return 0
+    this.#first = Math.min(this.#first, at)
+    this.#last = Math.max(this.#last, at + length)
+    return this.#attempt.read(into.subarray(0, length), at)
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.wake()
+    this.#download.left(this)
+    await this.#attempt.release()
+  }
+
+  /** Something changed: bytes arrived, the digest was verified, the download failed. */
+  wake(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+  }
+
+  /** Goes on from a good attempt, all that was given being the same in both. */
+  async moveTo(attempt: Attempt): Promise<void> {
+    if (this.#closed) return
+    const before = this.#attempt
+    attempt.retain()
+    this.#attempt = attempt
+    this.wake()
+    await before.release()
+  }
+
+  /** This reader alone cannot go on: it was given bytes that are wrong. */
+  cut(failure: Error): void {
+    this.#failure = failure
+    this.wake()
+  }
+
+  // The first offset that may not be sent yet.
+  #trustedTo(): number {
+    if (this.#failure) return 0
+    if (this.#attempt.verified) return Infinity
+    if (this.#attempt.corrupt) return 0
+    if (!this.#whole) return this.#download.suspect ? 0 : Infinity
+    const end = this.size ?? this.#attempt.readableFrom(0)
+    return end <= SENT_VERIFIED_BYTES ? 0 : end - HELD_BACK_BYTES
+  }
+
+  #isEnd(at: number): boolean {
+    return this.#attempt.verified && this.size !== undefined && at >= this.size
+  }
+
+  #progress(signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const aborted = () => {
+        this.#wake = undefined
+        reject(signal.reason)
+      }
+      signal.addEventListener('abort', aborted, { once: true })
+      this.#wake = () => {
+        signal.removeEventListener('abort', aborted)
+        resolve()
+      }
+    })
+  }
+}

@@ -1,0 +1,68 @@
+// The downloads that run, one per digest however many want it, and the digests whose bytes were
+// wrong of late.
+import { LRUCache } from 'lru-cache'
+import type { Digest } from '../oci/digest.ts'
+import type { Ingest } from '../store/ingest.ts'
+import type { Source } from '../upstream/source.ts'
+import { Download, type DownloadObserver } from './download.ts'
+
+/** A client that was given wrong bytes comes back for the rest within this time, or not at all. */
+const SUSPECT_MS = 10 * 60_000
+const MOST_SUSPECTS = 10_000
+
+export interface DownloadsOptions {
+  readonly observer: DownloadObserver
+  readonly createIngest: (digest: Digest) => Promise<Ingest>
+  /** First pause in milliseconds before a source that broke is asked again. */
+  readonly retryDelayMs?: number
+}
+
+export class Downloads {
+  readonly #options: DownloadsOptions
+  readonly #running = new Map<Digest, Download>()
+  readonly #suspects = new LRUCache<Digest, true>({ max: MOST_SUSPECTS, ttl: SUSPECT_MS })
+  #stopped = false
+
+  constructor(options: DownloadsOptions) {
+    this.#options = options
+  }
+
+  get(digest: Digest): Download | undefined {
+    return this.#running.get(digest)
+  }
+
+  /** The running download of this digest, with these sources added, or a new one. */
+  start(digest: Digest, sources: readonly Source[], size: number | undefined): Download {
+    if (this.#stopped) throw new Error('Chandlery is shutting down')
+    const running = this.#running.get(digest)
+    if (running && !running.failure) {
+      running.join(sources)
+      return running
+    }
+    const download = new Download({
+      digest,
+      sources,
+      size,
+      suspect: this.#suspects.has(digest),
+      observer: this.#options.observer,
+      retryDelayMs: this.#options.retryDelayMs ?? 200,
+      createIngest: this.#options.createIngest,
+    })
+    this.#running.set(digest, download)
+    void download.ended.then(() => this.#ended(download))
+    return download
+  }
+
+  /** Ends all of them, for shutdown. */
+  async stop(): Promise<void> {
+    this.#stopped = true
+    await Promise.all([...this.#running.values()].map((download) => download.stop()))
+  }
+
+  #ended(download: Download): void {
+    const { digest } = download
+    if (download.suspect) this.#suspects.set(digest, true)
+    else if (!download.failure) this.#suspects.delete(digest)
+    if (this.#running.get(digest) === download) this.#running.delete(digest)
+  }
+}

@@ -1,0 +1,76 @@
+// Carries one response's bytes into an ingest: reading goes on while the last batch is being written,
+// up to a bound, so that neither the link nor the disk waits for the other.
+import type { Ingest } from '../store/ingest.ts'
+
+/** How much may wait for the disk: past it, the upstream waits. */
+const WAITING_BYTES = 1024 * 1024
+
+export interface Pouring {
+  readonly ingest: Ingest
+  readonly body: AsyncIterable<Uint8Array>
+  /** Offset in the blob of the body's first byte. */
+  readonly from: number
+  /** First offset that is wanted: what comes before it was fetched already and is passed over. */
+  readonly at: number
+  /** The blob may not be longer than this. */
+  readonly limit: number
+  /** Called after each batch is written and readable. */
+  readonly written: () => void
+}
+
+/** More bytes came than the blob has. */
+export class TooLong extends Error {}
+
+/** Writing to the local file failed: not the upstream's fault. */
+export class WriteFailed extends Error {}
+
+/**
+ * Ends when all that came is written; how far that is, the ingest knows.
+ * @throws what the body throws, after all that came before is written; TooLong; WriteFailed
+ */
+export async function pour({ ingest, body, from, at, limit, written }: Pouring): Promise<void> {
+  let batch: Uint8Array[] = []
+  let batchBytes = 0
+  let writtenTo = at
+  let broken: WriteFailed | undefined
+  let writing: Promise<void> | undefined
+
+  const writeAll = async () => {
+    while (batch.length > 0) {
+      const bytes = batch
+      const length = batchBytes
+      batch = []
+      batchBytes = 0
+      await ingest.write(writtenTo, bytes)
+      writtenTo += length
+      written()
+    }
+  }
+  const startWriting = () => {
+    writing ??= writeAll()
+      .catch((cause: unknown) => {
+        broken = new WriteFailed('writing to the cache failed', { cause })
+      })
+      .finally(() => {
+        writing = undefined
+      })
+  }
+
+  let position = from
+  try {
+    for await (const chunk of body) {
+      const fresh = position < at ? chunk.subarray(at - position) : chunk
+      position += chunk.length
+      if (position > limit) throw new TooLong(`more than the ${limit} bytes announced`)
+      if (fresh.length === 0) continue
+      batch.push(fresh)
+      batchBytes += fresh.length
+      startWriting()
+      if (batchBytes >= WAITING_BYTES) await writing
+      if (broken) throw broken
+    }
+  } finally {
+    await writing
+  }
+  if (broken) throw broken
+}
