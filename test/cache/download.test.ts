@@ -1,0 +1,342 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Content } from '../../src/cache/content.ts'
+import type { Download, DownloadObserver } from '../../src/cache/download.ts'
+import { Downloads } from '../../src/cache/downloads.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { LocalIngest } from '../../src/store/ingest.ts'
+import { UpstreamError } from '../../src/upstream/failure.ts'
+import type { Source } from '../../src/upstream/source.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const signal = new AbortController().signal
+
+let directory: string
+let adopted: Digest[]
+let events: string[]
+let downloads: Downloads
+
+const observer: DownloadObserver = {
+  downloadStarted: () => events.push('started'),
+  downloadEnded: (outcome) => events.push(outcome),
+  readersChanged: () => {},
+  verificationFailed: (endpoint) => events.push(`wrong bytes from ${endpoint}`),
+  sourceFailed: (error) => events.push(`${error.endpoint} ${error.reason}`),
+  storeError: (operation, error) => events.push(`store ${operation} ${String(error)}`),
+}
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'chandlery-'))
+  adopted = []
+  events = []
+  downloads = new Downloads({
+    observer,
+    retryDelayMs: 1,
+    createIngest: (digest) =>
+      LocalIngest.create({
+        directory,
+        digest,
+        adopt: async (file) => {
+          adopted.push(digest)
+          await rm(file)
+        },
+      }),
+  })
+})
+
+afterEach(async () => {
+  await downloads.stop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+/** A source of ours: `script` yields the body from `start`, and may wait, break or lie on the way. */
+function source(
+  id: string,
+  size: number | undefined,
+  script: (start: number) => AsyncIterable<Uint8Array>,
+): Source & { asked: number[] } {
+  const asked: number[] = []
+  return {
+    id,
+    origin: id,
+    asked,
+    fetch: async (_digest, start) => {
+      asked.push(start)
+      const body = Object.assign(script(start), { discard() {} })
+      return { start, size, body, grantedBy: 'anonymous' }
+    },
+  }
+}
+
+function refusing(id: string, reason: 'not-found' | 'server-error'): Source {
+  return {
+    id,
+    origin: id,
+    fetch: async () => {
+      throw new UpstreamError(reason, `${id} refuses`, { endpoint: id })
+    },
+  }
+}
+
+function blob(size: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(size)
+  for (let i = 0; i < size; i += 4096) bytes.writeUInt32LE((i * 2654435761 + seed) >>> 0, i)
+  return bytes
+}
+
+async function* inChunks(bytes: Uint8Array, chunk = 64 * KIB): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < bytes.length; at += chunk) yield bytes.subarray(at, at + chunk)
+}
+
+async function readFrom(content: Content, at = 0, to = Infinity): Promise<Buffer> {
+  const parts: Buffer[] = []
+  for (;;) {
+    const into = Buffer.alloc(Math.min(64 * KIB, to - at))
+    if (into.length === 0) break
+    await content.wait(at, signal)
+    const length = await content.read(into, at)
+    if (length === 0) break
+    parts.push(into.subarray(0, length))
+    at += length
+  }
+  return Buffer.concat(parts)
+}
+
+async function reader(download: Download, from?: number) {
+  await download.opened
+  const content = download.read()
+  content.plan(from === undefined ? undefined : [{ start: from, end: download.size ?? Infinity }])
+  return content
+}
+
+describe('a download', () => {
+  test('feeds readers that join at any time from one fetch, and is kept', async () => {
+    const bytes = blob(3 * MIB)
+    const one = source('one', bytes.length, () => inChunks(bytes))
+    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const first = await reader(download)
+    const second = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    const [a, b] = await Promise.all([readFrom(first), readFrom(second)])
+    expect(a.equals(bytes) && b.equals(bytes)).toBe(true)
+    await download.ended
+    expect(one.asked).toEqual([0])
+    expect(adopted).toEqual([digestOf(bytes)])
+    expect(events).toEqual(['started', 'kept'])
+    const late = await reader(download)
+    expect((await readFrom(late)).equals(bytes)).toBe(true)
+    await Promise.all([first.close(), second.close(), late.close()])
+    expect(downloads.get(digestOf(bytes))).toBeUndefined()
+    expect(await readdir(directory)).toEqual([])
+  })
+
+  test('goes on when its only reader leaves', async () => {
+    const bytes = blob(2 * MIB)
+    const gate = Promise.withResolvers<void>()
+    const one = source('one', bytes.length, async function* () {
+      yield bytes.subarray(0, MIB)
+      await gate.promise
+      yield bytes.subarray(MIB)
+    })
+    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const content = await reader(download, 0)
+    const leaving = new AbortController()
+    const waiting = content.wait(MIB + 1, leaving.signal)
+    leaving.abort(new Error('left'))
+    await expect(waiting).rejects.toThrow('left')
+    await content.close()
+    gate.resolve()
+    await download.ended
+    expect(events.at(-1)).toBe('kept')
+  })
+
+  test('holds back the last 64 KiB of a whole body until the digest is right', async () => {
+    const bytes = blob(2 * MIB)
+    const gate = Promise.withResolvers<void>()
+    const one = source('one', bytes.length, async function* () {
+      yield bytes.subarray(0, bytes.length - 1)
+      await gate.promise
+      yield bytes.subarray(bytes.length - 1)
+    })
+    const content = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    const early = await readFrom(content, 0, bytes.length - 64 * KIB)
+    expect(early.length).toBe(bytes.length - 64 * KIB)
+    expect(content.available(early.length)).toBe(0)
+    gate.resolve()
+    expect((await readFrom(content, early.length)).length).toBe(64 * KIB)
+    await content.close()
+  })
+
+  test('sends nothing of a body up to 1 MiB before it is verified, but a part as it arrives', async () => {
+    const bytes = blob(MIB)
+    const gate = Promise.withResolvers<void>()
+    const one = source('one', bytes.length, async function* () {
+      yield bytes.subarray(0, bytes.length - 1)
+      await gate.promise
+      yield bytes.subarray(bytes.length - 1)
+    })
+    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const whole = await reader(download)
+    const part = await reader(download, 5)
+    expect((await readFrom(part, 5, 1000)).equals(bytes.subarray(5, 1000))).toBe(true)
+    expect(whole.available(0)).toBe(0)
+    gate.resolve()
+    expect((await readFrom(whole)).equals(bytes)).toBe(true)
+    await Promise.all([whole.close(), part.close()])
+  })
+
+  test('asks a source that was cut for the rest, from the byte where it broke', async () => {
+    const bytes = blob(4 * MIB)
+    const one = source('one', bytes.length, async function* (start) {
+      yield* inChunks(bytes.subarray(start, start + 1_500_000))
+      if (start + 1_500_000 < bytes.length)
+        throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
+    })
+    const content = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    expect(one.asked).toEqual([0, 1_500_000, 3_000_000])
+    await content.close()
+  })
+
+  test('passes over what it has when the source ignores Range', async () => {
+    const bytes = blob(3 * MIB)
+    let cut = false
+    const one: Source = {
+      id: 'one',
+      origin: 'one',
+      fetch: async () => ({
+        start: 0,
+        size: bytes.length,
+        grantedBy: 'anonymous',
+        body: Object.assign(
+          (async function* () {
+            if (cut) return yield* inChunks(bytes, 100_000)
+            cut = true
+            yield bytes.subarray(0, 1_234_567)
+            throw new UpstreamError('reset', 'reset', { endpoint: 'one' })
+          })(),
+          { discard() {} },
+        ),
+      }),
+    }
+    const content = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    await content.close()
+  })
+
+  test('gives up a source that breaks again and again without getting on', async () => {
+    const bytes = blob(3 * MIB)
+    const one = source('one', bytes.length, async function* (start) {
+      if (start === 0) yield bytes.subarray(0, 10)
+      throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
+    })
+    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const content = await reader(download, 0)
+    expect((await readFrom(content, 0, 10)).length).toBe(10)
+    await expect(content.wait(10, signal)).rejects.toMatchObject({ reason: 'cut' })
+    expect(one.asked.length).toBe(5)
+    await content.close()
+    expect(await readdir(directory)).toEqual([])
+  })
+
+  test('turns to the next source when one refuses, and tells the least final when all do', async () => {
+    const bytes = blob(MIB)
+    const good = source('good', bytes.length, () => inChunks(bytes))
+    const served = downloads.start(digestOf(bytes), [refusing('a', 'not-found'), good], undefined)
+    const content = await reader(served)
+    expect((await readFrom(content)).length).toBe(MIB)
+    await content.close()
+    const refused = downloads.start(
+      digestOf(blob(5)),
+      [refusing('a', 'server-error'), refusing('b', 'not-found')],
+      undefined,
+    )
+    await expect(refused.opened).rejects.toMatchObject({ reason: 'server-error' })
+  })
+
+  test('does not believe a source that says another size than the manifest', async () => {
+    const bytes = blob(2 * MIB)
+    const odd = source('odd', 17, () => inChunks(bytes))
+    const good = source('good', bytes.length, () => inChunks(bytes))
+    const content = await reader(downloads.start(digestOf(bytes), [odd, good], bytes.length))
+    expect(content.size).toBe(bytes.length)
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    expect(events).toContain('odd wrong-size')
+    await content.close()
+  })
+
+  test('takes a body of unknown size, an empty one and a sha512 digest', async () => {
+    const bytes = blob(2 * MIB)
+    const endless = source('one', undefined, () => inChunks(bytes))
+    const unknown = await reader(downloads.start(digestOf(bytes), [endless], undefined))
+    expect((await readFrom(unknown)).equals(bytes)).toBe(true)
+    const nothing = Buffer.alloc(0)
+    const empty = source('one', 0, () => inChunks(nothing))
+    const none = await reader(downloads.start(digestOf(nothing), [empty], 0))
+    expect((await readFrom(none)).length).toBe(0)
+    const long = digestOf(bytes, 'sha512')
+    const other = await reader(downloads.start(long, [endless], undefined))
+    expect((await readFrom(other)).equals(bytes)).toBe(true)
+    await Promise.all([unknown.close(), none.close(), other.close()])
+    expect(adopted).toHaveLength(3)
+  })
+})
+
+describe('bytes that are not what the digest names', () => {
+  const size = 3 * MIB
+  const bytes = blob(size)
+  const wrong = Buffer.from(bytes)
+  wrong[2 * MIB] = 0xff
+
+  test('are never kept nor sent whole, and the liar is named', async () => {
+    const liar = source('liar', size, () => inChunks(wrong))
+    const download = downloads.start(digestOf(bytes), [liar], undefined)
+    const content = await reader(download)
+    await expect(readFrom(content)).rejects.toMatchObject({ kind: 'corrupt' })
+    expect(content.available(0)).toBe(0)
+    await content.close()
+    expect(adopted).toEqual([])
+    expect(events).toContain('wrong bytes from liar')
+    expect(liar.asked).toEqual([0, 0])
+    expect(await readdir(directory)).toEqual([])
+  })
+
+  test('cut only the readers that were given them; the others go on from the good file', async () => {
+    const gate = Promise.withResolvers<void>()
+    const liar = source('liar', size, async function* () {
+      yield wrong.subarray(0, size - 10)
+      await gate.promise
+      yield wrong.subarray(size - 10)
+    })
+    const good = source('good', size, () => inChunks(bytes))
+    const download = downloads.start(digestOf(bytes), [liar, good], undefined)
+    const ahead = await reader(download)
+    const behind = await reader(download)
+    const untouched = await reader(download)
+    await readFrom(ahead, 0, 2 * MIB + 1)
+    const start = await readFrom(behind, 0, 2 * MIB)
+    gate.resolve()
+    await expect(readFrom(ahead, 2 * MIB + 1)).rejects.toThrow('corrupt')
+    const rest = await readFrom(behind, 2 * MIB)
+    expect(Buffer.concat([start, rest]).equals(bytes)).toBe(true)
+    expect((await readFrom(untouched)).equals(bytes)).toBe(true)
+    await Promise.all([ahead.close(), behind.close(), untouched.close()])
+    expect(adopted).toEqual([digestOf(bytes)])
+  })
+
+  test('make every later range of that digest wait for the verdict, so that nobody resumes into them', async () => {
+    const liar = source('liar', size, () => inChunks(wrong))
+    const first = downloads.start(digestOf(bytes), [liar], undefined)
+    await first.ended
+    const again = await reader(downloads.start(digestOf(bytes), [liar], undefined), size - 64 * KIB)
+    await expect(readFrom(again, size - 64 * KIB)).rejects.toMatchObject({ kind: 'corrupt' })
+    await again.close()
+    const good = source('good', size, () => inChunks(bytes))
+    const last = await reader(downloads.start(digestOf(bytes), [good], undefined), size - 64 * KIB)
+    const tail = await readFrom(last, size - 64 * KIB)
+    expect(tail.equals(bytes.subarray(size - 64 * KIB))).toBe(true)
+    await last.close()
+  })
+})
