@@ -1,10 +1,11 @@
 // Blobs by digest: held ones to read, new ones to fill. Which repository may read one is links.ts.
 
-import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
 import type { StorageDriver, StoredObject, StoreObserver } from './driver.ts'
+import { asError } from './errno.ts'
 import { LocalIngest } from './ingest.ts'
 import type { Ingest } from './ingest.ts'
+import { LastUse } from './last-use.ts'
 import { blobKey } from './layout.ts'
 import { Usage } from './usage.ts'
 import type { UsageCount } from './usage.ts'
@@ -16,27 +17,25 @@ export interface BlobsOptions {
   readonly observer?: StoreObserver
 }
 
-const TOUCH_EVERY_MS = 60_000
-const TOUCHES_REMEMBERED = 20_000
-
 export class Blobs {
   readonly #driver: StorageDriver
   readonly #ingestDirectory: string
-  readonly #observer: StoreObserver | undefined
   readonly #usage: Usage
-  readonly #touched = new LRUCache<Digest, true>({ max: TOUCHES_REMEMBERED, ttl: TOUCH_EVERY_MS })
+  readonly #lastUse: LastUse
 
   constructor(options: BlobsOptions) {
     this.#driver = options.driver
     this.#ingestDirectory = options.ingestDirectory
-    this.#observer = options.observer
-    this.#usage = new Usage(options.driver, (error) => this.#report('count blobs', error))
+    const report = (operation: string) => (error: unknown) =>
+      options.observer?.storeError(operation, asError(error))
+    this.#usage = new Usage(options.driver, report('count blobs'))
+    this.#lastUse = new LastUse(options.driver, report('touch blob'))
   }
 
   /** A held blob, or undefined; also notes that it was used now, at most once a minute. */
   async open(digest: Digest): Promise<StoredObject | undefined> {
     const object = await this.#driver.open(blobKey(digest))
-    if (object !== undefined) this.#touch(digest)
+    if (object !== undefined) this.#lastUse.note(blobKey(digest))
     return object
   }
 
@@ -57,7 +56,7 @@ export class Blobs {
 
   async remove(digest: Digest): Promise<void> {
     const key = blobKey(digest)
-    this.#touched.delete(digest)
+    this.#lastUse.forget(key)
     await this.#usage.during(key, async () => {
       const held = await this.#driver.stat(key)
       await this.#driver.remove(key)
@@ -84,15 +83,5 @@ export class Blobs {
       await this.#driver.adopt(key, file, { replace: held !== undefined && held.size !== size })
       return { blobs: held === undefined ? 1 : 0, bytes: size - (held?.size ?? 0) }
     })
-  }
-
-  #touch(digest: Digest): void {
-    if (this.#touched.has(digest)) return
-    this.#touched.set(digest, true)
-    this.#driver.touch(blobKey(digest)).catch((error: unknown) => this.#report('touch', error))
-  }
-
-  #report(operation: string, error: unknown): void {
-    this.#observer?.storeError(operation, error instanceof Error ? error : new Error(String(error)))
   }
 }

@@ -1,6 +1,8 @@
 // Keys and bytes: what a place that keeps content must be able to do. It knows nothing of digests,
 // repositories or ingests; layout.ts makes the keys. test/suites/storage-driver.ts holds every driver to this.
 
+import { hash } from 'node:crypto'
+
 /** An open object. Reading goes on after the key was removed or replaced, until `close`. */
 export interface StoredObject {
   readonly size: number
@@ -89,4 +91,9 @@ export function checkPrefix(prefix: string): void {
   if (prefix === '') return
   if (!prefix.endsWith('/')) throw new TypeError(`a prefix ends in "/": ${JSON.stringify(prefix)}`)
   checkKey(prefix.slice(0, -1))
+}
+
+/** An etag for drivers that have none of their own: by content, so no clock or file number can mislead it. */
+export function etagOf(bytes: Uint8Array): string {
+  return hash('sha256', bytes, 'base64url')
 }

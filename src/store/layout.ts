@@ -14,7 +14,7 @@ export const MANIFESTS_PREFIX = 'manifests/'
 
 /** Local files beside what the filesystem driver keeps: never reached through a driver. */
 export const INGEST_DIRECTORY = 'ingest'
-export const OWNER_FILE = 'owner'
+export const OWNER_DIRECTORY = 'owner'
 
 export type LinkKind = 'manifest' | 'blob'
 

@@ -1,0 +1,41 @@
+// What the operating system's error codes mean to the store, and what to do about them.
+
+/** The code of a system error ("ENOENT"), if it is one; Node's own codes ("ERR_…", "ABORT_ERR") are not. */
+export function errnoOf(error: unknown): string | undefined {
+  if (!(error instanceof Error) || !('code' in error)) return undefined
+  return typeof error.code === 'string' && /^E[A-Z0-9]+$/.test(error.code) ? error.code : undefined
+}
+
+export function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
+}
+
+/** Nothing is there: no such file, a file where a directory would be, or the other way round. */
+export function isAbsent(error: unknown): boolean {
+  const code = errnoOf(error)
+  return code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR'
+}
+
+const CURES: Readonly<Record<string, string>> = {
+  EACCES: 'this user may not write there: change its owner or mode, or set storage.directory',
+  EPERM: 'this user may not write there: change its owner or mode, or set storage.directory',
+  EROFS: 'the file system is read-only: mount it writable, or set storage.directory',
+  ENOTDIR: 'a part of the path is a file: remove it, or set storage.directory',
+  EEXIST: 'a part of the path is a file: remove it, or set storage.directory',
+  ENOENT: 'it does not exist and could not be made: create it, or set storage.directory',
+  ENOSPC: 'the file system is full: make room, or set storage.directory to a larger one',
+  EDQUOT: 'the quota is used up: raise it, or set storage.directory',
+  EXDEV: 'its parts lie on different file systems: mount one file system on the whole directory',
+  EMFILE: 'too many open files: raise the limit of open files (ulimit -n)',
+  EIO: 'the device reports an I/O error: check the disk and the kernel log',
+}
+
+/** A system error as a sentence that names the directory and the cure; anything else as it is. */
+export function explainStorageError(error: unknown, directory: string): Error {
+  const code = errnoOf(error)
+  if (code === undefined) return asError(error)
+  const cure = CURES[code] ?? asError(error).message
+  return new Error(`cannot use the storage directory ${directory} (${code}): ${cure}`, {
+    cause: error,
+  })
+}

@@ -1,0 +1,188 @@
+// One server owns a directory. Each server that wants it puts a claim of its own name into `<directory>/owner/`
+// and then looks for others: of two, the later one sees the earlier and withdraws, so there is never a file
+// to fight about. A claim whose server is dead is cleared away by the next owner.
+
+import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { findPlace, isAlive, makeClaim, readClaim } from './claim.ts'
+import type { Claim, Place } from './claim.ts'
+import { asError, explainStorageError, isAbsent } from './errno.ts'
+import { OWNER_DIRECTORY } from './layout.ts'
+
+export interface OwnershipOptions {
+  readonly signal?: AbortSignal
+  /** Another server owns the directory, and this one waits: called when that is found, and when it is yet another. */
+  readonly onWaiting?: (owner: Claim) => void
+  /** The claim is gone: somebody took this server for dead, or removed it by hand. Stop writing. */
+  readonly onLost?: () => void
+  /** A heartbeat that could not be written; it is tried again. */
+  readonly onError?: (error: Error) => void
+  /** Default 5 s. */
+  readonly heartbeatMs?: number
+  /** A claim from elsewhere that does not change for this long is dead. Default 15 s; the same for all servers. */
+  readonly staleMs?: number
+  /** How often a waiting server looks. Default 500 ms. */
+  readonly pollMs?: number
+  /** For tests: as if this process ran elsewhere. Default: found in /proc. */
+  readonly place?: Place | 'unknown'
+}
+
+export interface Ownership {
+  readonly claim: Claim
+  /** Gives the directory to the next. Safe to call twice. */
+  release(): Promise<void>
+}
+
+/** Waits until the directory is this server's. Writes nothing while another one lives. Rejects when aborted. */
+export async function takeOwnership(
+  directory: string,
+  self: { readonly listen: string },
+  options: OwnershipOptions = {},
+): Promise<Ownership> {
+  try {
+    return await new Claims(directory, options).take(self.listen)
+  } catch (error) {
+    options.signal?.throwIfAborted()
+    throw explainStorageError(error, directory)
+  }
+}
+
+const CLAIM_NAME = /^[0-9a-f-]{36}\.json$/
+
+class Claims {
+  readonly #directory: string
+  readonly #options: OwnershipOptions
+  /** Since when, by this process's own clock, each claim has not changed. */
+  readonly #pulses = new Map<string, { pulse: string; sinceMs: number }>()
+  #place: Place | undefined
+  #announced = ''
+
+  constructor(directory: string, options: OwnershipOptions) {
+    this.#directory = join(directory, OWNER_DIRECTORY)
+    this.#options = options
+  }
+
+  async take(listen: string): Promise<Ownership> {
+    const { place, signal, pollMs = 500 } = this.#options
+    this.#place = place === 'unknown' ? undefined : (place ?? (await findPlace()))
+    for (;;) {
+      signal?.throwIfAborted()
+      if (await this.#isFree()) {
+        const claim = await makeClaim(listen, this.#place)
+        if (await this.#stake(claim))
+          return new HeldClaim(this.#pathOf(claim), claim, this.#options)
+      }
+      // Not in step: two that saw each other and withdrew must not meet again.
+      await sleep(pollMs * (0.5 + Math.random()), undefined, { ...(signal && { signal }) })
+    }
+  }
+
+  /** Claims, and looks again: somebody may have done the same. */
+  async #stake(claim: Claim): Promise<boolean> {
+    const path = this.#pathOf(claim)
+    let free = false
+    try {
+      await mkdir(this.#directory, { recursive: true })
+      await writeFile(path, `${JSON.stringify(claim, undefined, 2)}\n`, { flag: 'wx' })
+      free = await this.#isFree(claim)
+      if (free) await this.#clearOthers(claim)
+    } finally {
+      if (!free) await rm(path, { force: true }).catch(() => {}) // an error before this one says more
+    }
+    return free
+  }
+
+  async #isFree(own?: Claim): Promise<boolean> {
+    for (const name of await this.#names()) {
+      if (name !== (own && nameOf(own)) && !(await this.#isDead(name))) return false
+    }
+    return true
+  }
+
+  async #isDead(name: string): Promise<boolean> {
+    const seen = await readClaim(join(this.#directory, name))
+    if (seen === undefined) return true
+    const alive = seen.claim && (await isAlive(seen.claim, this.#place))
+    const dead = alive === undefined ? this.#hasNoPulse(name, seen.pulse) : !alive
+    if (!dead && seen.claim !== undefined) this.#announce(seen.claim)
+    return dead
+  }
+
+  /** Never compares two clocks: what counts is that nothing changes while this one runs. */
+  #hasNoPulse(name: string, pulse: string): boolean {
+    const nowMs = performance.now()
+    const last = this.#pulses.get(name)
+    if (last?.pulse === pulse) return nowMs - last.sinceMs >= (this.#options.staleMs ?? 15_000)
+    this.#pulses.set(name, { pulse, sinceMs: nowMs })
+    return false
+  }
+
+  #announce(claim: Claim): void {
+    if (claim.id === this.#announced) return
+    this.#announced = claim.id
+    this.#options.onWaiting?.(claim)
+  }
+
+  /** The dead, and those who will see this claim and withdraw. */
+  async #clearOthers(own: Claim): Promise<void> {
+    for (const name of await this.#names()) {
+      if (name !== nameOf(own)) await rm(join(this.#directory, name), { force: true })
+    }
+  }
+
+  async #names(): Promise<string[]> {
+    try {
+      return (await readdir(this.#directory)).filter((name) => CLAIM_NAME.test(name))
+    } catch (error) {
+      if (isAbsent(error)) return []
+      throw error
+    }
+  }
+
+  #pathOf(claim: Claim): string {
+    return join(this.#directory, nameOf(claim))
+  }
+}
+
+class HeldClaim implements Ownership {
+  readonly claim: Claim
+  readonly #path: string
+  readonly #options: OwnershipOptions
+  readonly #timer: NodeJS.Timeout
+  #stopped = false
+
+  constructor(path: string, claim: Claim, options: OwnershipOptions) {
+    this.claim = claim
+    this.#path = path
+    this.#options = options
+    this.#timer = setInterval(() => void this.#beat(), options.heartbeatMs ?? 5000)
+    this.#timer.unref()
+  }
+
+  async release(): Promise<void> {
+    this.#stop()
+    await rm(this.#path, { force: true })
+  }
+
+  async #beat(): Promise<void> {
+    try {
+      const now = new Date()
+      await utimes(this.#path, now, now)
+    } catch (error) {
+      if (this.#stopped) return
+      if (!isAbsent(error)) return this.#options.onError?.(asError(error))
+      this.#stop()
+      this.#options.onLost?.()
+    }
+  }
+
+  #stop(): void {
+    this.#stopped = true
+    clearInterval(this.#timer)
+  }
+}
+
+function nameOf(claim: Claim): string {
+  return `${claim.id}.json`
+}

@@ -1,0 +1,82 @@
+// Opens a directory as a store: checks its version, clears what a killed server left half done, and puts
+// the parts together. Ownership (owner.ts) is taken before; nothing here walks the content.
+
+import { mkdir, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Blobs } from './blobs.ts'
+import type { StorageDriver, StoreObserver } from './driver.ts'
+import { explainStorageError } from './errno.ts'
+import { FilesystemDriver } from './filesystem.ts'
+import { INGEST_DIRECTORY, LAYOUT_VERSION, VERSION_KEY } from './layout.ts'
+import { Links } from './links.ts'
+import { Manifests } from './manifests.ts'
+import { Referrers } from './referrers.ts'
+import { Tags } from './tags.ts'
+
+export interface StoreOptions {
+  /** Holds the ingests, whatever the driver. */
+  readonly directory: string
+  /** Default: the file system, in the same directory. */
+  readonly driver?: StorageDriver
+  readonly observer?: StoreObserver
+}
+
+export interface Store {
+  readonly driver: StorageDriver
+  readonly blobs: Blobs
+  readonly manifests: Manifests
+  readonly links: Links
+  readonly tags: Tags
+  readonly referrers: Referrers
+  /** Ends background work; what is open stays readable. */
+  close(): void
+}
+
+/** Only for the owner of the directory. Throws an Error that names the directory and the cure. */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { directory, driver = new FilesystemDriver(directory) } = options
+  const ingestDirectory = join(directory, INGEST_DIRECTORY)
+  try {
+    const isNew = await checkVersion(driver, directory)
+    await mkdir(ingestDirectory, { recursive: true })
+    await clear(ingestDirectory)
+    if (isNew) await driver.put(VERSION_KEY, Buffer.from(`${LAYOUT_VERSION}\n`))
+  } catch (error) {
+    throw explainStorageError(error, directory)
+  }
+  const parts = { driver, ...(options.observer && { observer: options.observer }) }
+  const blobs = new Blobs({ ...parts, ingestDirectory })
+  return {
+    driver,
+    blobs,
+    manifests: new Manifests(parts),
+    links: new Links(parts),
+    tags: new Tags(parts),
+    referrers: new Referrers(parts),
+    close: () => blobs.close(),
+  }
+}
+
+/** True where there is no version yet. A store of another version is left as it is. */
+async function checkVersion(driver: StorageDriver, directory: string): Promise<boolean> {
+  const text = (await driver.get(VERSION_KEY))?.bytes.toString('utf8').trim()
+  if (text === undefined) return true
+  if (text === String(LAYOUT_VERSION)) return false
+  if (/^[0-9]{1,9}$/.test(text) && Number(text) > LAYOUT_VERSION) {
+    throw new Error(
+      `${directory} was written by a newer Chandlery (layout ${text}, this one knows ${LAYOUT_VERSION}): ` +
+        'run the newer version, or set storage.directory to another directory',
+    )
+  }
+  throw new Error(
+    `${directory} is not a Chandlery store: its file "${VERSION_KEY}" holds ${JSON.stringify(text.slice(0, 40))} ` +
+      `instead of ${LAYOUT_VERSION}: set storage.directory to another directory`,
+  )
+}
+
+/** Half-written files of a server that was killed. */
+async function clear(ingestDirectory: string): Promise<void> {
+  for (const name of await readdir(ingestDirectory)) {
+    await rm(join(ingestDirectory, name), { recursive: true, force: true })
+  }
+}
