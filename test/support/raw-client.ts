@@ -1,6 +1,6 @@
 // An HTTP/1.1 client on a bare socket, for what fetch does not do: read slowly, leave early, send
 // exact header lines, and see an answer end in the wrong place.
-import { connect, type Socket } from 'node:net'
+import { connect, isIP, type Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions } from 'node:tls'
 
 const MAX_HEADER_BYTES = 64 * 1024
@@ -197,5 +197,7 @@ function open(target: URL, tls: ConnectionOptions | undefined): Socket {
   const host = target.hostname.replace(/^\[|\]$/g, '')
   const secure = target.protocol === 'https:'
   const port = Number(target.port || (secure ? 443 : 80))
-  return secure ? connectTls({ host, port, servername: host, ...tls }) : connect({ host, port })
+  if (!secure) return connect({ host, port })
+  // An address is no server name (RFC 6066, 3); the certificate is checked against it all the same.
+  return connectTls({ host, port, ...(isIP(host) ? {} : { servername: host }), ...tls })
 }

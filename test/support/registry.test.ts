@@ -129,8 +129,7 @@ test.each([
 ] as const)('%s', async (_name, fault, text, complete) => {
   await start()
   const blob = registry.addBlob(Buffer.from('hello'))
-  const lengthOnly = 'bodyLength' in fault && !('announcedLength' in fault)
-  registry.fault({ ...fault, ...(lengthOnly ? { announcedLength: 5 } : {}) })
+  registry.fault(fault)
   const body = await (await rawRequest(`${registry.url}/v2/any/blobs/${blob.digest}`)).body()
   expect([body.bytes.toString(), body.complete]).toEqual([text, complete])
 })

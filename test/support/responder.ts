@@ -75,14 +75,18 @@ export async function respond(
   const fault = active?.fault ?? {}
   if (fault.delayMs !== undefined) await sleep(fault.delayMs)
   if (fault.stall === 'headers') await active?.released
-  if (fault.resetAfter === -1) return reset(response)
-  if (response.destroyed) return
+  if (fault.resetAfter === -1) reset(response)
+  if (response.destroyed || response.socket?.destroyed) return
   const sent = statusAnswer(planned, fault)
   record.status = sent.status
-  response.writeHead(sent.status, headersOf(sent, fault))
+  const headers = headersOf(sent, fault)
+  response.writeHead(sent.status, headers)
   if (head) return finish(response, record)
   response.flushHeaders()
-  await sendBody(response, sent, record, fault, active)
+  if (!(await sendBody(response, sent, record, fault, active))) return
+  const announced = headers['content-length']
+  if (announced === undefined || Number(announced) === record.bytes) finish(response, record)
+  else cut(response)
 }
 
 function statusAnswer(planned: Answer, fault: Fault): Answer {
@@ -110,27 +114,25 @@ function headersOf(sent: Answer, fault: Fault): Record<string, string | string[]
   return headers
 }
 
+// True when the body went out and the answer may end in an orderly way.
 async function sendBody(
   response: ServerResponse,
   sent: Answer,
   record: SentRecord,
   fault: Fault,
   active: ActiveFault | undefined,
-): Promise<void> {
+): Promise<boolean> {
   for (const piece of pieces(sent, fault)) {
     if (fault.drip) await sleep(fault.drip.everyMs)
     if (isStall(fault) && record.bytes === fault.stall.afterBytes) await active?.released
     if (record.bytes === fault.cutAfter) return cut(response)
     if (record.bytes === fault.resetAfter) return reset(response)
-    if (!(await write(response, piece))) return
+    if (!(await write(response, piece))) return false
     record.bytes += piece.length
   }
   if (isStall(fault) && record.bytes <= fault.stall.afterBytes) await active?.released
   if (fault.resetAfter !== undefined) return reset(response)
-  const announced = response.getHeader('content-length')
-  const honest = announced === undefined || Number(announced) === record.bytes
-  if (fault.cutAfter !== undefined || !honest) return cut(response)
-  finish(response, record)
+  return fault.cutAfter === undefined || cut(response)
 }
 
 function isStall(fault: Fault): fault is Fault & { stall: { afterBytes: number } } {
@@ -193,10 +195,12 @@ function finish(response: ServerResponse, record: SentRecord): void {
 }
 
 // destroySoon flushes first: exactly the counted bytes arrive, then FIN.
-function cut(response: ServerResponse): void {
+function cut(response: ServerResponse): false {
   response.socket?.destroySoon()
+  return false
 }
 
-function reset(response: ServerResponse): void {
+function reset(response: ServerResponse): false {
   response.socket?.resetAndDestroy()
+  return false
 }
