@@ -16,6 +16,7 @@ const MAX_LINE_LENGTH = 16_384
 const MAX_CHALLENGES = 32
 const MAX_PARAMS = 32
 
+const SPACE = /[ \t]+/y
 const SEPARATORS = /[ \t,]+/y
 const TOKEN68 = /([A-Za-z0-9\-._~+/]+=*)[ \t]*(?=,|$)/y
 const UNQUOTED = /[^ \t,"]+/y
@@ -37,21 +38,21 @@ export function parseChallenges(header: string | readonly string[] | undefined):
 }
 
 function readLine(scanner: Scanner, found: Draft[]): void {
-  while (found.length <= MAX_CHALLENGES) {
-    scanner.take(SEPARATORS)
-    if (scanner.done) return
+  scanner.take(SEPARATORS)
+  while (!scanner.done) {
     const word = scanner.token()
     if (word === undefined) skipJunk(scanner)
     else if (scanner.takeSign('=')) readParam(scanner, word, found.at(-1))
     else if (found.length === MAX_CHALLENGES) return
     else found.push(readScheme(scanner, word))
+    scanner.take(SEPARATORS)
   }
 }
 
 /** A word that no `=` follows starts a challenge; a token68 may only stand right behind it. */
 function readScheme(scanner: Scanner, word: string): Draft {
   const draft: Draft = { scheme: word.toLowerCase(), params: new Map() }
-  const token68 = scanner.take(/[ \t]+/y) === undefined ? undefined : scanner.take(TOKEN68)
+  const token68 = scanner.take(SPACE) === undefined ? undefined : scanner.take(TOKEN68)
   if (token68 !== undefined) draft.token68 = token68
   return draft
 }

@@ -17,15 +17,6 @@ export class Scanner {
     return this.#at >= this.#text.length
   }
 
-  get at(): number {
-    return this.#at
-  }
-
-  /** Goes back to where the scanner stood before. */
-  reset(at: number): void {
-    this.#at = at
-  }
-
   /** Takes what a sticky pattern matches here: its first group if it has one, else everything. */
   take(pattern: RegExp): string | undefined {
     pattern.lastIndex = this.#at

@@ -90,7 +90,7 @@ function shapeOf(json: Json): Shape | undefined {
   const typed = typeof json['mediaType'] === 'string' && isManifestType(json['mediaType'])
   if (json['schemaVersion'] !== 2 && !typed) return undefined
   const index = isList(json['manifests'])
-  const image = isList(json['layers']) || isObject(json['config'])
+  const image = isList(json['layers']) || isNamed(json['config'])
   if (index === image) return undefined
   return index ? 'index' : 'image'
 }
@@ -98,6 +98,10 @@ function shapeOf(json: Json): Shape | undefined {
 /** Go writes an empty list as null as well. */
 function isList(value: unknown): boolean {
   return Array.isArray(value) || value === null
+}
+
+function isNamed(value: unknown): boolean {
+  return isObject(value) && typeof value['digest'] === 'string'
 }
 
 function typeOf(json: Json, shape: Shape, contentType: string | undefined): string {

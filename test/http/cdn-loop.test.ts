@@ -1,0 +1,61 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { hasLooped, withCdnLoop } from '../../src/http/cdn-loop.ts'
+
+const ID = 'chandlery-0a1b'
+
+describe('hasLooped', () => {
+  it.each([
+    [ID],
+    [` ${ID} `],
+    [ID.toUpperCase()],
+    [`${ID};v=1`],
+    [`${ID} ; v="a,b"`],
+    [`other, ${ID}`],
+    [`other;x="y, z",${ID};q`],
+    [['other', `cdn.example:80, ${ID}`]],
+  ])('%j: it has', (header) => {
+    expect(hasLooped(header, ID)).toBe(true)
+  })
+
+  it.each([
+    [undefined],
+    [''],
+    ['other'],
+    [`${ID}x`],
+    [`x${ID}`],
+    [`other;by=${ID}`],
+    [`other;x="a, ${ID}, b"`],
+    [`other;x="a, ${ID}`],
+    [`"${ID}"`],
+    [['a', 'b']],
+  ])('%j: it has not', (header) => {
+    expect(hasLooped(header, ID)).toBe(false)
+  })
+})
+
+describe('withCdnLoop', () => {
+  it.each([
+    [undefined, ID],
+    ['', ID],
+    ['a;x="1,2"', `a;x="1,2", ${ID}`],
+    [['a', ' b '], `a, b, ${ID}`],
+  ])('%j: %s', (header, expected) => {
+    expect(withCdnLoop(header, ID)).toBe(expected)
+  })
+
+  it('is seen by whoever added themselves, however many came after', () => {
+    const token = fc.stringMatching(/^[a-z0-9.-]{1,12}$/)
+    fc.assert(
+      fc.property(fc.uniqueArray(token, { minLength: 1 }), token, (ids, stranger) => {
+        let header: string | undefined
+        for (const id of ids) {
+          expect(hasLooped(header, id)).toBe(false)
+          header = withCdnLoop(header, id)
+        }
+        for (const id of ids) expect(hasLooped(header, id)).toBe(true)
+        expect(hasLooped(header, stranger)).toBe(ids.includes(stranger))
+      }),
+    )
+  })
+})
