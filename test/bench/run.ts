@@ -75,7 +75,7 @@ async function cold(setting: Setting): Promise<void> {
       'GB/s': rounded(median(samples.map((s) => s.speed))),
       'first byte ms': rounded(median(samples.map((s) => s.first))),
       'upstream first byte ms': rounded(direct.firstByte50),
-      'peak MiB': Math.rounded(Math.max(...samples.map((s) => s.memory))),
+      'peak MiB': Math.round(Math.max(...samples.map((s) => s.memory))),
     })
   }
   report('Cold blob of 512 MiB, one client', rows)
@@ -101,7 +101,7 @@ async function herd(setting: Setting): Promise<void> {
       'CPU-s/GB': rounded(got.cpuPerGB),
       'first byte ms': rounded(got.firstByteMax),
       errors: got.errors,
-      'peak MiB': Math.rounded(peakMemory(server.pid)),
+      'peak MiB': Math.round(peakMemory(server.pid)),
     })
   }
   report('50 clients at once on one cold blob of 200 MiB', rows)
@@ -122,7 +122,7 @@ async function manifests({ bench, origin, hasRegistry, report }: Setting): Promi
     const got = await hammer(server, '/v2/bench/manifests/latest')
     rows.push({
       server: server.name,
-      'requests/s': Math.rounded(got.perSecond),
+      'requests/s': Math.round(got.perSecond),
       'CPU µs each': rounded(got.cpuMicroseconds),
       p99: got.p99,
     })
