@@ -80,6 +80,8 @@ export class LocalIngest implements Ingest {
 
   async write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void> {
     this.#checkWritable()
+    // Node takes such a position to mean "where the file pointer is".
+    if (!Number.isSafeInteger(at) || at < 0) throw new RangeError(`not a position: ${at}`)
     const chunks = (bytes instanceof Uint8Array ? [bytes] : bytes).filter((c) => c.length > 0)
     if (chunks.length === 0) return
     this.#hash(at, chunks)
