@@ -1,0 +1,108 @@
+// GET and HEAD of a blob (distribution-spec, end-2): opens it, says what will come, and has it sent.
+import type { Content } from '../cache/content.ts'
+import type { CacheOutcome } from '../http/cache-status.ts'
+import { noneMatch } from '../http/conditions.ts'
+import { type Digest, parseDigest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { BLOB_TYPE, type BlobBody, planBlobBody } from './blob-body.ts'
+import type { ContentSender } from './content-sender.ts'
+import type { Exchange } from './exchange.ts'
+import type { Faces, RoutedRepository } from './faces.ts'
+
+/**
+ * How long the head of a response waits for its first byte: until then a failure can still be told
+ * by status. containerd 2.3 gives up on a head after 30 s.
+ */
+const HEAD_PATIENCE_MS = 10_000
+
+export async function answerBlob(
+  faces: Faces,
+  sender: ContentSender,
+  exchange: Exchange,
+  routed: RoutedRepository,
+  text: string,
+): Promise<void> {
+  const digest = parseDigest(text)
+  if (digest === undefined) throw new OciError('DIGEST_INVALID')
+  const fresh = !noneMatch(exchange.header('if-none-match'), `"${digest}"`)
+  if (exchange.isHead || fresh) return answerHead(faces, exchange, routed, digest, fresh)
+  const { content, cache } = await faces.blobs.open(routed.repository, digest, faces.caller)
+  try {
+    await sendBlob(sender, exchange, routed, content, cache)
+  } finally {
+    await content.close()
+  }
+}
+
+// A size that nobody knows is left out: 0 would make containerd read nothing.
+async function answerHead(
+  faces: Faces,
+  exchange: Exchange,
+  routed: RoutedRepository,
+  digest: Digest,
+  fresh: boolean,
+): Promise<void> {
+  const { size, cache } = await faces.blobs.head(routed.repository, digest, faces.caller)
+  const headers = commonHeaders(exchange, routed, digest, cache)
+  if (fresh) return exchange.respond(304, headers)
+  const length = size === undefined ? {} : { 'content-length': size, 'accept-ranges': 'bytes' }
+  exchange.respond(200, { ...headers, 'content-type': BLOB_TYPE, ...length })
+}
+
+async function sendBlob(
+  sender: ContentSender,
+  exchange: Exchange,
+  routed: RoutedRepository,
+  content: Content,
+  cache: CacheOutcome,
+): Promise<void> {
+  const body = await openBody(exchange, content)
+  const common = commonHeaders(exchange, routed, content.digest, cache)
+  exchange.writeHead(body.status, { ...common, ...body.headers })
+  const { res, gone } = exchange
+  if (firstAvailable(content, body) === 0) res.flushHeaders()
+  await sender.send({ res, content, body: body.stretches, gone }, (bytes) => {
+    exchange.bytes = bytes
+  })
+}
+
+// An unknown size is often known once the first byte is here; ranges were not promised by then.
+async function openBody(exchange: Exchange, content: Content): Promise<BlobBody> {
+  const request = {
+    range: exchange.header('range'),
+    ifRange: exchange.header('if-range'),
+    etag: `"${content.digest}"`,
+  }
+  const body = planBlobBody(request, content.size)
+  content.plan(body.ranges)
+  if (firstAvailable(content, body) > 0) return body
+  await firstByte(content, body.ranges?.[0]?.start ?? 0, exchange.gone)
+  return body.ranges ? body : planBlobBody({ ...request, range: undefined }, content.size)
+}
+
+async function firstByte(content: Content, at: number, gone: AbortSignal): Promise<void> {
+  const patience = AbortSignal.timeout(HEAD_PATIENCE_MS)
+  try {
+    await content.wait(at, AbortSignal.any([gone, patience]))
+  } catch (error) {
+    if (!patience.aborted || gone.aborted) throw error
+  }
+}
+
+function firstAvailable(content: Content, body: BlobBody): number {
+  return content.available(body.ranges?.[0]?.start ?? 0)
+}
+
+function commonHeaders(
+  exchange: Exchange,
+  routed: RoutedRepository,
+  digest: Digest,
+  cache: CacheOutcome,
+): Record<string, string | number> {
+  return {
+    'docker-content-digest': digest,
+    etag: `"${digest}"`,
+    'oci-namespace': routed.ns ?? routed.registry,
+    'cache-status': exchange.cacheStatus(cache),
+  }
+}

@@ -1,0 +1,80 @@
+// Turns whatever went wrong with a request into an OCI error body, or into a cut connection where the
+// response has begun. The one edge where errors become bytes.
+import { toClientError, type Wanted } from '../cache/failure.ts'
+import { errorBody, OciError } from '../oci/errors.ts'
+import { ClientGone } from './outgoing.ts'
+import type { Exchange } from './exchange.ts'
+import type { RequestKind } from './observer.ts'
+
+const JSON_TYPE = 'application/json'
+
+/** What this room logs by itself: only faults of ours. pino satisfies it. */
+export interface ServerLogger {
+  error(details: object, message: string): void
+  warn(details: object, message: string): void
+  info(details: object, message: string): void
+}
+
+export function answerError(exchange: Exchange, error: unknown, logger: ServerLogger): void {
+  if (isClientsOwn(exchange, error)) {
+    exchange.res.destroy()
+    return
+  }
+  const told = toOciError(error, exchange.kind)
+  const cause = upstreamFailureOf(error) ?? upstreamFailureOf(told.cause)
+  exchange.failure = cause?.reason ?? told.code
+  exchange.message = cause?.message ?? told.message
+  if (told.code === 'UNKNOWN') {
+    logger.error(
+      { err: told.cause ?? error, requestId: exchange.id },
+      'a request failed by a fault',
+    )
+  }
+  if (exchange.res.headersSent) {
+    exchange.res.destroy()
+    return
+  }
+  const headers: Record<string, string | number> = { 'content-type': JSON_TYPE, ...told.headers }
+  if (cause) {
+    const { reason, status } = cause
+    const forwarded = status === undefined ? {} : { fwdStatus: status }
+    headers['cache-status'] = exchange.cacheStatus({ state: 'miss', detail: reason, ...forwarded })
+  }
+  exchange.respond(told.status, headers, errorBody(told))
+}
+
+function isClientsOwn(exchange: Exchange, error: unknown): boolean {
+  return error instanceof ClientGone || exchange.gone.aborted
+}
+
+function toOciError(error: unknown, kind: RequestKind): OciError {
+  if (error instanceof OciError) return error
+  return frameworkError(error) ?? toClientError(error, wantedFor(kind))
+}
+
+// Fastify's own: a status of 4xx means that the request was at fault.
+function frameworkError(error: unknown): OciError | undefined {
+  if (!(error instanceof Error) || !('statusCode' in error)) return undefined
+  const status = Number(error.statusCode)
+  return status >= 400 && status < 500
+    ? new OciError('UNSUPPORTED', error.message, { status })
+    : undefined
+}
+
+function wantedFor(kind: RequestKind): Wanted {
+  return kind === 'blob' || kind === 'tags' || kind === 'referrers' ? kind : 'manifest'
+}
+
+interface UpstreamFailure {
+  readonly reason: string
+  readonly message: string
+  readonly status: number | undefined
+}
+
+// By shape: this room does not import upstream/.
+function upstreamFailureOf(error: unknown): UpstreamFailure | undefined {
+  if (!(error instanceof Error) || !('reason' in error)) return undefined
+  const { reason, message } = error
+  const status = 'status' in error && typeof error.status === 'number' ? error.status : undefined
+  return typeof reason === 'string' ? { reason, message, status } : undefined
+}

@@ -1,0 +1,89 @@
+// The routes that answer with JSON that is made here: ping, catalog, tags and referrers
+// (distribution-spec, end-1, end-8, end-12; _catalog is Docker's).
+import { formatNextLink } from '../http/link.ts'
+import { parseDigest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { OCI_INDEX } from '../oci/media-types.ts'
+import type { Exchange } from './exchange.ts'
+import type { Faces, Routed, RoutedRepository } from './faces.ts'
+import { pageSize, queryValue, withoutParameter } from './query.ts'
+
+const JSON_TYPE = 'application/json'
+const CATALOG_PAGE = 100
+const LARGEST_CATALOG_PAGE = 10_000
+const EMPTY_OBJECT = Buffer.from('{}')
+
+export function answerPing(exchange: Exchange): void {
+  exchange.respond(200, { 'content-type': JSON_TYPE }, EMPTY_OBJECT)
+}
+
+/** What is held, not what the upstream offers; `last` is exclusive. */
+export async function answerCatalog(
+  faces: Faces,
+  exchange: Exchange,
+  routed: Routed,
+): Promise<void> {
+  const size = Math.min(pageSize(exchange.query) ?? CATALOG_PAGE, LARGEST_CATALOG_PAGE)
+  const last = queryValue(exchange.query, 'last')
+  const all = await faces.catalog.repositories(routed.named ? routed.registry : undefined)
+  const rest = last === undefined ? all : all.filter((name) => name > last)
+  const repositories = rest.slice(0, size)
+  const headers: Record<string, string> = { 'content-type': JSON_TYPE }
+  const final = repositories.at(-1)
+  if (final !== undefined && repositories.length < rest.length) {
+    const next = `n=${size}&last=${encodeURIComponent(final)}`
+    headers['link'] = nextPage(exchange, routed, '_catalog', next)
+  }
+  exchange.respond(200, headers, json({ repositories }))
+}
+
+/** The name and the link to the next page are the client's own, whatever the upstream called them. */
+export async function answerTags(
+  faces: Faces,
+  exchange: Exchange,
+  routed: RoutedRepository,
+): Promise<void> {
+  pageSize(exchange.query)
+  const query = withoutParameter(exchange.query, 'ns')
+  const { tags, next, cache } = await faces.tags.list(routed.repository, query, faces.caller)
+  const headers: Record<string, string> = {
+    'content-type': JSON_TYPE,
+    'oci-namespace': routed.ns ?? routed.registry,
+    'cache-status': exchange.cacheStatus(cache),
+  }
+  if (next !== undefined) {
+    headers['link'] = nextPage(exchange, routed, `${routed.clientName}/tags/list`, next)
+  }
+  exchange.respond(200, headers, json({ name: routed.clientName, tags }))
+}
+
+export async function answerReferrers(
+  faces: Faces,
+  exchange: Exchange,
+  routed: RoutedRepository,
+  text: string,
+): Promise<void> {
+  const digest = parseDigest(text)
+  if (digest === undefined) throw new OciError('DIGEST_INVALID')
+  const { manifests, cache } = await faces.referrers.list(routed.repository, digest, faces.caller)
+  const type = queryValue(exchange.query, 'artifactType')
+  const headers: Record<string, string> = {
+    'content-type': OCI_INDEX,
+    'oci-namespace': routed.ns ?? routed.registry,
+    'cache-status': exchange.cacheStatus(cache),
+  }
+  if (type !== undefined) headers['oci-filters-applied'] = 'artifactType'
+  const wanted = manifests.filter((each) => type === undefined || each.artifactType === type)
+  const index = { schemaVersion: 2, mediaType: OCI_INDEX, manifests: wanted }
+  exchange.respond(200, headers, json(index))
+}
+
+function nextPage(exchange: Exchange, routed: Routed, path: string, query: string): string {
+  const ns = queryValue(exchange.query, 'ns')
+  const suffix = ns === undefined ? '' : `&ns=${encodeURIComponent(ns)}`
+  return formatNextLink(`${routed.clientPrefix}/v2/${path}?${query}${suffix}`)
+}
+
+function json(value: unknown): Buffer {
+  return Buffer.from(JSON.stringify(value))
+}

@@ -1,0 +1,40 @@
+// GET and HEAD of a manifest (distribution-spec, end-3): the exact bytes under their exact type.
+import { noneMatch } from '../http/conditions.ts'
+import { parseDigest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { isTag } from '../oci/reference.ts'
+import type { Exchange } from './exchange.ts'
+import type { Faces, RoutedRepository } from './faces.ts'
+
+export async function answerManifest(
+  faces: Faces,
+  exchange: Exchange,
+  routed: RoutedRepository,
+  reference: string,
+): Promise<void> {
+  checkReference(reference)
+  const read = exchange.isHead ? 'head' : 'get'
+  const served = await faces.manifests[read](routed.repository, reference, faces.caller)
+  const etag = `"${served.digest}"`
+  const headers = {
+    'docker-content-digest': served.digest,
+    etag,
+    'oci-namespace': routed.ns ?? routed.registry,
+    'cache-status': exchange.cacheStatus(served.cache),
+  }
+  if (!noneMatch(exchange.header('if-none-match'), etag)) return exchange.respond(304, headers)
+  const type = { 'content-type': served.mediaType }
+  if (exchange.isHead) {
+    return exchange.respond(200, { ...headers, ...type, 'content-length': served.size })
+  }
+  exchange.respond(200, { ...headers, ...type }, served.bytes)
+}
+
+// Nothing can be stored under an illegal tag, so it is unknown: the conformance suite wants 404.
+function checkReference(reference: string): void {
+  if (reference.includes(':')) {
+    if (parseDigest(reference) === undefined) throw new OciError('DIGEST_INVALID')
+  } else if (!isTag(reference)) {
+    throw new OciError('MANIFEST_UNKNOWN', 'no manifest can have this name: it is not a valid tag')
+  }
+}

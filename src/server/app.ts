@@ -1,0 +1,164 @@
+// The registry API as a Fastify application. Fastify gives the server, routing and its edges; what a
+// path means is oci/target.ts, since names hold slashes, and every answer is written by an Exchange.
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
+import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import { hasLooped } from '../http/cdn-loop.ts'
+import { OciError } from '../oci/errors.ts'
+import { parseTarget, type Target } from '../oci/target.ts'
+import { answerBlob } from './answer-blob.ts'
+import { answerError, type ServerLogger } from './answer-error.ts'
+import { answerCatalog, answerPing, answerReferrers, answerTags } from './answer-lists.ts'
+import { answerManifest } from './answer-manifest.ts'
+import { answerClientError } from './client-error.ts'
+import { ContentSender } from './content-sender.ts'
+import { Exchange } from './exchange.ts'
+import type { Faces, RoutedRepository, Router } from './faces.ts'
+import type { ServerObserver } from './observer.ts'
+import { PiecePool } from './piece-pool.ts'
+import { queryValue } from './query.ts'
+import { requestIds } from './request-id.ts'
+import { createListener, type KeyPairFiles } from './tls-listener.ts'
+
+const MAX_BODY_BYTES = 64 * 1024 // bodies are not read at all; this is for what Fastify may try
+const API_PATH = /^\/(?:[^/]+\/)?v2(?:\/|$)/
+
+export interface AppOptions extends Faces {
+  readonly registries: Router
+  readonly observer: ServerObserver
+  readonly logger: ServerLogger
+  /** Ours in CDN-Loop (RFC 8586). */
+  readonly instanceId: string
+  /** A reader that takes nothing for so long is dropped. */
+  readonly clientStallTimeoutMs: number
+  readonly tls?: KeyPairFiles | undefined
+  readonly tlsLookEveryMs?: number | undefined
+  readonly pool?: PiecePool | undefined
+}
+
+export function createApp(options: AppOptions): FastifyInstance {
+  const { logger } = options
+  const serve = createServe(options)
+  const take = (request: FastifyRequest, reply: FastifyReply) => {
+    reply.hijack()
+    serve(request.raw, reply.raw)
+  }
+  const takeFailed = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
+    reply.hijack()
+    serve(request.raw, reply.raw, error)
+  }
+  const app = fastify<Server, IncomingMessage, ServerResponse>({
+    serverFactory: (handler) =>
+      createListener(handler, {
+        tls: options.tls,
+        lookEveryMs: options.tlsLookEveryMs,
+        onReload: () => logger.info({}, 'the TLS certificate was read again'),
+        onBadPair: (err) => logger.error({ err }, 'the TLS certificate stays the former one'),
+      }),
+    exposeHeadRoutes: false,
+    bodyLimit: MAX_BODY_BYTES,
+    return503OnClosing: false,
+    routerOptions: { querystringParser: () => ({}) },
+    // Paths that Fastify cannot decode are for oci/target.ts to refuse.
+    frameworkErrors: (_error, request, reply) => take(request, reply),
+    clientErrorHandler: answerClientError,
+  })
+  // Nothing that is sent to us is read; Node discards it when the response is over.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  app.setErrorHandler(takeFailed)
+  app.setNotFoundHandler(take)
+  app.all('/*', take)
+  return app
+}
+
+type Serve = (req: IncomingMessage, res: ServerResponse, error?: unknown) => void
+
+function createServe(options: AppOptions): Serve {
+  const { logger, observer, clientStallTimeoutMs } = options
+  const sender = new ContentSender(options.pool ?? new PiecePool(), clientStallTimeoutMs)
+  const idFor = requestIds()
+  const serve = async (exchange: Exchange, failed: unknown): Promise<void> => {
+    try {
+      if (failed !== undefined) throw failed
+      await dispatch(options, sender, exchange)
+    } catch (error) {
+      answerError(exchange, error, logger)
+    }
+  }
+  return (req, res, failed) => {
+    const exchange = new Exchange(req, res, idFor(req.headers['x-request-id']), observer)
+    serve(exchange, failed).catch((err: unknown) => {
+      logger.error({ err, requestId: exchange.id }, 'a request could not even be refused')
+      res.destroy()
+    })
+  }
+}
+
+function dispatch(
+  options: AppOptions,
+  sender: ContentSender,
+  exchange: Exchange,
+): Promise<void> | void {
+  const target = readTarget(exchange, options.instanceId)
+  exchange.kind = target.kind
+  if (target.kind === 'upload') throw readOnly()
+  const routed = options.registries.route(target, addressing(exchange))
+  exchange.registry = routed.registry
+  if (target.kind === 'ping') return answerPing(exchange)
+  if (target.kind === 'catalog') return answerCatalog(options, exchange, routed)
+  const { repository } = routed
+  if (repository === undefined) throw new OciError('NAME_INVALID', 'there is no repository name')
+  exchange.repository = repository.name
+  return answerContent(options, sender, exchange, { ...routed, repository }, target)
+}
+
+type ContentTarget = Exclude<Target, { kind: 'ping' | 'catalog' | 'upload' }>
+
+function answerContent(
+  options: AppOptions,
+  sender: ContentSender,
+  exchange: Exchange,
+  routed: RoutedRepository,
+  target: ContentTarget,
+): Promise<void> {
+  if (target.kind === 'tags') return answerTags(options, exchange, routed)
+  if (target.kind === 'manifest') {
+    exchange.reference = target.reference
+    return answerManifest(options, exchange, routed, target.reference)
+  }
+  exchange.reference = target.digest
+  return target.kind === 'blob'
+    ? answerBlob(options, sender, exchange, routed, target.digest)
+    : answerReferrers(options, exchange, routed, target.digest)
+}
+
+function readTarget(exchange: Exchange, instanceId: string): Target {
+  const { method, path } = exchange
+  if (method !== 'GET' && method !== 'HEAD' && API_PATH.test(path)) throw readOnly()
+  const target = parseTarget(path)
+  if (target === undefined) {
+    throw new OciError('UNSUPPORTED', 'there is nothing here: the registry API is under /v2/', {
+      status: 404,
+    })
+  }
+  const loop = exchange.header('cdn-loop')
+  if (loop !== undefined && hasLooped(loop, instanceId)) {
+    throw new OciError('UNAVAILABLE', `this request has been here before: ${LOOP_CURE}`, {
+      status: 508,
+    })
+  }
+  return target
+}
+
+const LOOP_CURE = 'an endpoint of this registry leads back to Chandlery, change its mirrors'
+
+function readOnly(): OciError {
+  const message = 'this registry is a cache and read-only: push to the upstream registry itself'
+  return new OciError('UNSUPPORTED', message, { headers: { allow: 'GET, HEAD' } })
+}
+
+function addressing(exchange: Exchange): { ns?: string; host?: string } {
+  const ns = queryValue(exchange.query, 'ns')
+  const host = exchange.header('host')
+  return { ...(ns !== undefined && { ns }), ...(host !== undefined && { host }) }
+}

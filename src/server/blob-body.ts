@@ -1,0 +1,96 @@
+// What the body of a blob's response consists of: everything, one range, or a multipart of several
+// (RFC 9110 14 and 15.3.7). Pure but for the boundary.
+import { randomBytes } from 'node:crypto'
+import { ifRangeHolds } from '../http/conditions.ts'
+import {
+  type ByteRange,
+  formatContentRange,
+  parseRange,
+  unsatisfiedContentRange,
+} from '../http/range.ts'
+import { OciError } from '../oci/errors.ts'
+import type { Stretch } from './content-sender.ts'
+
+export const BLOB_TYPE = 'application/octet-stream'
+
+export interface BlobBody {
+  readonly status: 200 | 206
+  readonly headers: Record<string, string | number>
+  /** For `Content.plan`: undefined where everything goes out. */
+  readonly ranges: readonly ByteRange[] | undefined
+  readonly stretches: readonly Stretch[]
+}
+
+/** Throws RANGE_INVALID where no range can be satisfied. An unknown size means everything, unlimited. */
+export function planBlobBody(
+  request: { range: string | undefined; ifRange: string | undefined; etag: string },
+  size: number | undefined,
+): BlobBody {
+  const { range, ifRange, etag } = request
+  if (size === undefined || range === undefined || !ifRangeHolds(ifRange, etag)) return whole(size)
+  const ranges = parseRange(range, size)
+  if (ranges === 'unsatisfiable') throw unsatisfiable(size)
+  const [first, ...others] = ranges ?? []
+  if (ranges === undefined || first === undefined) return whole(size)
+  if (others.length === 0) return single(first, size)
+  return sum(ranges) > size ? whole(size) : multipart(ranges, size)
+}
+
+function whole(size: number | undefined): BlobBody {
+  const headers: Record<string, string | number> = { 'content-type': BLOB_TYPE }
+  if (size === undefined) {
+    return { status: 200, headers, ranges: undefined, stretches: [{ everything: true }] }
+  }
+  headers['accept-ranges'] = 'bytes'
+  headers['content-length'] = size
+  const stretches = [{ range: { start: 0, end: size } }]
+  return { status: 200, headers, ranges: undefined, stretches }
+}
+
+function single(range: ByteRange, size: number): BlobBody {
+  const headers = {
+    'content-type': BLOB_TYPE,
+    'accept-ranges': 'bytes',
+    'content-length': range.end - range.start,
+    'content-range': formatContentRange(range, size),
+  }
+  return { status: 206, headers, ranges: [range], stretches: [{ range }] }
+}
+
+// Exactly the parts asked for, in their order: podman counts them. Ranges that overlap to more than
+// the blob are refused by sending it whole, or a small request could ask for any amount of bytes.
+function multipart(ranges: readonly ByteRange[], size: number): BlobBody {
+  const boundary = randomBytes(18).toString('hex')
+  const stretches: Stretch[] = []
+  let length = sum(ranges)
+  let opening = `--${boundary}`
+  const literal = (text: string) => {
+    const bytes = Buffer.from(text, 'latin1')
+    length += bytes.length
+    stretches.push({ literal: bytes })
+  }
+  for (const range of ranges) {
+    const contentRange = formatContentRange(range, size)
+    literal(`${opening}\r\nContent-Type: ${BLOB_TYPE}\r\nContent-Range: ${contentRange}\r\n\r\n`)
+    stretches.push({ range })
+    opening = `\r\n--${boundary}`
+  }
+  literal(`\r\n--${boundary}--\r\n`)
+  const headers = {
+    'content-type': `multipart/byteranges; boundary=${boundary}`,
+    'accept-ranges': 'bytes',
+    'content-length': length,
+  }
+  return { status: 206, headers, ranges, stretches }
+}
+
+function unsatisfiable(size: number): OciError {
+  const headers = { 'content-range': unsatisfiedContentRange(size) }
+  return new OciError('RANGE_INVALID', `the range is outside the ${size} bytes there are`, {
+    headers,
+  })
+}
+
+function sum(ranges: readonly ByteRange[]): number {
+  return ranges.reduce((total, range) => total + range.end - range.start, 0)
+}

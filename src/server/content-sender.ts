@@ -1,0 +1,148 @@
+// Copies a Content to one client at the client's own pace through recycled pieces. It neither knows
+// HTTP beyond "these bytes, then those ranges" nor where content comes from.
+import type { ServerResponse } from 'node:http'
+import type { Content } from '../cache/content.ts'
+import type { ByteRange } from '../http/range.ts'
+import { Outgoing } from './outgoing.ts'
+import { BASE_PIECE, LARGEST_PIECE, type PiecePool, type Standing } from './piece-pool.ts'
+
+/** More than a client's and our socket buffers together usually hold, in bytes. */
+const PROVEN_BYTES = 16 * 1024 * 1024
+
+const FRUITLESS_WAITS = 100
+
+/** The content ended, or gave nothing, before its end. */
+export class ContentCut extends Error {
+  override readonly name = 'ContentCut'
+}
+
+/** A stretch of a body: literal bytes, a range, or everything when the size is not known. */
+export type Stretch =
+  | { readonly literal: Buffer }
+  | { readonly range: ByteRange }
+  | { readonly everything: true }
+
+export interface SendOptions {
+  readonly res: ServerResponse
+  readonly content: Content
+  readonly body: readonly Stretch[]
+  /** Fires when the connection has closed. */
+  readonly gone: AbortSignal
+}
+
+export class ContentSender {
+  readonly #pool: PiecePool
+  readonly #stallTimeoutMs: number
+
+  constructor(pool: PiecePool, stallTimeoutMs: number) {
+    this.#pool = pool
+    this.#stallTimeoutMs = stallTimeoutMs
+  }
+
+  /**
+   * Sends the body of a response whose head is written, and ends it. Whatever goes wrong cuts the
+   * connection, so that no client takes a part for the whole; the reason is thrown. `onBytes` is
+   * told how many body bytes the kernel took, complete or not.
+   */
+  async send(options: SendOptions, onBytes: (bytes: number) => void): Promise<void> {
+    const outgoing = new Outgoing(options.res, options.gone, this.#stallTimeoutMs)
+    const run = new Run(this.#pool, outgoing, options.content, options.gone)
+    try {
+      for (const stretch of options.body) await run.send(stretch)
+      outgoing.end()
+    } catch (error) {
+      outgoing.destroy()
+      throw error
+    } finally {
+      onBytes(outgoing.bytes)
+    }
+  }
+}
+
+/** One body on its way: the pace is the reader's, across all stretches. */
+class Run {
+  readonly #pool: PiecePool
+  readonly #outgoing: Outgoing
+  readonly #content: Content
+  readonly #gone: AbortSignal
+  #pieceSize = BASE_PIECE
+  #drained = true
+  #fruitless = 0
+
+  constructor(pool: PiecePool, outgoing: Outgoing, content: Content, gone: AbortSignal) {
+    this.#pool = pool
+    this.#outgoing = outgoing
+    this.#content = content
+    this.#gone = gone
+  }
+
+  async send(stretch: Stretch): Promise<void> {
+    if ('literal' in stretch) {
+      await this.#outgoing.write(stretch.literal)
+    } else if ('range' in stretch) {
+      await this.#copy(stretch.range.start, () => stretch.range.end)
+    } else {
+      await this.#copy(0, () => this.#content.size)
+    }
+  }
+
+  // The end is asked for again each time: an unknown size becomes known when the last byte is here.
+  async #copy(start: number, end: () => number | undefined): Promise<void> {
+    let at = start
+    while (at < (end() ?? Infinity)) {
+      const ready = this.#content.available(at)
+      if (ready > 0) {
+        at += await this.#copyPiece(at, Math.min(ready, (end() ?? Infinity) - at))
+      } else {
+        await this.#content.wait(at, this.#gone)
+        this.#checkWaited(at, end())
+      }
+    }
+  }
+
+  // A wait that brought nothing is repeated: what arrived may have been taken back since, because it
+  // was corrupt. Not for ever, or a Content at fault would spin.
+  #checkWaited(at: number, end: number | undefined): void {
+    if (this.#content.available(at) > 0 || at === end) this.#fruitless = 0
+    else this.#fruitless += 1
+    if (this.#fruitless > FRUITLESS_WAITS || (this.#fruitless > 0 && end === undefined)) {
+      throw new ContentCut(`the content ended at byte ${at} instead of ${end ?? 'a known end'}`)
+    }
+  }
+
+  async #copyPiece(at: number, ready: number): Promise<number> {
+    const wanted = Math.min(ready, this.#pieceSize)
+    const piece =
+      this.#pool.take(wanted, this.#standing) ??
+      (await this.#pool.wait(wanted, this.#standing, this.#gone))
+    try {
+      const room = Math.min(wanted, piece.bytes.length)
+      const length = await this.#content.read(piece.bytes.subarray(0, room), at)
+      if (length === 0) return this.#nothingRead(at)
+      this.#drained = await this.#outgoing.write(piece.bytes.subarray(0, length))
+      this.#adapt(length === this.#pieceSize)
+      return length
+    } finally {
+      // After a failed write the socket is closed: the kernel takes nothing from the piece any more.
+      this.#pool.release(piece)
+    }
+  }
+
+  // A download that starts anew after corruption may have taken back what was available.
+  #nothingRead(at: number): number {
+    if (this.#content.available(at) > 0) {
+      throw new ContentCut(`the content gave nothing at byte ${at}, where it should go on`)
+    }
+    return 0
+  }
+
+  #adapt(filled: boolean): void {
+    if (!this.#drained) this.#pieceSize = BASE_PIECE
+    else if (filled) this.#pieceSize = Math.min(this.#pieceSize * 2, LARGEST_PIECE)
+  }
+
+  get #standing(): Standing {
+    if (!this.#drained) return 'slow'
+    return this.#outgoing.bytes >= PROVEN_BYTES ? 'fast' : 'new'
+  }
+}

@@ -1,0 +1,114 @@
+// One request and its response, and what is told of them afterwards. Not an answer: the routes write
+// that, through `respond` or, for blobs, by themselves after `writeHead`.
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { type CacheOutcome, type CacheState, formatCacheStatus } from '../http/cache-status.ts'
+import type { RequestKind, RequestRecord, ServerObserver } from './observer.ts'
+
+const CLIENT_CLOSED_REQUEST = 499
+
+export class Exchange implements RequestRecord {
+  readonly req: IncomingMessage
+  readonly res: ServerResponse
+  readonly id: string
+  readonly method: string
+  readonly path: string
+  /** Without the question mark. */
+  readonly query: string
+  readonly client: string | undefined
+  kind: RequestKind = 'other'
+  registry: string | undefined
+  repository: string | undefined
+  reference: string | undefined
+  cache: CacheState | undefined
+  bytes = 0
+  seconds = 0
+  aborted = false
+  failure: string | undefined
+  message: string | undefined
+  readonly #startedAt = performance.now()
+  readonly #observer: ServerObserver
+  #gone: AbortController | undefined
+  #over = false
+
+  constructor(req: IncomingMessage, res: ServerResponse, id: string, observer: ServerObserver) {
+    this.req = req
+    this.res = res
+    this.id = id
+    this.#observer = observer
+    this.method = req.method ?? ''
+    const url = req.url ?? ''
+    const mark = url.indexOf('?')
+    this.path = mark === -1 ? url : url.slice(0, mark)
+    this.query = mark === -1 ? '' : url.slice(mark + 1)
+    this.client = req.socket.remoteAddress
+    observer.requestStarted()
+    this.#watchEnd()
+  }
+
+  get isHead(): boolean {
+    return this.method === 'HEAD'
+  }
+
+  /** 499, as nginx has it, where the client left before there was an answer. */
+  get status(): number {
+    return this.res.headersSent ? this.res.statusCode : CLIENT_CLOSED_REQUEST
+  }
+
+  get userAgent(): string | undefined {
+    return this.req.headers['user-agent']
+  }
+
+  /** Fires when the connection has closed before the response was complete. */
+  get gone(): AbortSignal {
+    this.#gone ??= new AbortController()
+    if (this.aborted) this.#gone.abort()
+    return this.#gone.signal
+  }
+
+  /** A header of which several lines count as one list; Node joins all but a few by itself. */
+  header(name: string): string | undefined {
+    const value = this.req.headers[name]
+    return Array.isArray(value) ? value.join(', ') : value
+  }
+
+  /** Notes how the cache handled it and returns the Cache-Status value that says so. */
+  cacheStatus(outcome: CacheOutcome): string {
+    this.cache = outcome.state
+    return formatCacheStatus(outcome)
+  }
+
+  /** What every response carries, before anything about the content. */
+  writeHead(status: number, headers: OutgoingHttpHeaders): void {
+    headers['docker-distribution-api-version'] = 'registry/2.0'
+    headers['x-request-id'] = this.id
+    this.res.writeHead(status, headers)
+  }
+
+  /** A whole response at once. A HEAD gets the same head, with the length of the body it leaves out. */
+  respond(status: number, headers: OutgoingHttpHeaders, body?: Buffer): void {
+    if (body) headers['content-length'] = body.length
+    this.writeHead(status, headers)
+    if (body === undefined || this.isHead) {
+      this.res.end()
+    } else {
+      this.bytes = body.length
+      this.res.end(body)
+    }
+  }
+
+  // A pipelined response whose turn never came has no 'close' of its own when the connection closes.
+  #watchEnd(): void {
+    const end = () => this.#end()
+    this.res.once('close', end)
+    if (this.res.socket === null) this.req.socket.once('close', end)
+  }
+
+  #end(): void {
+    if (this.#over) return
+    this.#over = true
+    this.aborted = !this.res.writableFinished
+    this.seconds = (performance.now() - this.#startedAt) / 1000
+    if (this.aborted) this.#gone?.abort()
+    this.#observer.requestFinished(this)
+  }
+}

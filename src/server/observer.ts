@@ -1,0 +1,44 @@
+// What this room reports about the requests it answers; observability/ implements it, main joins the
+// two. Not an event bus: one call when a request begins, one when its response is over.
+import type { CacheState } from '../http/cache-status.ts'
+
+export type RequestKind =
+  | 'ping'
+  | 'catalog'
+  | 'manifest'
+  | 'blob'
+  | 'tags'
+  | 'referrers'
+  | 'upload'
+  | 'other'
+
+/** One request and what became of it; complete when `requestFinished` hands it over. */
+export interface RequestRecord {
+  readonly id: string
+  readonly method: string
+  /** The raw path without its query, which may hold a client's secrets. */
+  readonly path: string
+  readonly kind: RequestKind
+  readonly registry: string | undefined
+  readonly repository: string | undefined
+  /** Tag or digest, as asked for. */
+  readonly reference: string | undefined
+  readonly cache: CacheState | undefined
+  readonly status: number
+  /** Body bytes handed to the kernel. */
+  readonly bytes: number
+  readonly seconds: number
+  readonly client: string | undefined
+  readonly userAgent: string | undefined
+  /** The client left, or the response was cut, before it was complete. */
+  readonly aborted: boolean
+  /** Why it failed: an upstream's failure reason, else an error code. */
+  readonly failure: string | undefined
+  /** The sentence that goes with `failure`. */
+  readonly message: string | undefined
+}
+
+export interface ServerObserver {
+  requestStarted(): void
+  requestFinished(record: RequestRecord): void
+}

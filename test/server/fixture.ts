@@ -1,0 +1,98 @@
+// A running app over faces that a test fills in, on a real loopback port.
+import type { AddressInfo } from 'node:net'
+import type { FastifyInstance } from 'fastify'
+import { OciError } from '../../src/oci/errors.ts'
+import { type AppOptions, createApp } from '../../src/server/app.ts'
+import type { Content } from '../../src/cache/content.ts'
+import type { RequestRecord } from '../../src/server/observer.ts'
+import type { Routed } from '../../src/server/faces.ts'
+
+export interface RunningApp {
+  readonly app: FastifyInstance
+  readonly port: number
+  readonly url: string
+  /** The finished requests, in order of their ends. */
+  readonly records: RequestRecord[]
+  readonly logged: { details: object; message: string }[]
+  /** Requests begun minus requests finished. */
+  readonly running: () => number
+  stop(): Promise<void>
+}
+
+const HIT = { state: 'hit' } as const
+
+/** Routes everything to docker.io/<name as it stands>. */
+export const plainRouter: AppOptions['registries'] = {
+  route(target, { ns }): Routed {
+    const name = 'name' in target ? target.name : undefined
+    const prefix = target.prefix === undefined ? '' : `/${target.prefix}`
+    const registry = ns ?? target.prefix ?? 'docker.io'
+    return {
+      registry,
+      clientPrefix: prefix,
+      named: ns !== undefined || target.prefix !== undefined,
+      ...(ns !== undefined && { ns }),
+      ...(name !== undefined && { repository: { registry, name }, clientName: name }),
+    }
+  },
+}
+
+export async function startApp(options: Partial<AppOptions> = {}): Promise<RunningApp> {
+  const records: RequestRecord[] = []
+  const logged: { details: object; message: string }[] = []
+  const log = (details: object, message: string) => void logged.push({ details, message })
+  let running = 0
+  const app = createApp({
+    registries: plainRouter,
+    manifests: { get: unknown, head: unknown },
+    blobs: { open: unknown, head: unknown },
+    tags: { list: unknown },
+    referrers: { list: unknown },
+    catalog: { repositories: async () => [] },
+    caller: { credentials: { credentialFor: async () => ({ kind: 'anonymous' }) } },
+    observer: {
+      requestStarted: () => (running += 1),
+      requestFinished: (record) => {
+        running -= 1
+        records.push(record)
+      },
+    },
+    logger: { error: log, warn: log, info: log },
+    instanceId: 'chandlery-test',
+    clientStallTimeoutMs: 60_000,
+    ...options,
+  })
+  await app.listen({ host: '127.0.0.1', port: 0 })
+  const { port } = app.server.address() as AddressInfo
+  const url = `${options.tls ? 'https' : 'http'}://127.0.0.1:${port}`
+  const stop = async () => {
+    app.server.closeAllConnections()
+    await app.close()
+  }
+  return { app, port, url, records, logged, running: () => running, stop }
+}
+
+async function unknown(): Promise<never> {
+  throw new OciError('MANIFEST_UNKNOWN')
+}
+
+/** Blobs that are what `open` makes of each request. */
+export function blobsOf(open: () => Content): AppOptions['blobs'] {
+  return {
+    open: async () => ({ content: open(), cache: HIT }),
+    head: async () => ({ size: open().size, cache: HIT }),
+  }
+}
+
+export function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
+}
+
+/** Polls until the condition holds; fails after two seconds. */
+export async function until(condition: () => boolean, what = 'the condition'): Promise<void> {
+  for (let tries = 0; tries < 200; tries++) {
+    if (condition()) return
+    await sleep(10)
+  }
+  throw new Error(`${what} did not come true`)
+}
