@@ -42,7 +42,7 @@ export class Intervals {
 
   /** Whether every byte from start up to, not including, end is there; of none it is true. */
   has(start: number, end: number): boolean {
-    return start >= end || this.endFrom(start) >= end
+    return this.endFrom(start) >= end
   }
 
   /** What is missing between start and end, ascending. */

@@ -51,12 +51,8 @@ export function nextLink(header: string | readonly string[] | undefined): string
   return parseLinks(header).find(isNext)?.target
 }
 
-function isNext(link: Link): boolean {
-  const relations =
-    link.params
-      .get('rel')
-      ?.toLowerCase()
-      .split(/[ \t]+/) ?? []
+function isNext({ params }: Link): boolean {
+  const relations = (params.get('rel') ?? '').toLowerCase().split(/[ \t]+/)
   return relations.includes('next')
 }
 

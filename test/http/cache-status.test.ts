@@ -56,14 +56,18 @@ describe('formatCacheStatus', () => {
     expect(formatCacheStatus({ state: 'hit', ttlSeconds })).toBe(`chandlery; hit; ttl=${written}`)
   })
 
-  it('is a bounded line of visible ASCII, whatever the detail', () => {
+  it('cuts a detail that is long', () => {
+    const header = formatCacheStatus({ state: 'hit', detail: 'a'.repeat(100_000) })
+    expect(header.length).toBeLessThan(600)
+  })
+
+  it('is a line of visible ASCII, whatever the detail', () => {
     const member =
       /^chandlery; hit; detail=(?:[A-Za-z*][\w!#$%&'*+.^`|~:/-]*|"(?:[ !#-[\]-~]|\\["\\])*")$/
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 400 }), (detail) => {
         const header = formatCacheStatus({ state: 'hit', detail })
         expect(header).toMatch(member)
-        expect(header.length).toBeLessThan(600)
       }),
     )
   })

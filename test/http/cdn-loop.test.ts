@@ -13,6 +13,7 @@ describe('hasLooped', () => {
     [`${ID} ; v="a,b"`],
     [`other, ${ID}`],
     [`other;x="y, z",${ID};q`],
+    [`a;x="1,";y="2,";z="3,", ${ID}`],
     [['other', `cdn.example:80, ${ID}`]],
   ])('%j: it has', (header) => {
     expect(hasLooped(header, ID)).toBe(true)
@@ -28,6 +29,7 @@ describe('hasLooped', () => {
     [`other;x="a, ${ID}, b"`],
     [`other;x="a, ${ID}`],
     [`"${ID}"`],
+    [`a;x="1";y=", ${ID}, "`],
     [['a', 'b']],
   ])('%j: it has not', (header) => {
     expect(hasLooped(header, ID)).toBe(false)

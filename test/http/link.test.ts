@@ -69,6 +69,7 @@ describe('nextLink', () => {
     expect(formatNextLink('/v2/a/tags/list?n=2&last=b%3A')).toBe(
       '</v2/a/tags/list?n=2&last=b%3A>; rel="next"',
     )
+    expect(formatNextLink('\ud800')).toBe('<%EF%BF%BD>; rel="next"')
     fc.assert(
       fc.property(fc.string({ unit: 'binary' }), (text) => {
         const header = formatNextLink(text)

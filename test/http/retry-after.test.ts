@@ -1,8 +1,18 @@
 import * as fc from 'fast-check'
-import { expect, it } from 'vitest'
+import { afterEach, beforeEach, expect, it } from 'vitest'
 import { MAX_RETRY_AFTER_MS, parseRetryAfter } from '../../src/http/retry-after.ts'
 
 const NOW = Date.UTC(1994, 10, 6, 8, 49, 30)
+
+// A date without a zone must not be read as local time.
+const zone = process.env['TZ']
+beforeEach(() => {
+  process.env['TZ'] = 'Asia/Tokyo'
+})
+afterEach(() => {
+  if (zone === undefined) delete process.env['TZ']
+  else process.env['TZ'] = zone
+})
 
 it.each([
   ['0', 0],

@@ -125,6 +125,7 @@ describe('readManifest', () => {
   it('reads lists that Go wrote as null, and passes over entries that are none', () => {
     expect(readManifest(bytes({ ...INDEX, manifests: null }))?.children).toEqual([])
     expect(readManifest(bytes({ ...IMAGE, layers: null }))?.blobs).toEqual([CONFIG])
+    expect(readManifest(bytes({ ...IMAGE, layers: undefined }))?.blobs).toEqual([CONFIG])
     expect(readManifest(bytes({ ...IMAGE, layers: [null, 1, {}, LAYER] }))?.blobs).toEqual([
       CONFIG,
       LAYER,

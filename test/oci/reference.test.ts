@@ -140,6 +140,7 @@ describe('parseImage', () => {
     [HEX, 'NAME_INVALID'],
     ['x'.repeat(249), 'NAME_INVALID'],
     ['x'.repeat(5000), 'NAME_INVALID'],
+    [`x@${'a'.repeat(5000)}`, 'NAME_INVALID'],
     ['x:', 'TAG_INVALID'],
     ['x:.y', 'TAG_INVALID'],
     ['x:a:b', 'TAG_INVALID'],
