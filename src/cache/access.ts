@@ -1,8 +1,6 @@
-/**
- * Who may read held content. The bytes of a digest are kept once for all repositories, but a
- * client of repository R is given them only where R is known to have them: by a link in R, or by
- * one upstream HEAD under R. Not client authentication: that is policy/.
- */
+// Who may read held content. The bytes of a digest are kept once for all repositories, but a
+// client of repository R is given them only where R is known to have them: by a link in R, or by
+// one upstream HEAD under R. Not client authentication: that is policy/.
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Link } from '../store/links.ts'
@@ -93,4 +91,19 @@ export class Access {
     const { mediaType, grantedBy } = head
     return { kind: 'manifest', mediaType, size, grantedBy, at: this.#now() }
   }
+}
+
+/**
+ * Whether what was granted so goes on being served when the upstream refuses us. So far every
+ * grant came from our own configuration; one that only a client's own credential has given will
+ * not survive the refusal of it.
+ */
+export function survivesDenial(grantedBy: Link['grantedBy']): boolean {
+  return SURVIVES_DENIAL[grantedBy]
+}
+
+const SURVIVES_DENIAL: Readonly<Record<Link['grantedBy'], boolean>> = {
+  anonymous: true,
+  credential: true,
+  imported: true,
 }

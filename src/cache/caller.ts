@@ -1,4 +1,4 @@
-/** On whose behalf something is read. Not the client itself: only what the upstream has to see. */
+// On whose behalf something is read. Not the client itself: only what the upstream has to see.
 import type { CredentialSource } from '../upstream/credentials.ts'
 
 /** Passed through every read; a client's own credential can take the configured one's place later. */

@@ -1,9 +1,6 @@
-/**
- * One piece of work per key, however many wait for it. Every waiter gets the same outcome, the
- * failure included. The work belongs to nobody's request: it takes no client's signal, so what it
- * calls has to be bounded by itself.
- */
-
+// One piece of work per key, however many wait for it. Every waiter gets the same outcome, the
+// failure included. The work belongs to nobody's request: it takes no client's signal, so what it
+// calls has to be bounded by itself.
 /** Work that runs, as one of its waiters sees it. */
 export interface Flight<T> {
   readonly promise: Promise<T>

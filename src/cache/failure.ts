@@ -1,10 +1,8 @@
-/**
- * What clients are told when the upstream failed and nothing held can be served instead: the
- * "not held" column of the failure table (README, "When an upstream fails").
- */
+// What clients are told when the upstream failed and nothing held can be served instead: the
+// "not held" column of the failure table (README, "When an upstream fails").
 import { OciError } from '../oci/errors.ts'
 import type { ErrorCode } from '../oci/errors.ts'
-import { UpstreamError } from '../upstream/failure.ts'
+import { type FailureReason, UpstreamError } from '../upstream/failure.ts'
 
 /** What was asked for. */
 export type Wanted = 'manifest' | 'blob' | 'tags' | 'referrers'
@@ -22,20 +20,27 @@ export function toClientError(error: unknown, what: Wanted): OciError {
   if (!(error instanceof UpstreamError)) {
     return new OciError('UNKNOWN', 'internal error; the log has more', { cause: error })
   }
-  const options = { detail: { reason: error.reason }, headers: retryAfter(error), cause: error }
-  switch (error.kind) {
-    case 'gone':
-      return new OciError(UNKNOWN_CODE[what], error.message, options)
-    case 'denied':
-      // Not 401: that would make the client log in to us.
-      return new OciError('DENIED', error.message, { ...options, status: 403 })
-    case 'rate-limited':
-      // Not 429: containerd repeats that five times without a pause, and asks nobody else.
-      return new OciError('TOOMANYREQUESTS', error.message, { ...options, status: 503 })
-    case 'unavailable':
-    case 'corrupt':
-      return new OciError('UNAVAILABLE', error.message, { ...options, status: statusOf(error) })
-  }
+  const [code, status] = answerTo(error, what)
+  const headers = retryAfter(error)
+  const options = { status, detail: { reason: error.reason }, headers, cause: error }
+  return new OciError(code, error.message, options)
+}
+
+function answerTo(error: UpstreamError, what: Wanted): [ErrorCode, number] {
+  if (error.kind === 'gone') return [UNKNOWN_CODE[what], 404]
+  // Not 401: that would make the client log in to us.
+  if (error.kind === 'denied') return ['DENIED', 403]
+  // Not 429: containerd repeats that five times without a pause, and asks nobody else.
+  if (error.kind === 'rate-limited') return ['TOOMANYREQUESTS', 503]
+  return ['UNAVAILABLE', STATUS_OF[error.reason] ?? 502]
+}
+
+/** What is no fault of the upstream's answer, but of reaching it; all else is 502. */
+const STATUS_OF: Partial<Record<FailureReason, number>> = {
+  'timed-out': 504,
+  refused: 503,
+  'name-not-resolved': 503,
+  loop: 508,
 }
 
 /**
@@ -47,20 +52,6 @@ export function toAccessError(error: unknown, what: Wanted): OciError {
   if (mapped.status !== 502 && mapped.status !== 504) return mapped
   const { message, detail, headers } = mapped
   return new OciError('UNAVAILABLE', message, { status: 503, detail, headers, cause: error })
-}
-
-function statusOf(error: UpstreamError): number {
-  switch (error.reason) {
-    case 'timed-out':
-      return 504
-    case 'refused':
-    case 'name-not-resolved':
-      return 503
-    case 'loop':
-      return 508
-    default:
-      return 502
-  }
 }
 
 function retryAfter(error: UpstreamError): Record<string, string> {

@@ -1,8 +1,6 @@
-/**
- * Which repository may read what: links in memory, written to the store behind the answer. A link
- * in repository R says that R has the content: the upstream gave it there, or gave a manifest
- * there that names it. Not the decision itself: see access.ts.
- */
+// Which repository may read what: links in memory, written to the store behind the answer. A link
+// in repository R says that R has the content: the upstream gave it there, or gave a manifest
+// there that names it. Not the decision itself: see access.ts.
 import { LRUCache } from 'lru-cache'
 import type { Descriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -16,10 +14,10 @@ import type { WriteBehind } from './write-behind.ts'
 export const MAX_GRANTS_PER_MANIFEST = 4096
 
 /**
- * Not a legal repository name, so it meets no real one. A link here says that the registry itself
+ * No legal repository name starts with a dot, so it meets no real one. A link here says that the registry itself
  * was seen to have the content, in whatever repository.
  */
-const REGISTRY_WIDE = '_origin'
+const REGISTRY_WIDE = '.registry'
 
 export interface GrantsOptions {
   readonly links: Pick<Links, 'get' | 'put'>

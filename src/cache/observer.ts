@@ -1,5 +1,4 @@
-/** What the cache reports about itself. Not metrics or logs: observability/ implements this. */
-
+// What the cache reports about itself. Not metrics or logs: observability/ implements this.
 /** Why something that is no longer fresh was served: the `detail` of Cache-Status (RFC 9211). */
 export type StaleReason =
   | 'revalidating'

@@ -1,7 +1,5 @@
-/**
- * Writes to the store that no answer waits for: few at a time, bounded, the last one per key wins.
- * A write that fails or finds no room costs the cache entry and is reported, nothing more.
- */
+// Writes to the store that no answer waits for: few at a time, bounded, the last one per key wins.
+// A write that fails or finds no room costs the cache entry and is reported, nothing more.
 import type { CacheObserver } from './observer.ts'
 
 export interface WriteBehindOptions {

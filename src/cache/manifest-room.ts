@@ -1,0 +1,81 @@
+// Puts together what serves manifests, tags, referrers and the catalog, and who may read.
+import type { Links } from '../store/links.ts'
+import type { Manifests } from '../store/manifests.ts'
+import type { Referrers } from '../store/referrers.ts'
+import type { Tags } from '../store/tags.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { Access } from './access.ts'
+import { Catalog } from './catalog.ts'
+import { FreshnessPolicy, type FreshnessOptions } from './freshness.ts'
+import { Grants } from './grants.ts'
+import { HeldManifests } from './held-manifests.ts'
+import { ManifestCache } from './manifest-cache.ts'
+import { ManifestIntake } from './manifest-intake.ts'
+import { NegativeCache } from './negative-cache.ts'
+import type { CacheObserver } from './observer.ts'
+import { ReferrersCache } from './referrers-cache.ts'
+import { TagCache } from './tag-cache.ts'
+import { TagLister } from './tag-lister.ts'
+import { TagResolver } from './tag-resolver.ts'
+import { WriteBehind } from './write-behind.ts'
+
+export interface ManifestRoomOptions {
+  readonly upstream: Pick<
+    Upstream,
+    'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers'
+  >
+  readonly store: {
+    readonly manifests: Pick<Manifests, 'get' | 'put' | 'used'>
+    readonly links: Pick<Links, 'get' | 'put' | 'repositories'>
+    readonly tags: Pick<Tags, 'get' | 'put' | 'list'>
+    readonly referrers: Pick<Referrers, 'get' | 'put'>
+  }
+  readonly observer: CacheObserver
+  readonly freshness?: FreshnessOptions
+  /** Bytes of manifests kept in memory. */
+  readonly memoryBytes?: number
+  /** Milliseconds of the wall clock. */
+  readonly now?: () => number
+}
+
+export interface ManifestRoom {
+  readonly access: Access
+  readonly grants: Grants
+  readonly negative: NegativeCache
+  readonly manifests: ManifestCache
+  readonly tagLister: TagLister
+  readonly referrers: ReferrersCache
+  readonly catalog: Catalog
+  /** Resolves when what was learned is in the store: before the server exits. */
+  drain(): Promise<void>
+}
+
+export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
+  const { upstream, store, observer, memoryBytes, now = Date.now } = options
+  const freshness = new FreshnessPolicy(options.freshness)
+  const writes = new WriteBehind({ observer })
+  const kept = { writes, observer }
+  const grants = new Grants({ links: store.links, ...kept })
+  const held = new HeldManifests({
+    manifests: store.manifests,
+    ...kept,
+    ...(memoryBytes !== undefined && { memoryBytes }),
+  })
+  const access = new Access({ upstream, grants, now })
+  const intake = new ManifestIntake({ upstream, held, grants, now })
+  const negative = new NegativeCache({ now })
+  const tags = new TagCache({ tags: store.tags, freshness, ...kept })
+  const common = { upstream, held, intake, freshness, negative, observer, access, now }
+  const manifests = new ManifestCache({ ...common, resolver: new TagResolver({ ...common, tags }) })
+  const referrersOf = { referrers: store.referrers, grants, manifests }
+  return {
+    access,
+    grants,
+    negative,
+    manifests,
+    tagLister: new TagLister({ upstream, tags: store.tags, freshness, observer }),
+    referrers: new ReferrersCache({ upstream, freshness, now, ...kept, ...referrersOf }),
+    catalog: new Catalog({ links: store.links, now }),
+    drain: () => writes.drain(),
+  }
+}

@@ -1,0 +1,205 @@
+// What refers to a manifest (signatures, SBOMs): the upstream's referrers API, else the fallback tag
+// (OCI distribution spec, "Unavailable Referrers API"), else what was last known. Unfiltered.
+import { LRUCache } from 'lru-cache'
+import type { CacheOutcome } from '../http/cache-status.ts'
+import type { Descriptor } from '../oci/descriptor.ts'
+import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
+import { isIndexType } from '../oci/media-types.ts'
+import { readManifest } from '../oci/manifest.ts'
+import { referrersTag, type Repository } from '../oci/reference.ts'
+import type { Referrers } from '../store/referrers.ts'
+import { UpstreamError } from '../upstream/failure.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { failureAt, isPaused, staleReasonOf, type Failure } from './backoff.ts'
+import type { Caller } from './caller.ts'
+import { Coalescer } from './coalescer.ts'
+import { toClientError } from './failure.ts'
+import { freshnessAt, mayServeStale, ttlSeconds } from './freshness.ts'
+import type { FreshnessPolicy, FreshnessSettings } from './freshness.ts'
+import type { Grants } from './grants.ts'
+import type { ManifestCache } from './manifest-cache.ts'
+import type { CacheObserver, StaleReason } from './observer.ts'
+import { within } from './patience.ts'
+import type { ServedManifest } from './served-manifest.ts'
+import type { WriteBehind } from './write-behind.ts'
+
+export interface ReferrersCacheOptions {
+  readonly upstream: Pick<Upstream, 'referrers'>
+  readonly manifests: Pick<ManifestCache, 'get'>
+  readonly referrers: Pick<Referrers, 'get' | 'put'>
+  readonly grants: Pick<Grants, 'find'>
+  readonly freshness: FreshnessPolicy
+  readonly writes: WriteBehind
+  readonly observer: Pick<CacheObserver, 'staleServed' | 'storeError' | 'unexpectedError'>
+  readonly maxDescriptors?: number
+  readonly now?: () => number
+}
+
+export interface ReferrersList {
+  readonly manifests: Descriptor[]
+  readonly cache: CacheOutcome
+}
+
+/** A list in memory. */
+interface Known {
+  readonly manifests: Descriptor[]
+  readonly checkedAt: number
+  readonly failure?: Failure
+}
+
+/** What the upstream said just now. */
+interface Answer {
+  readonly manifests: Descriptor[]
+  /** The fallback tag was no longer fresh and the upstream could not be asked: why. */
+  readonly stale?: string
+}
+
+interface Subject {
+  readonly repo: Repository
+  readonly digest: Digest
+  readonly key: string
+  readonly settings: FreshnessSettings
+}
+
+export class ReferrersCache {
+  readonly #options: ReferrersCacheOptions
+  readonly #now: () => number
+  readonly #memory: LRUCache<string, Known>
+  readonly #flights: Coalescer<Answer>
+
+  constructor(options: ReferrersCacheOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+    this.#flights = new Coalescer(this.#now)
+    this.#memory = new LRUCache({
+      maxSize: options.maxDescriptors ?? 50_000,
+      sizeCalculation: ({ manifests }) => manifests.length + 1,
+    })
+  }
+
+  /** Every referrer of `digest`; the server filters by artifactType. Throws OciError. */
+  async list(repo: Repository, digest: Digest, caller: Caller): Promise<ReferrersList> {
+    const settings = this.#options.freshness.settingsFor(repo, referrersTag(digest))
+    const subject: Subject = {
+      repo,
+      digest,
+      key: `${repo.registry}/${repo.name}@${digest}`,
+      settings,
+    }
+    const known = this.#memory.get(subject.key) ?? (await this.#load(subject))
+    const now = this.#now()
+    if (known && freshnessAt(known.checkedAt, settings, now) === 'fresh') {
+      return this.#serve(subject, known, { state: 'hit' })
+    }
+    try {
+      if (known && isPaused(known.failure, now)) throw known.failure.error
+      return await this.#asked(subject, caller, known)
+    } catch (error) {
+      return this.#afterFailure(subject, known, error)
+    }
+  }
+
+  async #asked(subject: Subject, caller: Caller, known: Known | undefined): Promise<ReferrersList> {
+    const flight = this.#flights.run(subject.key, () => this.#refresh(subject, caller, known))
+    const leftMs =
+      subject.settings.revalidateTimeoutMs - Math.max(0, this.#now() - flight.startedAt)
+    const answer = await (known ? within(flight.promise, leftMs) : flight.promise)
+    if (known && answer === undefined) return this.#stale(subject, known, 'revalidating')
+    const { manifests, stale } = answer ?? { manifests: [] }
+    if (stale) return { manifests, cache: { state: 'stale', detail: stale } }
+    const state = known ? 'expired' : flight.joined ? 'collapsed' : 'miss'
+    return { manifests, cache: { state, fwdStatus: 200, stored: !flight.joined } }
+  }
+
+  async #refresh(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
+    const { repo, digest, key, settings } = subject
+    try {
+      const at = this.#now()
+      const { upstream } = this.#options
+      const listed: Answer | undefined = await upstream.referrers(repo, digest, caller.credentials)
+      const answer = listed ?? (await this.#fallback(repo, digest, caller))
+      if (!answer.stale)
+        await this.#keep(subject, { manifests: answer.manifests, checkedAt: at }, known)
+      return answer
+    } catch (error) {
+      const failure = failureAt(error, settings.ttlMs, this.#now())
+      if (known) this.#memory.set(key, { ...known, failure })
+      throw error
+    }
+  }
+
+  /** No tag, or something else than an index there, means that nothing refers to the digest. */
+  async #fallback(repo: Repository, digest: Digest, caller: Caller): Promise<Answer> {
+    const found = await this.#fallbackIndex(repo, digest, caller)
+    const summary = found?.bytes && readManifest(found.bytes, found.mediaType)
+    if (!found || !summary || !isIndexType(summary.mediaType)) return { manifests: [] }
+    const manifests = [...summary.children, ...summary.blobs]
+    return found.cache.state === 'stale'
+      ? { manifests, stale: found.cache.detail ?? '' }
+      : { manifests }
+  }
+
+  async #fallbackIndex(
+    repo: Repository,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<ServedManifest | undefined> {
+    try {
+      return await this.#options.manifests.get(repo, referrersTag(digest), caller)
+    } catch (error) {
+      if (error instanceof OciError && error.status === 404) return undefined
+      throw error
+    }
+  }
+
+  /**
+   * An empty list is worth a file only for a manifest that is held, or where there was one before:
+   * anybody can ask for the referrers of any digest.
+   */
+  async #keep(subject: Subject, list: Known, before: Known | undefined): Promise<void> {
+    const { repo, digest, key } = subject
+    const { referrers, grants, writes } = this.#options
+    this.#memory.set(key, list)
+    const worthKeeping =
+      list.manifests.length > 0 ||
+      before !== undefined ||
+      (await grants.find(repo, 'manifest', digest)) !== undefined
+    if (worthKeeping) {
+      writes.push(`referrers ${key}`, 'write referrers', () => referrers.put(repo, digest, list))
+    }
+  }
+
+  async #load({ repo, digest, key }: Subject): Promise<Known | undefined> {
+    try {
+      const entry = await this.#options.referrers.get(repo, digest)
+      const newer = this.#memory.get(key)
+      if (newer !== undefined || entry === undefined) return newer
+      this.#memory.set(key, entry)
+      return entry
+    } catch (error) {
+      this.#options.observer.storeError('read referrers', error)
+      return this.#memory.get(key)
+    }
+  }
+
+  #afterFailure(subject: Subject, known: Known | undefined, error: unknown): ReferrersList {
+    const explained = error instanceof OciError || error instanceof UpstreamError
+    if (!explained) this.#options.observer.unexpectedError('list referrers', error)
+    const reason = staleReasonOf(error)
+    if (known && mayServeStale(known.checkedAt, subject.settings, reason, this.#now())) {
+      return this.#stale(subject, known, reason)
+    }
+    throw toClientError(error, 'referrers')
+  }
+
+  #stale(subject: Subject, known: Known, reason: StaleReason): ReferrersList {
+    this.#options.observer.staleServed(reason)
+    return this.#serve(subject, known, { state: 'stale', detail: reason })
+  }
+
+  #serve({ settings }: Subject, known: Known, outcome: CacheOutcome): ReferrersList {
+    const ttl = ttlSeconds(known.checkedAt, settings.ttlMs, this.#now())
+    return { manifests: known.manifests, cache: { ...outcome, ttlSeconds: ttl } }
+  }
+}

@@ -1,0 +1,88 @@
+// What tags point at, as last seen: the ones in use in memory, all of them in the store. Not the
+// decision whether that still holds: see freshness.ts and tag-resolver.ts.
+import { LRUCache } from 'lru-cache'
+import type { Repository } from '../oci/reference.ts'
+import type { TagEntry, Tags } from '../store/tags.ts'
+import type { Failure } from './backoff.ts'
+import type { FreshnessPolicy, FreshnessSettings } from './freshness.ts'
+import type { CacheObserver } from './observer.ts'
+import type { WriteBehind } from './write-behind.ts'
+
+/** A tag in memory. */
+export interface TagRecord {
+  readonly entry: TagEntry
+  readonly settings: FreshnessSettings
+  /** Asking the upstream failed, and until then it is not asked again. */
+  readonly failure?: Failure
+}
+
+export interface TagCacheOptions {
+  readonly tags: Pick<Tags, 'get' | 'put'>
+  readonly freshness: FreshnessPolicy
+  readonly writes: WriteBehind
+  readonly observer: Pick<CacheObserver, 'storeError'>
+  readonly maxEntries?: number
+}
+
+export class TagCache {
+  readonly #options: TagCacheOptions
+  readonly #memory: LRUCache<string, TagRecord>
+
+  constructor(options: TagCacheOptions) {
+    this.#options = options
+    this.#memory = new LRUCache({ max: options.maxEntries ?? 50_000 })
+  }
+
+  /** From memory alone. */
+  peek(repo: Repository, tag: string): TagRecord | undefined {
+    return this.#memory.get(tagKeyOf(repo, tag))
+  }
+
+  /** From memory, else from the store. An unreadable entry counts as none and is reported. */
+  async load(repo: Repository, tag: string): Promise<TagRecord | undefined> {
+    const key = tagKeyOf(repo, tag)
+    const known = this.#memory.get(key)
+    if (known !== undefined) return known
+    const entry = await this.#read(repo, tag)
+    // What was put while the disk was read is the newer one.
+    const newer = this.#memory.get(key)
+    if (newer !== undefined || entry === undefined) return newer
+    const settings = this.#options.freshness.settingsFor(repo, tag)
+    const record: TagRecord = { entry, settings }
+    this.#memory.set(key, record)
+    return record
+  }
+
+  /** The upstream has just said so; a failure before it is forgotten. */
+  put(repo: Repository, tag: string, entry: TagEntry): TagRecord {
+    const key = tagKeyOf(repo, tag)
+    const { tags, writes, freshness } = this.#options
+    const settings = this.#memory.get(key)?.settings ?? freshness.settingsFor(repo, tag)
+    const record: TagRecord = { entry, settings }
+    this.#memory.set(key, record)
+    // The store itself writes a mere `checkedAt` now and then only.
+    writes.push(`tag ${key}`, 'write tag', () => tags.put(repo, tag, entry))
+    return record
+  }
+
+  /** Asking again failed: keeps what is known, and remembers not to ask before `until`. */
+  fail(repo: Repository, tag: string, failure: Failure): void {
+    const key = tagKeyOf(repo, tag)
+    const known = this.#memory.get(key)
+    if (known !== undefined) this.#memory.set(key, { ...known, failure })
+  }
+
+  async #read(repo: Repository, tag: string): Promise<TagEntry | undefined> {
+    try {
+      return await this.#options.tags.get(repo, tag)
+    } catch (error) {
+      this.#options.observer.storeError('read tag', error)
+      return undefined
+    }
+  }
+}
+
+/** A name holds no colon, so two tags never share a key. */
+export function tagKeyOf(repo: Repository, tag: string): string {
+  return `${repo.registry}/${repo.name}:${tag}`
+}
