@@ -1,5 +1,6 @@
 // What proves to an upstream who we are. The credential is an argument of every upstream call,
 // never looked up inside it, so that a client's own can be passed through.
+import { createHmac, randomBytes } from 'node:crypto'
 
 export type Credential =
   | { readonly kind: 'anonymous' }
@@ -23,3 +24,13 @@ export interface CredentialSource {
 }
 
 export const ANONYMOUS: Credential = { kind: 'anonymous' }
+
+const FINGERPRINT_KEY = randomBytes(32)
+
+/** Tells credentials apart in keys, for as long as this process lives; nobody can test guesses with it. */
+export function fingerprintOf(credential: Credential): string {
+  if (credential.kind === 'anonymous') return 'anonymous'
+  const secret = credential.kind === 'basic' ? credential.password : credential.token
+  const parts = [credential.kind, credential.username, secret, credential.realms]
+  return createHmac('sha256', FINGERPRINT_KEY).update(JSON.stringify(parts)).digest('base64url')
+}

@@ -1,0 +1,140 @@
+// What to put into Authorization for a registry: learned from its challenges and remembered, so
+// that a request costs a 401 only the first time.
+import { LRUCache } from 'lru-cache'
+
+import { parseChallenges } from '../http/challenge.ts'
+import type { Challenge } from '../http/challenge.ts'
+import { fingerprintOf } from './credentials.ts'
+import type { Credential } from './credentials.ts'
+import type { Endpoint } from './endpoint.ts'
+import { parseRealm } from './realm.ts'
+import { scopesFor } from './scope.ts'
+import { TokenCache } from './token-cache.ts'
+import { fetchToken } from './token-server.ts'
+import type { TokenServerOptions } from './token-server.ts'
+import { basic } from './token.ts'
+import type { TokenRequest } from './token.ts'
+
+/** Who asks for what, where. */
+export interface Asker {
+  readonly endpoint: Endpoint
+  /** What stands between /v2/ and /manifests in the request sent. */
+  readonly name: string
+  readonly credential: Credential
+  readonly signal?: AbortSignal | undefined
+}
+
+/** A right to send: the Authorization header and where it came from. */
+export interface Grant {
+  readonly header: string
+  readonly scheme: 'basic' | 'bearer'
+  /** Bearer: the token cache's key; Basic: empty. */
+  readonly key: string
+  /** It was made for this very request: a refusal is final. */
+  readonly isFresh: boolean
+}
+
+/** How a registry wants to be asked for a repository. */
+type Way =
+  | { readonly scheme: 'basic' }
+  | ({ readonly scheme: 'bearer' } & Omit<TokenRequest, 'credential'>)
+
+const MAX_REMEMBERED = 16_384
+
+export class Authorizer {
+  readonly #options: TokenServerOptions
+  readonly #tokens: TokenCache
+  /** Bearer ways by repository; Basic by endpoint. */
+  readonly #ways = new LRUCache<string, Way>({ max: MAX_REMEMBERED })
+
+  constructor(options: TokenServerOptions) {
+    this.#options = options
+    this.#tokens = new TokenCache(options.now)
+  }
+
+  /** What worked before for this repository; undefined: nothing known, ask without. */
+  async recall(asker: Asker): Promise<Grant | undefined> {
+    const [own, whole] = wayKeys(asker)
+    const way = this.#ways.get(own) ?? this.#ways.get(whole)
+    if (way === undefined) return undefined
+    try {
+      return await this.#grant(asker, way)
+    } catch {
+      asker.signal?.throwIfAborted()
+      // The registry may want something else by now: its next challenge says what.
+      this.#ways.delete(own)
+      return undefined
+    }
+  }
+
+  /**
+   * What to answer a 401 with; undefined: nothing that was not refused already. Throws
+   * UpstreamError where there is something, but it cannot be had.
+   */
+  async answer(
+    header: string | string[] | undefined,
+    asker: Asker,
+    refused: Grant | undefined,
+  ): Promise<Grant | undefined> {
+    const way = chooseWay(parseChallenges(header), asker)
+    if (way === undefined) return undefined
+    if (way.scheme === 'basic') {
+      return refused?.scheme === 'basic' ? undefined : await this.#grant(asker, way)
+    }
+    const key = tokenKey(asker, way)
+    if (refused?.key === key) {
+      if (refused.isFresh) return undefined
+      this.#tokens.drop(key, refused.header.slice('Bearer '.length))
+    }
+    return await this.#grant(asker, way)
+  }
+
+  async #grant(asker: Asker, way: Way): Promise<Grant> {
+    const [own, whole] = wayKeys(asker)
+    const { credential, endpoint, signal } = asker
+    if (way.scheme === 'basic') {
+      this.#ways.set(whole, way)
+      return { header: basicHeader(credential), scheme: 'basic', key: '', isFresh: true }
+    }
+    const key = tokenKey(asker, way)
+    const fetch = () => fetchToken(this.#options, endpoint, { ...way, credential })
+    const token = await this.#tokens.get(key, fetch, signal)
+    this.#ways.set(own, way)
+    return { header: `Bearer ${token.value}`, scheme: 'bearer', key, isFresh: token.isNew }
+  }
+}
+
+/** Bearer before Basic, as everybody prefers; what cannot be followed is passed over. */
+function chooseWay(challenges: readonly Challenge[], asker: Asker): Way | undefined {
+  for (const { scheme, params } of challenges) {
+    const realm =
+      scheme === 'bearer' ? parseRealm(params.get('realm'), asker.endpoint.base) : undefined
+    if (realm === undefined) continue
+    const scopes = scopesFor(params.get('scope'), asker.name)
+    return { scheme: 'bearer', realm, service: params.get('service'), scopes }
+  }
+  const wantsBasic = challenges.some(({ scheme }) => scheme === 'basic')
+  return wantsBasic && asker.credential.kind === 'basic' ? { scheme: 'basic' } : undefined
+}
+
+function wayKeys({ endpoint, name, credential }: Asker): [own: string, whole: string] {
+  const whole = `${endpoint.key} ${fingerprintOf(credential)}`
+  return [`${whole} ${name}`, whole]
+}
+
+/** Tokens are for one service at one registry: another registry's challenge never gets them. */
+function tokenKey({ endpoint, credential }: Asker, way: Way & { scheme: 'bearer' }): string {
+  const { realm, service, scopes } = way
+  const parts = [
+    endpoint.base.origin,
+    realm.href,
+    service,
+    scopes.toSorted(),
+    fingerprintOf(credential),
+  ]
+  return JSON.stringify(parts)
+}
+
+function basicHeader(credential: Credential): string {
+  return credential.kind === 'basic' ? basic(credential.username, credential.password) : ''
+}

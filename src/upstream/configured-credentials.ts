@@ -1,0 +1,105 @@
+// The operator's own credentials: `configs.<host>.auth` first, then docker's config.json with its
+// helpers. Read when used, so that rotated secrets are seen.
+import { CredentialHelpers } from './credential-helper.ts'
+import { ANONYMOUS } from './credentials.ts'
+import type { Credential, CredentialSource } from './credentials.ts'
+import { credentialOf, parseDockerConfig, serverUrl, splitAuth } from './docker-config.ts'
+import type { DockerConfig } from './docker-config.ts'
+import { configForHost } from './host-config.ts'
+import { WatchedFile } from './watched-file.ts'
+
+/** A text, or where to read it. */
+export type SecretText = string | { read(): Promise<string> }
+
+/** The `auth` of a `configs` entry, in registries.yaml's own words. */
+export interface AuthOptions {
+  readonly username?: string | undefined
+  readonly password?: SecretText | undefined
+  /** base64 of user:password. */
+  readonly auth?: SecretText | undefined
+  readonly identity_token?: SecretText | undefined
+  readonly realms?: readonly string[] | undefined
+}
+
+export interface CredentialOptions {
+  /** The `configs`, by host[:port] or "*". */
+  readonly hosts: Readonly<Record<string, { readonly auth?: AuthOptions | undefined }>>
+  readonly dockerConfigPath?: string | undefined
+  readonly now?: () => number
+}
+
+/** A secret, file or helper that was named cannot be read; the message holds no secret. */
+export class CredentialError extends Error {
+  override readonly name = 'CredentialError'
+}
+
+export class ConfiguredCredentials implements CredentialSource {
+  readonly #hosts: CredentialOptions['hosts']
+  readonly #docker: WatchedFile<DockerConfig> | undefined
+  readonly #helpers = new CredentialHelpers()
+
+  constructor(options: CredentialOptions) {
+    this.#hosts = options.hosts
+    const { dockerConfigPath: path, now } = options
+    const parse = (bytes: Buffer) => parseDockerConfig(bytes.toString())
+    if (path !== undefined) this.#docker = new WatchedFile(path, parse, now && { now })
+  }
+
+  /** Throws CredentialError. */
+  async credentialFor(endpoint: { readonly host: string }): Promise<Credential> {
+    const auth = configForHost(this.#hosts, endpoint.host)?.auth
+    const configured = auth && (await readAuth(auth, endpoint.host))
+    return configured ?? (await this.#fromDocker(endpoint.host)) ?? ANONYMOUS
+  }
+
+  async #fromDocker(host: string): Promise<Credential | undefined> {
+    if (this.#docker === undefined) return undefined
+    try {
+      const config = await this.#docker.current()
+      return config && ((await this.#fromHelper(config, host)) ?? config.auth(host))
+    } catch (error) {
+      throw new CredentialError(`${this.#docker.path}: ${describe(error)}`, { cause: error })
+    }
+  }
+
+  async #fromHelper(config: DockerConfig, host: string): Promise<Credential | undefined> {
+    const suffix = config.helper(host) ?? config.store
+    return suffix === undefined || suffix === ''
+      ? undefined
+      : await this.#helpers.get(suffix, serverUrl(host))
+  }
+}
+
+async function readAuth(auth: AuthOptions, host: string): Promise<Credential | undefined> {
+  try {
+    const credential = await readWritten(auth)
+    if (credential === undefined || credential.kind === 'anonymous') return undefined
+    return auth.realms === undefined ? credential : { ...credential, realms: auth.realms }
+  } catch (error) {
+    throw new CredentialError(`configs."${host}".auth: ${describe(error)}`, { cause: error })
+  }
+}
+
+async function readWritten(auth: AuthOptions): Promise<Credential | undefined> {
+  if (auth.identity_token !== undefined) {
+    const token = await readSecret(auth.identity_token)
+    const { username } = auth
+    return { kind: 'identity', token, ...(username !== undefined && { username }) }
+  }
+  if (auth.auth !== undefined) {
+    const pair = splitAuth(await readSecret(auth.auth))
+    if (pair === undefined) throw new Error('auth is not base64 of user:password')
+    return credentialOf(...pair)
+  }
+  if (auth.username === undefined || auth.password === undefined) return undefined
+  return credentialOf(auth.username, await readSecret(auth.password))
+}
+
+async function readSecret(secret: SecretText): Promise<string> {
+  const text = typeof secret === 'string' ? secret : await secret.read()
+  return text.replace(/\r?\n$/, '')
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

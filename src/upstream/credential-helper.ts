@@ -1,0 +1,78 @@
+// Docker credential helpers (docker-credential-<suffix> get): programs that hold or make
+// credentials, asked with bounds and not for every request.
+import { execFile } from 'node:child_process'
+import { LRUCache } from 'lru-cache'
+
+import type { Credential } from './credentials.ts'
+import { credentialOf } from './docker-config.ts'
+
+/** A helper that cannot be run or answers nonsense; what it printed may be secret and is not in it. */
+export class CredentialHelperError extends Error {
+  override readonly name = 'CredentialHelperError'
+}
+
+const TIMEOUT_MS = 10_000
+const MAX_OUTPUT = 64 * 1024
+/** Long enough for a pull; the helpers that make short-lived passwords renew them long before they end. */
+const KEEP_MS = 60_000
+const SUFFIX = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
+
+export class CredentialHelpers {
+  readonly #answers = new LRUCache<string, Promise<Credential | undefined>>({ max: 256, ttl: KEEP_MS })
+
+  /** The helper's credential for a server URL; undefined: it has none. Throws CredentialHelperError. */
+  get(suffix: string, url: string): Promise<Credential | undefined> {
+    const key = JSON.stringify([suffix, url])
+    const held = this.#answers.get(key)
+    if (held !== undefined) return held
+    const asked = ask(suffix, url)
+    this.#answers.set(key, asked)
+    // A failure is not kept: the next one who asks may have more luck.
+    asked.catch(() => this.#answers.peek(key) === asked && this.#answers.delete(key))
+    return asked
+  }
+}
+
+async function ask(suffix: string, url: string): Promise<Credential | undefined> {
+  if (!SUFFIX.test(suffix)) {
+    throw new CredentialHelperError(`${JSON.stringify(suffix)} is no name of a credential helper`)
+  }
+  const program = `docker-credential-${suffix}`
+  const output = await run(program, url)
+  return output === undefined ? undefined : readAnswer(program, output)
+}
+
+/** Its output; undefined where it says that it has nothing. */
+function run(program: string, url: string): Promise<string | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<string | undefined>()
+  const options = { timeout: TIMEOUT_MS, maxBuffer: MAX_OUTPUT, killSignal: 'SIGKILL' } as const
+  const child = execFile(program, ['get'], options, (error, stdout) => {
+    // The protocol's way to say so: exit code and these words on standard output.
+    if (error !== null && /credentials not found/i.test(stdout)) resolve(undefined)
+    else if (error !== null) reject(new CredentialHelperError(`${program} get: ${whyFailed(error)}`))
+    else resolve(stdout)
+  })
+  // It may end without reading.
+  child.stdin?.on('error', () => undefined)
+  child.stdin?.end(url)
+  return promise
+}
+
+function whyFailed(error: Error & { code?: unknown; killed?: boolean }): string {
+  if (error.code === 'ENOENT') return 'no such program in PATH'
+  if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return 'its answer is too long'
+  if (error.killed === true) return `no answer in ${TIMEOUT_MS / 1000} s`
+  return `it failed (${String(error.code ?? 'killed')})`
+}
+
+function readAnswer(program: string, output: string): Credential | undefined {
+  try {
+    const { Username: username, Secret: secret } = JSON.parse(output) as Record<string, unknown>
+    if (typeof username === 'string' && typeof secret === 'string') {
+      return credentialOf(username, secret)
+    }
+  } catch {
+    // Said below, without what was printed.
+  }
+  throw new CredentialHelperError(`${program} get: its answer is no credential`)
+}

@@ -1,0 +1,156 @@
+// Which kind of failure a network error is, and what to do about it: pure, one row per error code
+// of Node, OpenSSL, llhttp and undici.
+import type { Asked } from './diagnose.ts'
+import { UpstreamError } from './failure.ts'
+import type { FailureReason } from './failure.ts'
+import { AddressRefused } from './lookup.ts'
+import { TlsFileError } from './tls.ts'
+
+/** How far the exchange had come: no answer yet, or within its body. */
+export type Phase = 'head' | 'body'
+
+type Verdict = readonly [reason: FailureReason, what: string]
+
+/** What it means that an exchange broke. Errors it does not know are `reset`: worth another try. */
+export function diagnoseNetwork(error: Error, asked: Asked, phase: Phase): UpstreamError {
+  const [reason, what] = judge(error, asked, phase)
+  return new UpstreamError(reason, `${asked.endpoint}: ${what}`, {
+    endpoint: asked.endpoint,
+    cause: error,
+  })
+}
+
+function judge(error: Error, asked: Asked, phase: Phase): Verdict {
+  const code = codeOf(error)
+  if (error instanceof AddressRefused) return ['redirect-refused', refusedMessage(error, asked)]
+  if (error instanceof TlsFileError) return ['tls', `configs."${asked.host}".tls: ${error.message}`]
+  return (
+    judgeConnect(code, asked) ??
+    judgeCertificate(code, asked) ??
+    judgeTls(code, error, asked) ??
+    judgeHttp(code, error, asked) ??
+    judgeEnd(code, asked, phase)
+  )
+}
+
+function judgeConnect(code: string, asked: Asked): Verdict | undefined {
+  const { hostname, host } = asked.url
+  const key = `configs."${asked.host}"`
+  if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {
+    return ['name-not-resolved', `cannot resolve ${hostname}: check DNS, or set ${key}.resolve`]
+  }
+  if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT') {
+    return [
+      'timed-out',
+      `no connection to ${host} in time: list another endpoint before it in mirrors`,
+    ]
+  }
+  if (['EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'].includes(code)) {
+    return ['refused', `no way to ${host} (${code}): check the network and ${key}.resolve`]
+  }
+  if (code !== 'ECONNREFUSED') return undefined
+  return [
+    'refused',
+    `${host} refuses connections: is it running, is the port right in mirrors.<registry>.endpoint`,
+  ]
+}
+
+const UNTRUSTED = new Set([
+  'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'DEPTH_ZERO_SELF_SIGNED_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT',
+  'UNABLE_TO_GET_ISSUER_CERT_LOCALLY',
+  'UNABLE_TO_DECODE_ISSUER_PUBLIC_KEY',
+  'CERT_SIGNATURE_FAILURE',
+  'CERT_CHAIN_TOO_LONG',
+  'CERT_UNTRUSTED',
+  'CERT_REJECTED',
+  'INVALID_CA',
+])
+
+function judgeCertificate(code: string, asked: Asked): Verdict | undefined {
+  const { host, hostname } = asked.url
+  const key = `configs."${asked.host}"`
+  if (UNTRUSTED.has(code)) {
+    const cure = `set ${key}.tls.ca_file to its authority's certificate`
+    return ['not-trusted', `the certificate of ${host} is not trusted (${code}): ${cure}`]
+  }
+  if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
+    const cure = 'write a name that is in it in mirrors.<registry>.endpoint'
+    return ['not-trusted', `the certificate of ${host} is not for ${hostname}: ${cure}`]
+  }
+  if (!['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CERT_REVOKED'].includes(code)) return undefined
+  return [
+    'not-trusted',
+    `the certificate of ${host} is not valid now (${code}): it must be renewed, or a clock is wrong`,
+  ]
+}
+
+/** OpenSSL's words for a TLS record that is none: the other side answered the handshake in plain text. */
+const NO_TLS =
+  /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE|BAD_RECORD_TYPE)$/
+const WANTS_CERTIFICATE =
+  /^ERR_SSL_.*(CERTIFICATE_REQUIRED|BAD_CERTIFICATE|HANDSHAKE_FAILURE|UNKNOWN_CA|CERTIFICATE_UNKNOWN)$/
+
+function judgeTls(code: string, error: Error, asked: Asked): Verdict | undefined {
+  const { host } = asked.url
+  const key = `configs."${asked.host}"`
+  if (NO_TLS.test(code)) {
+    return [
+      'plain-http',
+      `the server speaks HTTP: write http://${host} in mirrors.<registry>.endpoint`,
+    ]
+  }
+  if (WANTS_CERTIFICATE.test(code)) {
+    const cure = `set ${key}.tls.cert_file and key_file`
+    return ['tls', `${host} wants another client certificate (${code}): ${cure}`]
+  }
+  if (code !== 'EPROTO' && !/^ERR_(SSL|TLS|OSSL)_/.test(code)) return undefined
+  return ['tls', `no TLS connection with ${host} (${code} ${lineOf(error)}): check ${key}.tls`]
+}
+
+function judgeHttp(code: string, error: Error, asked: Asked): Verdict | undefined {
+  const { host } = asked.url
+  if (code === 'UND_ERR_HEADERS_OVERFLOW') return ['protocol', `${host} sent too long a head`]
+  if (!code.startsWith('HPE_')) return undefined
+  // A TLS alert record (RFC 8446 5.1) in answer to plain text.
+  if (/^\x15\x03/.test(parsedData(error))) {
+    return [
+      'not-plain-http',
+      `the server speaks HTTPS: write https://${host} in mirrors.<registry>.endpoint`,
+    ]
+  }
+  return ['protocol', `${host} does not speak HTTP (${code}): check mirrors.<registry>.endpoint`]
+}
+
+function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict {
+  const { host } = asked.url
+  if (code === 'UND_ERR_HEADERS_TIMEOUT') return ['timed-out', `no answer from ${host} in time`]
+  if (code === 'UND_ERR_BODY_TIMEOUT') return ['timed-out', `${host} stopped sending in the middle`]
+  if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH')
+    return ['cut', `${host} sent less than it announced`]
+  if (phase === 'body' && code === 'UND_ERR_SOCKET') return ['cut', `${host} closed in the middle`]
+  return ['reset', `${host} broke the connection off${code === '' ? '' : ` (${code})`}`]
+}
+
+function refusedMessage(error: AddressRefused, asked: Asked): string {
+  const cure = `set configs."${asked.host}".resolve if that is meant`
+  return `it leads to ${error.hostname}, which is not at a public address: ${cure}`
+}
+
+/** With several addresses tried, the code of the first failure that has one. */
+function codeOf(error: Error): string {
+  if ('code' in error && typeof error.code === 'string') return error.code
+  const tried: unknown[] = error instanceof AggregateError ? error.errors : []
+  const inner = tried.find((one) => one instanceof Error)
+  return inner === undefined ? '' : codeOf(inner)
+}
+
+function parsedData(error: Error): string {
+  return 'data' in error && typeof error.data === 'string' ? error.data : ''
+}
+
+function lineOf(error: Error): string {
+  return error.message.replaceAll(/\s+/g, ' ').slice(0, 160)
+}

@@ -1,0 +1,199 @@
+// One HTTP exchange on one connection: the head as a promise, the body as an async iterable. Made
+// on undici's dispatch because its streams cost a third more per byte. Knows no registry.
+import type { Dispatcher } from 'undici'
+
+export type Headers = Readonly<Record<string, string | string[] | undefined>>
+
+export interface Head {
+  readonly status: number
+  readonly headers: Headers
+}
+
+export interface ExchangeOptions {
+  readonly signal?: AbortSignal | undefined
+  /** Makes what the network threw into what the body's reader gets. */
+  readonly translate: (error: Error) => Error
+  /** Called with the bytes that arrived since the last call, about once per MiB and at the end. */
+  readonly onBytes?: (bytes: number) => void
+}
+
+/** The connection is told to wait when so much is not read yet. */
+const HIGH_WATER = 256 * 1024
+/** What is left of an unwanted body is read to keep the connection if it is no more than this. */
+const WORTH_DRAINING = 64 * 1024
+const REPORT_BYTES = 1024 * 1024
+
+export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Uint8Array> {
+  /** Rejects with the network's own error or the signal's reason. */
+  readonly head: Promise<Head>
+  readonly #head = Promise.withResolvers<Head>()
+  readonly #options: ExchangeOptions
+  readonly #chunks: Uint8Array[] = []
+  #queued = 0
+  #received = 0
+  #reported = 0
+  #expected: number | undefined
+  #controller: Dispatcher.DispatchController | undefined
+  #started = false
+  /** Set once the body is not wanted: up to this many bytes of it are read all the same. */
+  #allowance: number | undefined
+  #ended = false
+  #failure: Error | undefined
+  #reader: PromiseWithResolvers<IteratorResult<Uint8Array>> | undefined
+
+  constructor(options: ExchangeOptions) {
+    this.#options = options
+    this.head = this.#head.promise
+    options.signal?.addEventListener('abort', this.#onAbort, { once: true })
+  }
+
+  /** Must be called right after construction: an aborted signal fires no event. */
+  throwIfAborted(): void {
+    if (this.#options.signal?.aborted === true) this.#onAbort()
+  }
+
+  // What undici calls.
+
+  onRequestStart(controller: Dispatcher.DispatchController): void {
+    this.#controller = controller
+    if (this.#ended) controller.abort(this.#failure ?? new Error('not wanted any more'))
+  }
+
+  onResponseStart(
+    _controller: Dispatcher.DispatchController,
+    status: number,
+    headers: Record<string, string | string[] | undefined>,
+  ): void {
+    // 1xx come before the answer.
+    if (status < 200) return
+    this.#started = true
+    this.#expected = readLength(headers['content-length'])
+    this.#head.resolve({ status, headers })
+  }
+
+  onResponseData(controller: Dispatcher.DispatchController, chunk: Buffer): void {
+    this.#received += chunk.length
+    this.#report(REPORT_BYTES)
+    if (this.#allowance !== undefined) {
+      this.#drain(controller, this.#allowance)
+      return
+    }
+    if (this.#reader !== undefined) {
+      this.#settle({ done: false, value: chunk })
+      return
+    }
+    this.#chunks.push(chunk)
+    this.#queued += chunk.length
+    if (this.#queued >= HIGH_WATER) controller.pause()
+  }
+
+  onResponseEnd(): void {
+    this.#finish()
+    this.#settle({ done: true, value: undefined })
+  }
+
+  onResponseError(_controller: Dispatcher.DispatchController, error: Error): void {
+    this.#fail(error)
+  }
+
+  // What the body's reader calls.
+
+  [Symbol.asyncIterator](): this {
+    return this
+  }
+
+  next(): Promise<IteratorResult<Uint8Array>> {
+    const chunk = this.#chunks.shift()
+    if (chunk !== undefined) return Promise.resolve({ done: false, value: this.#taken(chunk) })
+    if (this.#failure !== undefined && !this.#isDiscarded) return Promise.reject(this.#failure)
+    if (this.#ended || this.#isDiscarded) return Promise.resolve({ done: true, value: undefined })
+    this.#reader ??= Promise.withResolvers()
+    return this.#reader.promise
+  }
+
+  return(): Promise<IteratorResult<Uint8Array>> {
+    this.discard()
+    return Promise.resolve({ done: true, value: undefined })
+  }
+
+  /** The body is not wanted (any more): the connection is freed for others, or closed. Never throws. */
+  discard(): void {
+    if (this.#allowance !== undefined) return
+    this.#allowance = this.#received + WORTH_DRAINING
+    this.#chunks.length = 0
+    this.#settle({ done: true, value: undefined })
+    if (this.#ended || this.#controller === undefined) return
+    this.#drain(this.#controller, this.#allowance)
+    this.#controller.resume()
+  }
+
+  get #isDiscarded(): boolean {
+    return this.#allowance !== undefined
+  }
+
+  #taken(chunk: Uint8Array): Uint8Array {
+    this.#queued -= chunk.length
+    if (this.#queued === 0) this.#controller?.resume()
+    return chunk
+  }
+
+  #drain(controller: Dispatcher.DispatchController, allowance: number): void {
+    if (Math.max(this.#expected ?? 0, this.#received) > allowance) {
+      this.#abort(controller, new Error('the rest of the body is not wanted'))
+    }
+  }
+
+  #settle(result: IteratorResult<Uint8Array>): void {
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.resolve(result)
+  }
+
+  readonly #onAbort = (): void => {
+    const reason: unknown = this.#options.signal?.reason
+    const error = reason instanceof Error ? reason : new Error('aborted', { cause: reason })
+    if (this.#controller !== undefined) this.#abort(this.#controller, error)
+    else this.#fail(error)
+  }
+
+  #abort(controller: Dispatcher.DispatchController, reason: Error): void {
+    controller.abort(reason)
+    this.#fail(reason)
+  }
+
+  #fail(error: Error): void {
+    if (this.#ended) return
+    this.#finish()
+    this.#head.reject(error)
+    this.#failure = this.#isAbort(error) ? error : this.#translated(error)
+    const reader = this.#reader
+    this.#reader = undefined
+    reader?.reject(this.#failure)
+  }
+
+  #translated(error: Error): Error {
+    return this.#started && !this.#isDiscarded ? this.#options.translate(error) : error
+  }
+
+  #isAbort(error: Error): boolean {
+    const signal = this.#options.signal
+    return signal?.aborted === true && (error === signal.reason || error.cause === signal.reason)
+  }
+
+  #finish(): void {
+    this.#ended = true
+    this.#report(1)
+    this.#options.signal?.removeEventListener('abort', this.#onAbort)
+  }
+
+  #report(atLeast: number): void {
+    const bytes = this.#received - this.#reported
+    if (bytes < atLeast) return
+    this.#reported = this.#received
+    this.#options.onBytes?.(bytes)
+  }
+}
+
+function readLength(header: string | string[] | undefined): number | undefined {
+  return typeof header === 'string' && /^\d{1,15}$/.test(header) ? Number(header) : undefined
+}

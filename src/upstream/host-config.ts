@@ -1,0 +1,18 @@
+// The `configs` look-up as K3s does it (protocol.md D): which entry is about a host.
+
+const HUB_NAMES = ['registry-1.docker.io', 'docker.io', 'index.docker.io']
+
+/** The entry for `host` (host[:port]): its own, Docker Hub's under any of its names, else "*". */
+export function configForHost<T>(hosts: Readonly<Record<string, T>>, host: string): T | undefined {
+  return exactConfig(hosts, host) ?? own(hosts, '*')
+}
+
+/** The same without "*": an entry that the operator wrote for this very host. */
+export function exactConfig<T>(hosts: Readonly<Record<string, T>>, host: string): T | undefined {
+  const names = HUB_NAMES.includes(host) ? [host, ...HUB_NAMES] : [host]
+  return names.map((name) => own(hosts, name)).find((entry) => entry !== undefined)
+}
+
+function own<T>(hosts: Readonly<Record<string, T>>, name: string): T | undefined {
+  return Object.hasOwn(hosts, name) ? hosts[name] : undefined
+}

@@ -1,0 +1,25 @@
+// How long and how much an upstream may take: every bound in one place, so that tests can scale it.
+
+export interface UpstreamLimits {
+  /** TCP and TLS together, the name looked up included. */
+  readonly connectTimeoutMs: number
+  /** From the request sent to the head received. */
+  readonly headersTimeoutMs: number
+  /** Between two pieces of a body; never the whole of it: a big blob may take hours. */
+  readonly bodyStallMs: number
+  /** A token request with its redirects, as a whole. */
+  readonly tokenTimeoutMs: number
+  /** Of one response head. */
+  readonly headerBytes: number
+  /** Per host, counted apart for content and for everything else: blobs never hold up manifests. */
+  readonly connections: number
+}
+
+export const DEFAULT_LIMITS: UpstreamLimits = {
+  connectTimeoutMs: 10_000,
+  headersTimeoutMs: 30_000,
+  bodyStallMs: 30_000,
+  tokenTimeoutMs: 30_000,
+  headerBytes: 64 * 1024,
+  connections: 64,
+}

@@ -1,0 +1,31 @@
+// Small bodies as a whole: documents up to a bound, and the beginning of error bodies.
+
+export type Body = AsyncIterable<Uint8Array> & { discard(): void }
+
+/** The bytes; undefined when there are more than `maxBytes`. Throws what the body throws. */
+export async function readWhole(body: Body, maxBytes: number): Promise<Buffer | undefined> {
+  const chunks: Uint8Array[] = []
+  let length = 0
+  for await (const chunk of body) {
+    length += chunk.length
+    if (length > maxBytes) return undefined
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks, length)
+}
+
+/** As text what comes of the first `maxBytes`; a body that breaks ends there. */
+export async function readStart(body: Body, maxBytes: number): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let length = 0
+  try {
+    for await (const chunk of body) {
+      chunks.push(chunk)
+      length += chunk.length
+      if (length >= maxBytes) break
+    }
+  } catch {
+    // What came says what it can.
+  }
+  return Buffer.concat(chunks).subarray(0, maxBytes).toString()
+}

@@ -1,0 +1,98 @@
+// The TLS side of a connection: whom we trust and who we are, per host, from files that may change.
+import { createSecureContext, getCACertificates } from 'node:tls'
+import type { SecureContext } from 'node:tls'
+
+import { WatchedFile } from './watched-file.ts'
+
+/** The `tls` of a `configs` entry, in registries.yaml's own words. */
+export interface TlsOptions {
+  /** PEM; trusted in addition to the usual authorities. */
+  readonly ca_file?: string | undefined
+  readonly cert_file?: string | undefined
+  readonly key_file?: string | undefined
+  readonly insecure_skip_verify?: boolean | undefined
+}
+
+export interface TlsState {
+  readonly context: SecureContext
+  readonly verify: boolean
+  /** Grows when a file changed: connections of older generations are not used again. */
+  readonly generation: number
+}
+
+/** A file named in `configs.<host>.tls` cannot be used. */
+export class TlsFileError extends Error {
+  override readonly name = 'TlsFileError'
+}
+
+const FILES = ['ca_file', 'cert_file', 'key_file'] as const
+type FileKey = (typeof FILES)[number]
+
+export class TlsFiles {
+  readonly #verify: boolean
+  readonly #files: readonly (readonly [FileKey, WatchedFile<Buffer>])[]
+  #used: readonly Buffer[] = []
+  #state: TlsState | undefined
+
+  constructor(options: TlsOptions = {}) {
+    this.#verify = options.insecure_skip_verify !== true
+    this.#files = FILES.flatMap((key) => {
+      const path = options[key]
+      return path === undefined ? [] : [[key, new WatchedFile(path, (bytes) => bytes)] as const]
+    })
+  }
+
+  /** Throws TlsFileError when a file is missing or not what it should be. */
+  async current(): Promise<TlsState> {
+    const contents = await Promise.all(this.#files.map(([key, file]) => read(key, file)))
+    const same = this.#state !== undefined && contents.every((bytes, i) => bytes === this.#used[i])
+    if (same && this.#state !== undefined) return this.#state
+    this.#used = contents
+    this.#state = {
+      context: this.#createContext(contents),
+      verify: this.#verify,
+      generation: (this.#state?.generation ?? 0) + 1,
+    }
+    return this.#state
+  }
+
+  #createContext(contents: readonly Buffer[]): SecureContext {
+    const content = (key: FileKey): Buffer | undefined =>
+      contents[this.#files.findIndex(([name]) => name === key)]
+    const ca = content('ca_file')
+    const [cert, key] = [content('cert_file'), content('key_file')]
+    try {
+      return createSecureContext({
+        ca: ca === undefined ? usualAuthorities() : [...usualAuthorities(), ca.toString('latin1')],
+        ...(cert !== undefined && { cert }),
+        ...(key !== undefined && { key }),
+      })
+    } catch (error) {
+      const paths = this.#files.map(([name, file]) => `${name} ${file.path}`).join(', ')
+      throw new TlsFileError(`${paths}: ${describe(error)}`, { cause: error })
+    }
+  }
+}
+
+async function read(key: FileKey, file: WatchedFile<Buffer>): Promise<Buffer> {
+  const bytes = await file.current().catch((error: unknown) => {
+    throw new TlsFileError(`${key} ${file.path}: ${describe(error)}`, { cause: error })
+  })
+  if (bytes === undefined) throw new TlsFileError(`${key} ${file.path}: no such file`)
+  if (key !== 'key_file' && !bytes.includes('-----BEGIN')) {
+    throw new TlsFileError(`${key} ${file.path}: holds no PEM certificate`)
+  }
+  return bytes
+}
+
+let authorities: string[] | undefined
+
+/** Node's bundle and the system's: a company's own authority usually is installed in the latter. */
+function usualAuthorities(): string[] {
+  authorities ??= [...new Set([...getCACertificates('default'), ...getCACertificates('system')])]
+  return authorities
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}

@@ -1,0 +1,75 @@
+// Tokens that are still good, renewed before they expire; one request for a token however many
+// wait for it, and all of them get its outcome.
+import { LRUCache } from 'lru-cache'
+
+import type { Token } from './token.ts'
+
+const MAX_TOKENS = 4096
+
+export interface HeldToken {
+  readonly value: string
+  /** It was fetched while the caller waited. */
+  readonly isNew: boolean
+}
+
+export class TokenCache {
+  readonly #tokens = new LRUCache<string, Token>({ max: MAX_TOKENS })
+  readonly #fetching = new Map<string, Promise<Token>>()
+  readonly #now: () => number
+
+  constructor(now: () => number) {
+    this.#now = now
+  }
+
+  /**
+   * A token for `key`, from here or by `fetch`. One in the last fifth of its life is used while the
+   * next is fetched. Leaving early (`signal`) ends the wait, not the fetch.
+   */
+  async get(key: string, fetch: () => Promise<Token>, signal?: AbortSignal): Promise<HeldToken> {
+    const held = this.#tokens.get(key)
+    const now = this.#now()
+    if (held !== undefined && now < held.expiresAt) {
+      // If that fails, the wait at its expiry will say why.
+      if (now >= held.renewAt) this.#fetch(key, fetch).catch(() => undefined)
+      return { value: held.value, isNew: false }
+    }
+    const { value } = await waitFor(this.#fetch(key, fetch), signal)
+    return { value, isNew: true }
+  }
+
+  /** The registry refused this one: it is not handed out again. */
+  drop(key: string, value: string): void {
+    if (this.#tokens.peek(key)?.value === value) this.#tokens.delete(key)
+  }
+
+  #fetch(key: string, fetch: () => Promise<Token>): Promise<Token> {
+    const running = this.#fetching.get(key)
+    if (running !== undefined) return running
+    const fetching = this.#keep(key, fetch)
+    this.#fetching.set(key, fetching)
+    return fetching
+  }
+
+  async #keep(key: string, fetch: () => Promise<Token>): Promise<Token> {
+    try {
+      const token = await fetch()
+      this.#tokens.set(key, token)
+      return token
+    } finally {
+      this.#fetching.delete(key)
+    }
+  }
+}
+
+async function waitFor<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await promise
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    signal.throwIfAborted()
+    return await Promise.race([promise, aborted])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

@@ -1,0 +1,199 @@
+// One token from a token server over the network: the ways of asking in turn, redirects, bounds.
+import { performance } from 'node:perf_hooks'
+
+import { diagnoseAnswer } from './diagnose.ts'
+import type { Asked } from './diagnose.ts'
+import { diagnoseNetwork } from './diagnose-network.ts'
+import type { Endpoint } from './endpoint.ts'
+import { UpstreamError } from './failure.ts'
+import { AddressRefused } from './lookup.ts'
+import type { UpstreamObserver } from './observer.ts'
+import { readStart, readWhole } from './read-body.ts'
+import { checkRealm, isListed, RealmRefused } from './realm.ts'
+import { RedirectRefused, redirectTarget } from './redirect.ts'
+import { isWorthAnotherWay, readToken, tokenMessages } from './token.ts'
+import type { Token, TokenMessage, TokenRequest } from './token.ts'
+import type { Answer, Transport } from './transport.ts'
+
+export interface TokenServerOptions {
+  readonly transport: Transport
+  /** Sent with every request. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly observer?: UpstreamObserver | undefined
+  /** For one token, redirects and all ways of asking included. */
+  readonly timeoutMs: number
+  readonly now: () => number
+}
+
+const MAX_HOPS = 5
+const MAX_BYTES = 64 * 1024
+
+/** Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, the network's. */
+export async function fetchToken(
+  options: TokenServerOptions,
+  endpoint: Endpoint,
+  request: TokenRequest,
+): Promise<Token> {
+  const startedAt = performance.now()
+  const report = (outcome: 'ok' | 'refused' | 'failed') => {
+    const seconds = (performance.now() - startedAt) / 1000
+    options.observer?.tokenRequest({ realm: request.realm.host, outcome, seconds })
+  }
+  try {
+    const token = await askAllWays(new Conversation(options, endpoint, request))
+    report('ok')
+    return token
+  } catch (error) {
+    const isRefusal = error instanceof UpstreamError && error.kind === 'denied'
+    report(isRefusal ? 'refused' : 'failed')
+    throw error
+  }
+}
+
+async function askAllWays(conversation: Conversation): Promise<Token> {
+  const ways = tokenMessages(conversation.request)
+  for (const [index, way] of ways.entries()) {
+    const answer = await conversation.ask(way)
+    if (answer.status === 200) return await conversation.readToken(answer)
+    const refused = await conversation.refusal(answer)
+    const isLast = index === ways.length - 1
+    if (isLast || !isWorthAnotherWay(answer.status, way)) throw refused
+  }
+  throw new Error('a token request has at least one way')
+}
+
+/** What the requests for one token share. */
+class Conversation {
+  readonly request: TokenRequest
+  readonly #options: TokenServerOptions
+  readonly #endpoint: Endpoint
+  readonly #signal: AbortSignal
+
+  constructor(options: TokenServerOptions, endpoint: Endpoint, request: TokenRequest) {
+    this.#options = options
+    this.#endpoint = endpoint
+    this.request = request
+    this.#signal = AbortSignal.timeout(options.timeoutMs)
+    this.#guard(() => checkRealm(request.realm, endpoint, request.credential))
+  }
+
+  /** The answer in the end. Only GET is redirected: a form with our password goes nowhere else. */
+  async ask(message: TokenMessage): Promise<Answer> {
+    let { url, authorization } = message
+    for (let hop = 0; hop <= MAX_HOPS; hop++) {
+      const answer = await this.#send(url, message, authorization)
+      const next = this.#guard(() => redirectTarget(answer, url))
+      if (next === undefined || message.method === 'POST') return answer
+      answer.body.discard()
+      if (next.origin !== url.origin) authorization = undefined
+      url = next
+    }
+    throw this.#failure('token-refused', `more than ${MAX_HOPS} redirects at its token server`)
+  }
+
+  async readToken(answer: Answer): Promise<Token> {
+    const body = await readWhole(answer.body, MAX_BYTES).catch((error: unknown) => {
+      throw error instanceof UpstreamError ? error : this.#broken(error, this.request.realm)
+    })
+    const token = body && readToken(body.toString(), this.#options.now())
+    if (token !== undefined) return token
+    throw this.#failure(
+      'token-refused',
+      `its token server ${this.request.realm.host} sent no token`,
+    )
+  }
+
+  /** Why there is no token: the words for registries fit, but for what is only about our request. */
+  async refusal(answer: Answer): Promise<UpstreamError> {
+    const { status, headers } = answer
+    const body = await readStart(answer.body, MAX_BYTES)
+    const found = diagnoseAnswer(
+      { status, headers, body },
+      this.#asked(this.request.realm),
+      this.#options.now(),
+    )
+    if (!['not-found', 'protocol'].includes(found.reason)) return found
+    const what = `its token server ${this.request.realm.host} gives no token (${status})`
+    return this.#failure('token-refused', `${what} for ${this.request.scopes.join(' ')}`)
+  }
+
+  async #send(url: URL, message: TokenMessage, authorization: string | undefined): Promise<Answer> {
+    try {
+      return await this.#options.transport.send(
+        {
+          url,
+          method: message.method,
+          host: this.#hostKey(url),
+          headers: {
+            ...this.#options.headers,
+            accept: 'application/json',
+            ...(authorization !== undefined && { authorization }),
+            ...(message.form !== undefined && {
+              'content-type': 'application/x-www-form-urlencoded',
+            }),
+          },
+          body: message.form,
+          reach: this.#reach(url),
+          lane: 'rest',
+        },
+        { signal: this.#signal, translate: (error) => this.#broken(error, url) },
+      )
+    } catch (error) {
+      throw this.#broken(error, url)
+    }
+  }
+
+  #reach(url: URL) {
+    const { base } = this.#endpoint
+    const { credential } = this.request
+    const realms = credential.kind === 'anonymous' ? undefined : credential.realms
+    if (url.origin === base.origin || isListed(url, realms)) return 'any'
+    return this.#options.transport.reachFrom(base.origin)
+  }
+
+  #broken(error: unknown, url: URL): UpstreamError {
+    if (error instanceof AddressRefused) {
+      const what = `its token server ${url.host} is not at a public address`
+      const cure = `add it to configs."${this.#endpoint.host}".auth.realms if that is meant`
+      return this.#failure('realm-refused', `${what}: ${cure}`)
+    }
+    if (this.#signal.aborted) return this.#failure('timed-out', `no token from ${url.host} in time`)
+    return diagnoseNetwork(
+      error instanceof Error ? error : new Error(String(error)),
+      this.#asked(url),
+      'head',
+    )
+  }
+
+  #guard<T>(check: () => T): T {
+    try {
+      return check()
+    } catch (error) {
+      if (error instanceof RealmRefused) throw this.#failure('realm-refused', error.message)
+      if (error instanceof RedirectRefused) {
+        throw this.#failure('realm-refused', `its token server ${error.message}`)
+      }
+      throw error
+    }
+  }
+
+  #asked(url: URL): Asked {
+    return {
+      endpoint: this.#endpoint.key,
+      url,
+      host: this.#endpoint.host,
+      redirected: false,
+      credential: this.request.credential.kind,
+      identified: false,
+    }
+  }
+
+  #hostKey(url: URL): string {
+    return url.origin === this.#endpoint.base.origin ? this.#endpoint.host : url.host
+  }
+
+  #failure(reason: UpstreamError['reason'], what: string): UpstreamError {
+    const endpoint = this.#endpoint.key
+    return new UpstreamError(reason, `${endpoint}: ${what}`, { endpoint })
+  }
+}

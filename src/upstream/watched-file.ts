@@ -1,0 +1,81 @@
+// A small file that others may replace while we run (secrets, certificates, docker's config.json):
+// looked at when used, at most once a second, read again when it changed.
+import { open, stat } from 'node:fs/promises'
+import type { Stats } from 'node:fs'
+
+const CHECK_EVERY_MS = 1000
+
+export interface WatchedFileOptions {
+  /** A file that is longer is an error. */
+  readonly maxBytes?: number
+  readonly now?: () => number
+}
+
+export class WatchedFile<T> {
+  readonly path: string
+  readonly #parse: (bytes: Buffer) => T
+  readonly #maxBytes: number
+  readonly #now: () => number
+  #checkedAt = -Infinity
+  #signature: string | undefined
+  #value: T | undefined
+  #checking: Promise<void> | undefined
+
+  constructor(path: string, parse: (bytes: Buffer) => T, options: WatchedFileOptions = {}) {
+    this.path = path
+    this.#parse = parse
+    this.#maxBytes = options.maxBytes ?? 1024 * 1024
+    this.#now = options.now ?? Date.now
+  }
+
+  /**
+   * What the file holds; undefined when there is none. Throws when it cannot be read or parsed, but
+   * a good value goes on being used while its successor is bad (it may be half written).
+   */
+  async current(): Promise<T | undefined> {
+    if (this.#now() - this.#checkedAt >= CHECK_EVERY_MS) {
+      this.#checking ??= this.#check().finally(() => (this.#checking = undefined))
+      await this.#checking
+    }
+    return this.#value
+  }
+
+  async #check(): Promise<void> {
+    const found = await statOrAbsent(this.path)
+    const signature = found && `${found.ino}:${found.size}:${found.mtimeMs}`
+    if (signature === undefined) this.#value = undefined
+    else if (signature !== this.#signature) await this.#read()
+    this.#signature = signature
+    this.#checkedAt = this.#now()
+  }
+
+  async #read(): Promise<void> {
+    try {
+      this.#value = this.#parse(await readBounded(this.path, this.#maxBytes))
+    } catch (error) {
+      if (this.#value === undefined) throw error
+    }
+  }
+}
+
+async function statOrAbsent(path: string): Promise<Stats | undefined> {
+  try {
+    return await stat(path)
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+/** Not readFile: the path may lead to something endless. */
+async function readBounded(path: string, maxBytes: number): Promise<Buffer> {
+  await using file = await open(path, 'r')
+  const bytes = Buffer.alloc(maxBytes + 1)
+  let length = 0
+  for (;;) {
+    const { bytesRead } = await file.read(bytes, length, bytes.length - length, null)
+    length += bytesRead
+    if (length > maxBytes) throw new Error(`${path} is longer than ${maxBytes} bytes`)
+    if (bytesRead === 0) return Buffer.from(bytes.subarray(0, length))
+  }
+}
