@@ -1,0 +1,108 @@
+// Our own configuration file: strict. Text in; content and every problem with its place out.
+import type { z } from 'zod'
+import { normaliseRegistry } from '../oci/reference.ts'
+import type { KeyPath, Place, Problem } from './problem.ts'
+import { type FileContent, fileSchema } from './schema.ts'
+import { unknownKeyMessage } from './unknown-key.ts'
+import { YamlSource } from './yaml-source.ts'
+
+export interface ConfigFile {
+  /** Undefined when there are problems that leave no content to go on with. */
+  readonly content: FileContent | undefined
+  readonly source: YamlSource
+  readonly problems: readonly Problem[]
+}
+
+/** Reads a configuration from its text; `file` is its name in messages. */
+export function readConfigFile(file: string, text: string): ConfigFile {
+  const source = new YamlSource(file, text, { version: '1.2' })
+  // After a syntax error the rest is guesswork: what it says about keys would mislead.
+  const broken = source.problems.some(({ path }) => path.length === 0)
+  if (broken) return { content: undefined, source, problems: source.problems }
+  const plain = plainValue(source)
+  if ('problem' in plain) return { content: undefined, source, problems: [plain.problem] }
+  const result = fileSchema.safeParse(plain.value, { error: wording, reportInput: true })
+  const found = (result.error?.issues ?? []).flatMap((issue) => toProblems(issue, source))
+  const problems = [...source.problems, ...found, ...sameHostTwice(source)]
+  return { content: result.data, source, problems }
+}
+
+function plainValue(source: YamlSource): { value: unknown } | { problem: Problem } {
+  try {
+    return { value: source.value() ?? {} }
+  } catch {
+    const message = 'aliases (*name) multiply the content beyond reason; write it out'
+    const at = source.valuePlace([])
+    return { problem: { severity: 'error', at, path: [], message } }
+  }
+}
+
+// Where the schema has no words of its own.
+const wording: z.core.$ZodErrorMap = (issue) => {
+  if (issue.code === 'invalid_type') {
+    return issue.input === undefined ? 'is missing' : `expected ${issue.expected}`
+  }
+  if (issue.code === 'too_small') return 'is empty'
+  return undefined
+}
+
+type Issue = z.core.$ZodIssue
+
+function toProblems(issue: Issue, source: YamlSource): Problem[] {
+  const path = keyPath(issue)
+  if (issue.code === 'unrecognized_keys') {
+    const keys = issue.keys.filter((key) => key !== '__proto__') // reported with the syntax
+    return keys.map((key) => {
+      const message = unknownKeyMessage(path, key)
+      return error(source.keyPlace([...path, key]), [...path, key], message)
+    })
+  }
+  if (issue.code === 'invalid_key') {
+    return [error(source.keyPlace(path), path, issue.issues[0]?.message ?? issue.message)]
+  }
+  if (issue.code === 'invalid_union') return unionProblems(issue, source)
+  const at = isMissing(issue) ? source.keyPlace(path) : source.valuePlace(path)
+  return [error(at, path, isMissing(issue) ? missingMessage(issue.message) : issue.message)]
+}
+
+/** YAML has no symbols for keys. */
+function keyPath({ path }: Issue): KeyPath {
+  return path.map((part) => (typeof part === 'symbol' ? String(part) : part))
+}
+
+/** Of a union's alternatives the one that got furthest speaks, else the union's own words. */
+function unionProblems(issue: z.core.$ZodIssueInvalidUnion, source: YamlSource): Problem[] {
+  const path = keyPath(issue)
+  const converted = issue.errors.flat().find(({ code }) => code === 'custom')
+  return [error(source.valuePlace(path), path, converted?.message ?? issue.message)]
+}
+
+function isMissing(issue: Issue): boolean {
+  return issue.code === 'invalid_type' && issue.input === undefined
+}
+
+function missingMessage(message: string): string {
+  return message.startsWith('expected') ? `is missing; ${message}` : message
+}
+
+/** Keys that are different texts but one host: `Docker.io` and `docker.io`. */
+function sameHostTwice(source: YamlSource): Problem[] {
+  const problems: Problem[] = []
+  for (const section of ['mirrors', 'configs'] as const) {
+    const seen = new Map<string, { key: string; at: Place }>()
+    for (const key of source.keys([section])) {
+      const path = [section, key]
+      const name = section === 'mirrors' ? normaliseRegistry(key) : key.toLowerCase()
+      const first = seen.get(name)
+      if (first && first.key !== key) {
+        const message = `is the same as ${first.key} on line ${first.at.line}; keep one`
+        problems.push(error(source.keyPlace(path), path, message))
+      } else seen.set(name, { key, at: source.keyPlace(path) })
+    }
+  }
+  return problems
+}
+
+function error(at: Place, path: KeyPath, message: string): Problem {
+  return { severity: 'error', at, path, message }
+}

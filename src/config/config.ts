@@ -1,0 +1,201 @@
+// The effective configuration: typed, complete, with milliseconds and places. Only main and the
+// commands know it; every other room declares the options it needs and main fills them in.
+import { normaliseRegistry } from '../oci/reference.ts'
+import { BUILT_IN_MIRRORS } from './built-in-mirrors.ts'
+import type { ListenAddress } from './listen-address.ts'
+import type { Place } from './problem.ts'
+import { type FileContent, fileSchema, type LOG_LEVELS } from './schema.ts'
+import type { Secret } from './secret.ts'
+import type { YamlSource } from './yaml-source.ts'
+
+export type LogLevel = (typeof LOG_LEVELS)[number]
+
+/** One rewrite rule; `place` is where a file gives it. */
+export interface RewriteRule {
+  readonly pattern: string
+  readonly replacement: string
+  readonly place?: Place
+}
+
+/** A registry that is served ("*": every other one); endpoints are as written. */
+export interface Mirror {
+  readonly registry: string
+  readonly endpoints: readonly string[]
+  /** In the order in which they are tried. */
+  readonly rewrites: readonly RewriteRule[]
+  readonly hosts: readonly string[]
+  /** Absent for the built-in list. */
+  readonly place?: Place
+}
+
+/** `auth` of a configs entry, in registries.yaml's own words. */
+export interface AuthConfig {
+  readonly username?: string | undefined
+  readonly password?: Secret | undefined
+  readonly auth?: Secret | undefined
+  readonly identity_token?: Secret | undefined
+  readonly realms?: readonly string[] | undefined
+}
+
+/** `tls` of a configs entry, in registries.yaml's own words. */
+export interface ClientTlsConfig {
+  readonly ca_file?: string | undefined
+  readonly cert_file?: string | undefined
+  readonly key_file?: string | undefined
+  readonly insecure_skip_verify?: boolean | undefined
+}
+
+/** What the configuration says about one upstream host. */
+export interface HostConfig {
+  readonly auth?: AuthConfig
+  readonly tls?: ClientTlsConfig
+  /** Addresses to use instead of DNS; absent: ask DNS. */
+  readonly resolve?: readonly string[]
+  readonly place?: Place
+}
+
+/** What freshness.rules may change for the tags they match. */
+export interface FreshnessSettings {
+  readonly ttlMs: number
+  readonly staleWhileRevalidateMs: number
+  readonly revalidateTimeoutMs: number
+  readonly staleIfErrorMs: number | 'forever'
+  readonly whenGone: 'serve' | 'refuse'
+  readonly negativeTtlMs: number
+}
+
+export interface FreshnessRule extends Partial<FreshnessSettings> {
+  readonly match: string
+}
+
+export interface Freshness extends FreshnessSettings {
+  /** The first whose `match` fits a tag applies. */
+  readonly rules: readonly FreshnessRule[]
+}
+
+export interface Config {
+  readonly listen: ListenAddress
+  readonly tls?: { readonly certFile: string; readonly keyFile: string }
+  readonly admin: { readonly listen: ListenAddress }
+  readonly storage: { readonly driver: 'filesystem'; readonly directory: string }
+  readonly defaultRegistry: string
+  readonly defaultEndpoints: boolean
+  readonly mirrors: readonly Mirror[]
+  /** By host[:port] in lower case, or "*". */
+  readonly configs: Readonly<Record<string, HostConfig>>
+  readonly dockerConfig?: string
+  readonly freshness: Freshness
+  readonly clientStallTimeoutMs: number
+  readonly shutdownTimeoutMs: number
+  readonly log: { readonly level: LogLevel }
+}
+
+/** Mirrors and configs as one file gives them. */
+export interface RegistrySettings {
+  readonly mirrors: readonly Mirror[]
+  readonly configs: ReadonlyMap<string, HostConfig>
+}
+
+const DEFAULTS = fileSchema.parse({})
+
+/** Everything but mirrors and configs, with the defaults filled in. */
+export function settingsOf(content: FileContent): Omit<Config, 'mirrors' | 'configs'> {
+  const { tls, dockerConfig } = content
+  return {
+    listen: content.listen,
+    ...(tls && { tls }),
+    admin: content.admin ?? DEFAULTS.admin!,
+    storage: content.storage ?? DEFAULTS.storage!,
+    defaultRegistry: content.defaultRegistry,
+    defaultEndpoints: content.defaultEndpoints,
+    ...(dockerConfig !== undefined && { dockerConfig }),
+    freshness: freshnessOf(content.freshness ?? DEFAULTS.freshness!),
+    clientStallTimeoutMs: content.clientStallTimeout,
+    shutdownTimeoutMs: content.shutdownTimeout,
+    log: content.log ?? DEFAULTS.log!,
+  }
+}
+
+type FreshnessContent = NonNullable<FileContent['freshness']>
+type RuleContent = NonNullable<FreshnessContent['rules']>[number]
+
+function freshnessOf(content: FreshnessContent): Freshness {
+  return {
+    ttlMs: content.ttl,
+    staleWhileRevalidateMs: content.staleWhileRevalidate,
+    revalidateTimeoutMs: content.revalidateTimeout,
+    staleIfErrorMs: content.staleIfError,
+    whenGone: content.whenGone,
+    negativeTtlMs: content.negativeTtl,
+    rules: (content.rules ?? []).map(ruleOf),
+  }
+}
+
+function ruleOf(content: RuleContent): FreshnessRule {
+  const { match, ttl, staleWhileRevalidate, revalidateTimeout, staleIfError } = content
+  const { whenGone, negativeTtl } = content
+  return {
+    match,
+    ...(ttl !== undefined && { ttlMs: ttl }),
+    ...(staleWhileRevalidate !== undefined && { staleWhileRevalidateMs: staleWhileRevalidate }),
+    ...(revalidateTimeout !== undefined && { revalidateTimeoutMs: revalidateTimeout }),
+    ...(staleIfError !== undefined && { staleIfErrorMs: staleIfError }),
+    ...(whenGone !== undefined && { whenGone }),
+    ...(negativeTtl !== undefined && { negativeTtlMs: negativeTtl }),
+  }
+}
+
+/** The mirrors and configs of our own file, rewrite rules in file order. */
+export function registrySettingsOf(content: FileContent, source: YamlSource): RegistrySettings {
+  const mirrors = source.keys(['mirrors']).map((key) => mirrorOf(key, content, source))
+  const configs = source.keys(['configs']).map((key): [string, HostConfig] => {
+    const host = key.toLowerCase()
+    return [host, hostConfigOf(content.configs?.[host] ?? {}, source.keyPlace(['configs', key]))]
+  })
+  return { mirrors, configs: new Map(configs) }
+}
+
+function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror {
+  const registry = normaliseRegistry(key)
+  const { endpoint, rewrite, hosts } = content.mirrors?.[registry] ?? {}
+  const rulePath = ['mirrors', key, 'rewrite']
+  return {
+    registry,
+    endpoints: endpoint ?? [],
+    rewrites: source.keys(rulePath).map((pattern) => ({
+      pattern,
+      replacement: rewrite?.[pattern] ?? '',
+      place: source.keyPlace([...rulePath, pattern]),
+    })),
+    hosts: hosts ?? [],
+    place: source.keyPlace(['mirrors', key]),
+  }
+}
+
+type HostContent = NonNullable<NonNullable<FileContent['configs']>[string]>
+
+function hostConfigOf({ auth, tls, resolve }: HostContent, place: Place): HostConfig {
+  return { ...(auth && { auth }), ...(tls && { tls }), ...(resolve && { resolve }), place }
+}
+
+/** Ours win over the K3s file's; the built-in mirrors stand where neither lists any. */
+export function mergeRegistries(
+  ours: RegistrySettings,
+  k3s: RegistrySettings,
+): Pick<Config, 'mirrors' | 'configs'> {
+  const mirrors = new Map([...k3s.mirrors, ...ours.mirrors].map((each) => [each.registry, each]))
+  return {
+    mirrors: mirrors.size > 0 ? [...mirrors.values()] : builtInMirrors(),
+    configs: Object.fromEntries([...k3s.configs, ...ours.configs]),
+  }
+}
+
+/** The built-in list as mirrors. */
+export function builtInMirrors(): Mirror[] {
+  return BUILT_IN_MIRRORS.map(([registry, ...endpoints]) => ({
+    registry,
+    endpoints,
+    rewrites: [],
+    hosts: [],
+  }))
+}

@@ -1,0 +1,103 @@
+// The effective configuration as a file would say it, without its secrets. What is printed is a
+// valid configuration file again, unless it had literal secrets.
+import { stringify } from 'yaml'
+import type { Config, FreshnessSettings, HostConfig, Mirror } from './config.ts'
+import { formatListenAddress } from './listen-address.ts'
+import { formatDuration } from './units.ts'
+
+/** The configuration as plain values; maps whose order counts are Maps. */
+export type Effective = ReadonlyMap<string, unknown>
+
+/** Every setting in the words of the file; secrets as where they come from, or `<redacted>`. */
+export function effectiveConfig(config: Config): Effective {
+  return withoutNothing({
+    listen: formatListenAddress(config.listen),
+    tls: config.tls,
+    admin: { listen: formatListenAddress(config.admin.listen) },
+    storage: config.storage,
+    defaultRegistry: config.defaultRegistry,
+    defaultEndpoints: config.defaultEndpoints,
+    mirrors: new Map(config.mirrors.map((mirror) => [mirror.registry, effectiveMirror(mirror)])),
+    configs: new Map(
+      Object.entries(config.configs).map(([host, entry]) => [host, effectiveHost(entry)]),
+    ),
+    dockerConfig: config.dockerConfig,
+    freshness: effectiveFreshness(config),
+    clientStallTimeout: formatDuration(config.clientStallTimeoutMs),
+    shutdownTimeout: formatDuration(config.shutdownTimeoutMs),
+    log: config.log,
+  })
+}
+
+/** The configuration as YAML. */
+export function toYaml(effective: Effective): string {
+  return stringify(effective, { lineWidth: 0 })
+}
+
+/** The same for JSON.stringify. */
+export function toPlain(value: unknown): unknown {
+  if (value instanceof Map) {
+    return Object.fromEntries([...value].map(([key, each]) => [key, toPlain(each)]))
+  }
+  return value
+}
+
+function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
+  return withoutNothing({
+    endpoint: [...endpoints],
+    rewrite: new Map(rewrites.map(({ pattern, replacement }) => [pattern, replacement])),
+    hosts: [...hosts],
+  })
+}
+
+function effectiveHost({ auth, tls, resolve }: HostConfig): Effective {
+  return withoutNothing({
+    auth:
+      auth &&
+      withoutNothing({
+        username: auth.username,
+        password: auth.password?.source,
+        auth: auth.auth?.source,
+        identity_token: auth.identity_token?.source,
+        realms: auth.realms && [...auth.realms],
+      }),
+    tls: tls && withoutNothing({ ...tls }),
+    resolve: resolve && [...resolve],
+  })
+}
+
+function effectiveFreshness({ freshness }: Config): Effective {
+  const { rules, ...settings } = freshness
+  return new Map<string, unknown>([
+    ...effectiveSettings(settings),
+    [
+      'rules',
+      rules.map(({ match, ...rest }) => new Map([['match', match], ...effectiveSettings(rest)])),
+    ],
+  ])
+}
+
+function effectiveSettings(settings: Partial<FreshnessSettings>): [string, string][] {
+  const words = {
+    ttl: settings.ttlMs,
+    staleWhileRevalidate: settings.staleWhileRevalidateMs,
+    revalidateTimeout: settings.revalidateTimeoutMs,
+    staleIfError: settings.staleIfErrorMs,
+    whenGone: settings.whenGone,
+    negativeTtl: settings.negativeTtlMs,
+  }
+  return Object.entries(words).flatMap(([key, value]): [string, string][] => {
+    if (value === undefined) return []
+    return [[key, typeof value === 'number' ? formatDuration(value) : value]]
+  })
+}
+
+/** Leaves out what is absent or empty. */
+function withoutNothing(values: Readonly<Record<string, unknown>>): Effective {
+  return new Map(Object.entries(values).filter(([, value]) => !isNothing(value)))
+}
+
+function isNothing(value: unknown): boolean {
+  if (value === undefined) return true
+  return (Array.isArray(value) && value.length === 0) || (value instanceof Map && value.size === 0)
+}

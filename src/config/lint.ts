@@ -1,0 +1,182 @@
+// Rewrite rules that work, but hardly as meant. Every claim is proved before it is made: by a name
+// that shows it, or by an automaton that was looked through to its end.
+import { isRepositoryName } from '../oci/reference.ts'
+import { Rewrite, replacementReferences, RewriteError, rewriteName } from '../upstream/rewrite.ts'
+import type { Mirror, RewriteRule } from './config.ts'
+import type { KeyPath, Problem } from './problem.ts'
+import { type Budget, findNames, PatternNames } from './rewrite-language.ts'
+import { quote } from './value-error.ts'
+
+/** What one mirror's rules may cost together; about a second at worst. */
+const BUDGET_STEPS = 5_000_000
+const SAMPLES = 24
+
+interface CompiledRule extends RewriteRule {
+  readonly path: KeyPath
+  readonly rewrite: Rewrite
+  readonly matched: PatternNames
+}
+
+/** The problems of all rewrite rules, in file order. */
+export function lintRewrites(mirrors: readonly Mirror[]): Problem[] {
+  return mirrors.flatMap(lintMirror)
+}
+
+function lintMirror(mirror: Mirror): Problem[] {
+  const problems: Problem[] = []
+  const rules: CompiledRule[] = []
+  for (const rule of mirror.rewrites) {
+    const path = ['mirrors', mirror.registry, 'rewrite', rule.pattern]
+    const compiled = compile(rule, path)
+    if ('severity' in compiled) problems.push(compiled)
+    else rules.push(compiled)
+  }
+  problems.push(...withoutEndpoint(mirror))
+  const budget = { steps: BUDGET_STEPS }
+  const components = mirror.registry === 'docker.io' ? 2 : 1
+  for (const [i, rule] of rules.entries()) {
+    problems.push(...missingGroups(rule))
+    const useless = neverMatches(rule, mirror.registry, components, budget)
+    if (useless) problems.push(useless)
+    else {
+      problems.push(...namesRegistry(rule, mirror.registry))
+      problems.push(...invalidResult(rule, components, budget))
+      problems.push(...overlaps(rule, rules.slice(0, i), components, budget))
+    }
+  }
+  return problems
+}
+
+function compile(rule: RewriteRule, path: KeyPath): CompiledRule | Problem {
+  try {
+    const rewrite = new Rewrite(rule.pattern, rule.replacement)
+    return { ...rule, path, rewrite, matched: new PatternNames(rule.pattern) }
+  } catch (error) {
+    if (!(error instanceof RewriteError)) throw error
+    return { severity: 'error', at: rule.place ?? '', path, message: error.message }
+  }
+}
+
+function withoutEndpoint({ registry, endpoints, rewrites, place }: Mirror): Problem[] {
+  const [first] = rewrites
+  if (!first || endpoints.length > 0) return []
+  const message =
+    "has rules but no endpoint beside them: rules never apply to the registry's own endpoint; add endpoint"
+  const at = first.place ?? place ?? ''
+  return [{ severity: 'warning', at, path: ['mirrors', registry, 'rewrite'], message }]
+}
+
+/** `$3` or `${name}` without that group in the pattern: Go puts nothing there. */
+function missingGroups(rule: CompiledRule): Problem[] {
+  const { groupCount, groupNames } = rule.rewrite
+  return replacementReferences(rule.replacement)
+    .filter((reference) => {
+      if (/^(?:0|[1-9]\d*)$/.test(reference)) return Number(reference) > groupCount
+      return !groupNames.includes(reference)
+    })
+    .map((reference) => warning(rule, missingGroupMessage(reference, groupCount)))
+}
+
+function missingGroupMessage(reference: string, groupCount: number): string {
+  const meant = /^(\d+)(\D\w*)$/.exec(reference)
+  const why = `the pattern has no group ${quote(reference)}, so nothing is put there`
+  if (meant)
+    return `${why}; write \${${meant[1]}}${meant[2]} for group ${meant[1]} followed by text`
+  if (/^\d+$/.test(reference)) return `${why}; it has ${groupCount === 0 ? 'none' : groupCount}`
+  return `${why}; name one (?P<${reference}>…), or write $$ for a dollar sign`
+}
+
+function neverMatches(
+  rule: CompiledRule,
+  registry: string,
+  components: 1 | 2,
+  budget: Budget,
+): Problem | undefined {
+  const search = { matchedBy: [rule.matched], limit: 1, budget }
+  const { names, complete } = findNames({ ...search, components })
+  if (names.length > 0 || !complete) return undefined
+  const single = components === 2 && findNames({ ...search, components: 1 }).names.length > 0
+  return warning(rule, `can never match: ${single ? IMPLICIT_LIBRARY : neverHint(rule, registry)}`)
+}
+
+const IMPLICIT_LIBRARY =
+  'on docker.io a name of one component has library/ before it, and rules see it so'
+
+function neverHint({ pattern }: CompiledRule, registry: string): string {
+  const about = "a rule sees the repository's name, such as library/alpine"
+  if (registry !== '*' && pattern.includes(registry)) return `${about}; leave the registry out`
+  if (/[:@]/.test(pattern.replaceAll(/\(\?[^)]*:|\[\[?:\^?\w+:\]|:\]/g, ''))) {
+    return `${about}, without registry, tag and digest`
+  }
+  if (/[A-Z]/.test(pattern.replaceAll(/\\[a-zA-Z]|\(\?P?<\w+>/g, ''))) {
+    return `${about}, always in lower case`
+  }
+  return `${about}, and none has such a form`
+}
+
+/** `^docker\.io/…`: a legal name, but surely not what was meant. */
+function namesRegistry(rule: CompiledRule, registry: string): Problem[] {
+  const plain = rule.pattern.replace(/^(?:\^|\\A)?\(?/, '').replaceAll('\\', '')
+  if (registry === '*' || !plain.startsWith(`${registry}/`)) return []
+  return [
+    warning(rule, `begins with the registry: a rule sees the name alone; leave ${registry}/ out`),
+  ]
+}
+
+function invalidResult(rule: CompiledRule, components: 1 | 2, budget: Budget): Problem[] {
+  const { names } = findNames({ matchedBy: [rule.matched], components, limit: SAMPLES, budget })
+  const example = names.find((name) => !isRepositoryName(rule.rewrite.apply(name)))
+  if (example === undefined) return []
+  const result = rule.rewrite.apply(example)
+  const message = `${quote(example)} would become ${quote(result)}, which is no valid name, so the rule is passed over for it; a name is lower-case components between slashes`
+  return [warning(rule, message)]
+}
+
+function overlaps(
+  rule: CompiledRule,
+  earlier: readonly CompiledRule[],
+  components: 1 | 2,
+  budget: Budget,
+): Problem[] {
+  for (const other of earlier) {
+    const example = sharedName(rule, other, components, budget)
+    if (example === undefined) continue
+    const { names, complete } = findNames({
+      matchedBy: [rule.matched],
+      notMatchedBy: [other.matched],
+      components,
+      limit: 1,
+      budget,
+    })
+    const covered = names.length === 0 && complete
+    return [warning(rule, overlapMessage(other, example, covered))]
+  }
+  return []
+}
+
+/** A name that both rules would rewrite, and differently. */
+function sharedName(
+  rule: CompiledRule,
+  other: CompiledRule,
+  components: 1 | 2,
+  budget: Budget,
+): string | undefined {
+  const matchedBy = [rule.matched, other.matched]
+  const { names } = findNames({ matchedBy, components, limit: SAMPLES, budget })
+  return names.find((name) => {
+    const [one, two] = [rewriteName([rule.rewrite], name), rewriteName([other.rewrite], name)]
+    return one.rule && two.rule && one.name !== two.name
+  })
+}
+
+function overlapMessage(other: CompiledRule, example: string, covered: boolean): string {
+  const first = `${quote(other.pattern)}${other.place ? ` on line ${other.place.line}` : ''}`
+  if (covered) {
+    return `comes too late: every name it matches, such as ${quote(example)}, is matched by ${first}, which is tried first; put this rule before it`
+  }
+  return `overlaps with ${first}: both rewrite ${quote(example)}, and the earlier one wins (K3s would pick either)`
+}
+
+function warning({ place, path }: CompiledRule, message: string): Problem {
+  return { severity: 'warning', at: place ?? '', path, message }
+}

@@ -1,0 +1,138 @@
+// From flags, variables and files to the effective configuration, or to everything that is wrong.
+// Relative paths, in the files too, are relative to the working directory, as distribution and K3s
+// have it: the same path means the same file wherever it is written.
+import { type ConfigFile, readConfigFile } from './config-file.ts'
+import { type Config, mergeRegistries, registrySettingsOf, settingsOf } from './config.ts'
+import { type Environment, type Flags, type Overrides, readOverrides } from './env.ts'
+import { lintRewrites } from './lint.ts'
+import { formatListenAddress } from './listen-address.ts'
+import { ConfigError, inReadingOrder, type KeyPath, type Problem } from './problem.ts'
+import { readText } from './read-text.ts'
+import { checkReferences, type Locate } from './referenced-files.ts'
+import { type RegistriesFile, readRegistriesFile } from './registries-file.ts'
+import { normaliseEndpoint } from '../upstream/endpoint.ts'
+import { suggest } from './suggest.ts'
+
+export interface Loaded {
+  readonly config: Config
+  readonly warnings: readonly Problem[]
+}
+
+/**
+ * Loads the configuration: flag over variable over file over default. Without a file the defaults
+ * hold. Throws ConfigError with every problem, warnings among them, when one is an error.
+ */
+export async function loadConfig(flags: Flags, env: Environment): Promise<Loaded> {
+  const overrides = readOverrides(flags, env)
+  const [ours, k3s] = await Promise.all([
+    openConfig(overrides.config),
+    openK3s(overrides.registries),
+  ])
+  const problems = [...overrides.problems, ...ours.problems, ...k3s.problems]
+  if (!ours.content) throw new ConfigError(inReadingOrder(problems))
+
+  const config = combine(ours, ours.content, k3s, overrides)
+  problems.push(...listenConflict(config, overrides, ours.source.valuePlace(['admin', 'listen'])))
+  problems.push(...lintRewrites(config.mirrors))
+  problems.push(...unusedConfigs(config))
+  problems.push(...(await checkReferences(config, env, locate(ours, config))))
+  if (problems.some(({ severity }) => severity === 'error')) {
+    throw new ConfigError(inReadingOrder(problems))
+  }
+  return { config, warnings: inReadingOrder(problems) }
+}
+
+async function openConfig(file: string | undefined): Promise<ConfigFile> {
+  if (file === undefined) return readConfigFile('', '')
+  const text = await readText(file)
+  if (typeof text === 'string') return readConfigFile(file, text)
+  return { ...readConfigFile(file, ''), content: undefined, problems: [text] }
+}
+
+async function openK3s(file: string | undefined): Promise<RegistriesFile> {
+  if (file === undefined) return { mirrors: [], configs: new Map(), problems: [] }
+  const text = await readText(file)
+  if (typeof text === 'string') return readRegistriesFile(file, text)
+  return { mirrors: [], configs: new Map(), problems: [text] }
+}
+
+function combine(
+  ours: ConfigFile,
+  content: NonNullable<ConfigFile['content']>,
+  k3s: RegistriesFile,
+  overrides: Overrides,
+): Config {
+  const settings = settingsOf(content)
+  const { listen, adminListen, directory, logLevel } = overrides
+  return {
+    ...settings,
+    ...(listen && { listen }),
+    ...(adminListen && { admin: { listen: adminListen } }),
+    ...(directory !== undefined && { storage: { ...settings.storage, directory } }),
+    ...(logLevel && { log: { level: logLevel } }),
+    ...mergeRegistries(registrySettingsOf(content, ours.source), k3s),
+  }
+}
+
+/** Places of keys in our file; a K3s entry's problems are where it stands, and only warnings. */
+function locate(ours: ConfigFile, config: Config): Locate {
+  return (path) => {
+    const [section, host] = path
+    const entry = section === 'configs' ? config.configs[String(host)] : undefined
+    if (entry?.place && entry.place.file !== ours.source.file) {
+      return { severity: 'warning', at: entry.place }
+    }
+    return { severity: 'error', at: ours.source.valuePlace(asWritten(path, ours)) }
+  }
+}
+
+/** The path with the host as the file has it, which may be in upper case. */
+function asWritten([section, host, ...rest]: KeyPath, { source }: ConfigFile): KeyPath {
+  if (section === undefined || host === undefined) return section === undefined ? [] : [section]
+  const key = source.keys([section]).find((written) => written.toLowerCase() === host)
+  return [section, key ?? host, ...rest]
+}
+
+function listenConflict(
+  { listen, admin }: Config,
+  overrides: Overrides,
+  at: Problem['at'],
+): Problem[] {
+  const same = listen.port === admin.listen.port && listen.port !== 0
+  const hosts = [listen.host, admin.listen.host]
+  if (!same || (hosts[0] !== hosts[1] && !hosts.some(isEveryAddress))) return []
+  const message = `${formatListenAddress(admin.listen)} is taken by listen; give admin.listen another port`
+  const where = (overrides.listen ?? overrides.adminListen) ? 'listen addresses' : at
+  const path = typeof where === 'string' ? [] : ['admin', 'listen']
+  return [{ severity: 'error', at: where, path, message }]
+}
+
+function isEveryAddress(host: string | undefined): boolean {
+  return host === undefined || host === '0.0.0.0' || host === '::'
+}
+
+/** A configs entry that is nearly, but not quite, the host of an endpoint or a registry. */
+function unusedConfigs({ mirrors, configs }: Config): Problem[] {
+  const hosts = new Set(
+    mirrors.flatMap(({ registry, endpoints }) => [registry, ...endpoints.map(hostOf)]),
+  )
+  const unused = Object.entries(configs).filter(([host]) => !hosts.has(host) && !HUB.has(host))
+  return unused.flatMap(([host, { place }]): Problem[] => {
+    const near = host === '*' || !place ? undefined : similarHost(host, hosts)
+    if (near === undefined || !place) return []
+    const message = `no endpoint has this host; did you mean ${near}? (host and port as in the endpoint)`
+    return [{ severity: 'warning', at: place, path: ['configs', host], message }]
+  })
+}
+
+const HUB = new Set(['docker.io', 'registry-1.docker.io', 'index.docker.io'])
+
+function hostOf(endpoint: string): string {
+  return normaliseEndpoint(endpoint).host
+}
+
+function similarHost(host: string, hosts: ReadonlySet<string>): string | undefined {
+  const bare = host.replace(/:\d+$/, '')
+  const others = [...hosts].filter((each) => each !== '*')
+  return others.find((each) => each.replace(/:\d+$/, '') === bare) ?? suggest(host, others, 2)
+}

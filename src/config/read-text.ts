@@ -1,0 +1,48 @@
+// A configuration file's text, bounded, or what hindered reading it.
+import { open } from 'node:fs/promises'
+import type { Problem } from './problem.ts'
+
+/** The largest configuration file read. */
+export const MAX_FILE_BYTES = 1024 * 1024
+
+const WHY: Readonly<Record<string, string>> = {
+  ENOENT: 'there is no such file',
+  ENOTDIR: 'there is no such file',
+  EACCES: 'no permission to read it',
+  EISDIR: 'it is a directory; name a file',
+}
+
+/** The text of a file, or the problem with it. */
+export async function readText(file: string): Promise<string | Problem> {
+  try {
+    const bytes = await readBounded(file)
+    if (bytes.length > MAX_FILE_BYTES) return problem(file, 'it is larger than 1 MiB')
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (error) {
+    return problem(file, readFailure(error))
+  }
+}
+
+/** Why a file could not be read, in words. */
+export function readFailure(error: unknown): string {
+  const code = error instanceof Error && 'code' in error ? String(error.code) : ''
+  if (code === 'ERR_ENCODING_INVALID_ENCODED_DATA') return 'it is not UTF-8 text'
+  return WHY[code] ?? (code ? `it cannot be read (${code})` : 'it cannot be read')
+}
+
+// Not readFile: a pipe or a device has no end to wait for.
+async function readBounded(file: string): Promise<Buffer> {
+  await using handle = await open(file, 'r')
+  const bytes = Buffer.alloc(MAX_FILE_BYTES + 1)
+  let length = 0
+  while (length < bytes.length) {
+    const { bytesRead } = await handle.read(bytes, length, bytes.length - length)
+    if (bytesRead === 0) break
+    length += bytesRead
+  }
+  return bytes.subarray(0, length)
+}
+
+function problem(file: string, message: string): Problem {
+  return { severity: 'error', at: file, path: [], message }
+}

@@ -1,0 +1,68 @@
+// Files and variables that a configuration names: whether they are there. Their content is for
+// those who use them.
+import { access, constants, stat } from 'node:fs/promises'
+import type { Config } from './config.ts'
+import type { Environment } from './env.ts'
+import type { KeyPath, Place, Problem } from './problem.ts'
+import { readFailure } from './read-text.ts'
+import { Secret } from './secret.ts'
+
+interface Reference {
+  readonly path: KeyPath
+  readonly file?: string
+  readonly env?: string
+}
+
+/** Where a key of the configuration stands, and how bad it is when what it names is missing. */
+export type Locate = (path: KeyPath) => Pick<Problem, 'severity'> & { readonly at: Place | string }
+
+/** A problem for each named file that cannot be read and each variable that is not set. */
+export async function checkReferences(
+  config: Config,
+  env: Environment,
+  locate: Locate,
+): Promise<Problem[]> {
+  const problems = await Promise.all(
+    referencesOf(config).map(async ({ path, file, env: name }): Promise<Problem[]> => {
+      const message =
+        file === undefined ? variableProblem(name ?? '', env) : await fileProblem(file)
+      return message === undefined ? [] : [{ ...locate(path), path, message }]
+    }),
+  )
+  return problems.flat()
+}
+
+function referencesOf({ tls, dockerConfig, configs }: Config): Reference[] {
+  const references: Reference[] = []
+  const add = (path: KeyPath, value: unknown) => {
+    if (value instanceof Secret) {
+      if (value.source !== '<redacted>') references.push({ path, ...value.source })
+    } else if (typeof value === 'string') references.push({ path, file: value })
+  }
+  add(['tls', 'certFile'], tls?.certFile)
+  add(['tls', 'keyFile'], tls?.keyFile)
+  add(['dockerConfig'], dockerConfig)
+  for (const [host, entry] of Object.entries(configs)) {
+    for (const key of ['password', 'auth', 'identity_token'] as const) {
+      add(['configs', host, 'auth', key], entry.auth?.[key])
+    }
+    for (const key of ['ca_file', 'cert_file', 'key_file'] as const) {
+      add(['configs', host, 'tls', key], entry.tls?.[key])
+    }
+  }
+  return references
+}
+
+function variableProblem(name: string, env: Environment): string | undefined {
+  return env[name] ? undefined : `the environment variable ${name} is not set`
+}
+
+async function fileProblem(file: string): Promise<string | undefined> {
+  try {
+    await access(file, constants.R_OK)
+    return (await stat(file)).isDirectory() ? `${file}: it is a directory; name a file` : undefined
+  } catch (error) {
+    const tilde = file.startsWith('~') ? '; ~ is not expanded, write the whole path' : ''
+    return `${file}: ${readFailure(error)}${tilde}`
+  }
+}

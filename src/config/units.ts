@@ -1,0 +1,54 @@
+// Durations and sizes as people write them. Whole numbers with a unit, nothing else: a bare number
+// would leave open whether seconds or milliseconds are meant.
+import { quote, ValueError } from './value-error.ts'
+
+const DURATION = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$/
+const MILLISECONDS = [86_400_000, 3_600_000, 60_000, 1000, 1] as const
+const DURATION_UNITS = ['d', 'h', 'm', 's', 'ms'] as const
+
+/** A duration's grammar for config.schema.json; parseDuration is what decides. */
+export const DURATION_PATTERN = String.raw`^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$`
+
+/** The longest duration accepted: ten years, far from where milliseconds lose precision. */
+export const MAX_DURATION_MS = 3650 * 86_400_000
+
+/** Milliseconds of `10s`, `2h30m`, `500ms`, `1d`; throws ValueError. */
+export function parseDuration(text: string): number {
+  const amounts = DURATION.exec(text)?.slice(1)
+  if (!text || !amounts) {
+    throw new ValueError(
+      `${quote(text)} is not a duration; write whole numbers with units d, h, m, s, ms, largest first, such as 30s or 2h30m`,
+    )
+  }
+  const ms = MILLISECONDS.reduce((sum, unit, i) => sum + unit * Number(amounts[i] ?? 0), 0)
+  if (ms <= MAX_DURATION_MS) return ms
+  throw new ValueError(`${quote(text)} is too long; at most 3650d`)
+}
+
+/** The text that parseDuration reads back as `ms`. */
+export function formatDuration(ms: number): string {
+  let text = ''
+  let rest = ms
+  for (const [i, unit] of MILLISECONDS.entries()) {
+    const amount = Math.floor(rest / unit)
+    if (amount > 0) text += `${amount}${DURATION_UNITS[i]}`
+    rest -= amount * unit
+  }
+  return text || '0s'
+}
+
+const SIZE = /^(\d+)(B|[kKMGT]B|[KMGT]iB)$/
+
+/** Bytes of `512B`, `8MiB`, `50GiB`, `5GB` (B, kB MB GB TB, KiB MiB GiB TiB); throws ValueError. */
+export function parseSize(text: string): number {
+  const [, amount = '', unit = ''] = SIZE.exec(text) ?? []
+  const power = 'BKMGT'.indexOf((unit[0] ?? '').toUpperCase())
+  const bytes = Number(amount) * (unit.endsWith('iB') ? 1024 : 1000) ** power
+  if (!amount) {
+    throw new ValueError(
+      `${quote(text)} is not a size; write a whole number with a unit, such as 8MiB, 50GiB or 5GB`,
+    )
+  }
+  if (Number.isSafeInteger(bytes)) return bytes
+  throw new ValueError(`${quote(text)} is too large; at most 8191TiB`)
+}

@@ -1,0 +1,222 @@
+// One YAML file as text, nodes and positions. Knows the syntax, not what the keys mean.
+import type { Document, LineCounter as Lines, ParsedNode, Scalar, YAMLMap } from 'yaml'
+import {
+  isAlias,
+  isMap,
+  isNode,
+  isScalar,
+  isSeq,
+  LineCounter,
+  parseAllDocuments,
+  visit,
+} from 'yaml'
+import type { KeyPath, Place, Problem } from './problem.ts'
+import { quote } from './value-error.ts'
+
+type Code = Document.Parsed['errors'][number]['code']
+
+/** Aliases may stand for at most this many nodes in all, lest a few lines become gigabytes. */
+const MAX_ALIASES = 100
+
+export interface YamlOptions {
+  /** 1.1 as K3s reads it: `<<` merges, yes and on are true, tags are ignored. */
+  readonly version: '1.1' | '1.2'
+}
+
+/** The parsed first document of a file, which may have syntax errors in `problems`. */
+export class YamlSource {
+  readonly file: string
+  readonly root: ParsedNode | null
+  readonly problems: readonly Problem[]
+  readonly documents: number
+  readonly #document: Document.Parsed | undefined
+  readonly #lines: Lines
+
+  constructor(file: string, text: string, options: YamlOptions) {
+    const lines = new LineCounter()
+    const documents = parseAllDocuments(text, {
+      version: options.version,
+      merge: options.version === '1.1',
+      strict: options.version === '1.2',
+      stringKeys: options.version === '1.2',
+      uniqueKeys: false,
+      prettyErrors: false, // they quote the line, and with it perhaps a password
+      lineCounter: lines,
+      logLevel: 'error',
+    })
+    this.file = file
+    this.#lines = lines
+    this.documents = documents.length
+    this.#document = 'empty' in documents ? undefined : documents[0]
+    this.root = this.#document?.contents ?? null
+    this.problems = this.#syntaxProblems(options.version === '1.2')
+  }
+
+  /** The content as plain values; throws where aliases multiply it beyond reason. */
+  value(): unknown {
+    return this.#document?.toJS({ maxAliasCount: MAX_ALIASES }) ?? undefined
+  }
+
+  /** Where a path's key (or list item) stands; the nearest parent's place when it is not there. */
+  keyPlace(path: KeyPath): Place {
+    return this.#find(path).key
+  }
+
+  /** Where a path's value stands; its key's place when it has none. */
+  valuePlace(path: KeyPath): Place {
+    return this.#find(path).value
+  }
+
+  /** The keys of the map at `path` in file order, which a JavaScript object would not keep. */
+  keys(path: KeyPath): string[] {
+    const { node } = this.#find(path)
+    return isMap(node) ? node.items.map(({ key }) => keyText(key)) : []
+  }
+
+  place(offset: number): Place {
+    const { line, col } = this.#lines.linePos(offset)
+    return { file: this.file, line: Math.max(line, 1), column: Math.max(col, 1) }
+  }
+
+  /** What an alias stands for; any other node is itself. */
+  resolve(node: unknown): unknown {
+    return isAlias(node) && this.#document ? node.resolve(this.#document) : node
+  }
+
+  #find(path: KeyPath): { key: Place; value: Place; node: unknown } {
+    let node: unknown = this.root
+    let key = this.place(startOf(node) ?? 0)
+    let value = key
+    for (const part of path) {
+      const found = child(this.resolve(node), part)
+      if (!found) return { key, value, node: undefined }
+      const at = startOf(found.key) ?? startOf(found.value)
+      if (at !== undefined) key = this.place(at)
+      const start = isEmptyScalar(found.value) ? undefined : startOf(found.value)
+      value = start === undefined ? key : this.place(start)
+      node = found.value
+    }
+    return { key, value, node: this.resolve(node) }
+  }
+
+  #syntaxProblems(strict: boolean): Problem[] {
+    const document = this.#document
+    if (!document) return []
+    const found = strict ? [...document.errors, ...document.warnings] : document.errors
+    const problems = found.map(({ pos, code }) => this.#error(pos[0], [], SYNTAX[code]))
+    if (strict && this.documents > 1) {
+      problems.push(this.#error(document.range[2], [], 'a second document begins here; keep one'))
+    }
+    return strict ? [...problems, ...this.#keyProblems(document)] : problems
+  }
+
+  #keyProblems(document: Document.Parsed): Problem[] {
+    const problems: Problem[] = []
+    visit(document, {
+      Alias: (_, alias) => {
+        if (alias.resolve(document) !== undefined) return
+        problems.push(this.#error(startOf(alias) ?? 0, [], SYNTAX.BAD_ALIAS))
+      },
+      Map: (_, map, ancestors) => {
+        const seen = new Map<string, Place>()
+        for (const { key } of map.items) {
+          const name = keyText(key)
+          const at = this.place(startOf(key) ?? 0)
+          const path = [...pathOf([...ancestors, map]), name]
+          const first = seen.get(name)
+          if (first) problems.push({ ...duplicate(first), at, path })
+          else seen.set(name, at)
+          if (name === '__proto__') {
+            problems.push({ severity: 'error', at, path, message: 'cannot be a key' })
+          }
+        }
+      },
+    })
+    return problems
+  }
+
+  #error(offset: number, path: KeyPath, message: string): Problem {
+    return { severity: 'error', at: this.place(offset), path, message }
+  }
+}
+
+/** A key's text as written, whatever type YAML gives it. */
+export function keyText(key: unknown): string {
+  if (!isScalar(key)) return ''
+  return scalarText(key)
+}
+
+/** A scalar's text as written: `012` and `yes` stay what they are. */
+export function scalarText(scalar: Scalar): string {
+  if (scalar.source !== undefined) return scalar.source
+  return typeof scalar.value === 'string' ? scalar.value : ''
+}
+
+/** The offset at which a node's text begins. */
+export function startOf(node: unknown): number | undefined {
+  return isNode(node) ? node.range?.[0] : undefined
+}
+
+function child(node: unknown, part: string | number): { key: unknown; value: unknown } | undefined {
+  if (isSeq(node) && typeof part === 'number') {
+    return part in node.items ? { key: undefined, value: node.items[part] } : undefined
+  }
+  return isMap(node) ? lastPair(node, String(part)) : undefined
+}
+
+function lastPair(map: YAMLMap, name: string): { key: unknown; value: unknown } | undefined {
+  return map.items.findLast(({ key }) => keyText(key) === name)
+}
+
+function isEmptyScalar(node: unknown): boolean {
+  return isScalar(node) && node.value === null && !node.source
+}
+
+/** The path of the last of these nested nodes. */
+function pathOf(ancestors: readonly unknown[]): KeyPath {
+  const path: (string | number)[] = []
+  for (const [i, node] of ancestors.entries()) {
+    const next = ancestors[i + 1]
+    if (isSeq(node)) path.push(node.items.indexOf(next))
+    else if (next !== undefined && isPairLike(next)) path.push(keyText(next.key))
+  }
+  return path
+}
+
+function isPairLike(node: unknown): node is { key: unknown } {
+  return typeof node === 'object' && node !== null && 'key' in node && 'value' in node
+}
+
+function duplicate(first: Place): Pick<Problem, 'severity' | 'message'> {
+  return { severity: 'error', message: `given twice; line ${first.line} has it first; keep one` }
+}
+
+const QUOTING = 'put a value with special characters into quotes'
+
+// Our own words for each code: the library's quote what they found, which may be a password.
+const SYNTAX: Record<Code, string> = {
+  ALIAS_PROPS: 'an alias (*name) cannot have an anchor or a tag',
+  BAD_ALIAS: `no anchor has the name of this alias; ${quote('*')} begins an alias: ${QUOTING}`,
+  BAD_COLLECTION_TYPE: 'this tag does not fit what follows; leave it out',
+  BAD_DIRECTIVE: 'unknown directive; leave lines that begin with % out',
+  BAD_DQ_ESCAPE: 'unknown escape in a double-quoted value; write \\\\ or use single quotes',
+  BAD_INDENT: 'the indentation does not fit the lines above, or a bracket is not closed',
+  BAD_PROP_ORDER: 'an anchor or a tag stands in the wrong place',
+  BAD_SCALAR_START: `a plain value cannot begin with this character: ${QUOTING}`,
+  BLOCK_AS_IMPLICIT_KEY:
+    'a nested map cannot begin on this line; put it on the next, indented, or the value into quotes',
+  BLOCK_IN_FLOW: 'an indented map or list cannot stand within {} or []',
+  DUPLICATE_KEY: 'given twice; keep one',
+  IMPOSSIBLE: 'not YAML',
+  KEY_OVER_1024_CHARS: 'a key is at most 1024 characters long',
+  MISSING_CHAR: `a character is missing here: a closing quote, bracket, comma or the space after ${quote(':')}`,
+  MULTILINE_IMPLICIT_KEY: `a key must be on one line and end with ${quote(':')}; is the ${quote(':')} missing?`,
+  MULTIPLE_ANCHORS: 'a value has at most one anchor',
+  MULTIPLE_DOCS: 'a second document begins here; keep one',
+  MULTIPLE_TAGS: 'a value has at most one tag',
+  NON_STRING_KEY: 'a key must be a plain text',
+  RESOURCE_EXHAUSTION: 'nested too deeply',
+  TAB_AS_INDENT: 'a tab cannot indent; use spaces',
+  TAG_RESOLVE_FAILED: `unknown tag; ${quote('!')} begins a tag: ${QUOTING}`,
+  UNEXPECTED_TOKEN: `unexpected text; ${QUOTING}`,
+}
