@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Real clients against a real registry, through Chandlery. Needs Debian 12, root and npm's PATH
+# (`npm run e2e`); installs the Debian packages it lacks. Everything runs on loopback.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+packages=(
+  docker-registry  # the upstream: distribution 2.8
+  skopeo podman containerd runc  # the clients
+  golang-github-containers-common  # podman's and skopeo's own defaults
+  prometheus  # for promtool
+  openssl  # certificates of the token server
+  ca-certificates
+)
+
+installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+missing=()
+for package in "${packages[@]}"; do
+  if installed "$package"; then echo "e2e: $package is there"; else missing+=("$package"); fi
+done
+if [ "${#missing[@]}" -gt 0 ]; then
+  if [ "$(id -u)" != 0 ]; then
+    echo "e2e: not root, and these packages are missing: ${missing[*]}" >&2
+    exit 1
+  fi
+  echo "e2e: installing ${missing[*]}"
+  export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
+  apt-get -q update
+  apt-get -q install -y --no-install-recommends "${missing[@]}" >/dev/null
+fi
+[ "$(id -u)" = 0 ] || { echo 'e2e: containerd needs root' >&2; exit 1; }
+
+# sbin: Debian keeps runc there, and cron-like environments leave it out.
+export PATH="$PATH:/usr/sbin:/sbin"
+# timeout passes the signal on, so that the driver stops what it started.
+exec timeout --kill-after=15 350 node test/e2e/main.ts
