@@ -1,0 +1,103 @@
+// How an explanation looks: aligned lines for people, or JSON.
+import { formatDuration } from '../config/units.ts'
+import type { ExplainedEndpoint, ExplainedHolding, Explanation, HostSummary } from './explain.ts'
+
+/** Writes the explanation as text, or with `json` as one JSON document. */
+export function printExplanation(
+  explanation: Explanation,
+  options: { readonly json: boolean; readonly write: (text: string) => void },
+): void {
+  if (options.json) options.write(`${JSON.stringify(explanation, undefined, 2)}\n`)
+  else options.write(formatExplanation(explanation))
+}
+
+type Line = readonly [label: string, text: string | undefined]
+
+function formatExplanation(explanation: Explanation): string {
+  const { registry, repository, tag, digest, freshness, endpoints, held } = explanation
+  const rule = freshness?.rule === undefined ? '' : `, by the rule ${quote(freshness.rule)}`
+  const head = formatLines([
+    ['registry', registry],
+    ['repository', repository],
+    ['tag', tag],
+    ['digest', digest],
+    ['freshness', freshness && `${formatDuration(freshness.ttlMs)}${rule}`],
+    ['freshness', freshness ? undefined : 'a digest never goes stale'],
+  ])
+  const asked = endpoints.map((endpoint, index) => `\n${formatEndpoint(endpoint, index + 1)}`)
+  return [head, ...asked, ...(held ? [`\n${formatHolding(held)}`] : [])].join('')
+}
+
+function formatEndpoint(endpoint: ExplainedEndpoint, place: number): string {
+  const { rule, own, passedOver } = endpoint
+  const unchanged = own ? "none: it is the registry's own endpoint" : 'none'
+  const title = `${place}. ${endpoint.endpoint}\n`
+  const lines: Line[] = [
+    ...passedOver.map((each): Line => [
+      'passed over',
+      `${formatRule(each)}: ${quote(each.result)} is no repository name`,
+    ]),
+    ['rewrite', rule ? formatRule(rule) : unchanged],
+    ['name', endpoint.name],
+    ['scope', endpoint.scope],
+    ['url', endpoint.url],
+    ['credentials', formatCredential(endpoint.credential)],
+    ['tls', formatTls(endpoint)],
+    ['addresses', endpoint.resolve?.join(', ')],
+  ]
+  return title + formatLines(lines, '   ')
+}
+
+function formatRule(rule: { readonly pattern: string; readonly replacement: string }): string {
+  return `${quote(rule.pattern)} → ${quote(rule.replacement)}`
+}
+
+function formatCredential(credential: HostSummary['credential']): string {
+  if (credential === undefined) return 'none (anonymous)'
+  const { kind, username, from } = credential
+  return `${kind}${username === undefined ? '' : ` of ${quote(username)}`} (${from})`
+}
+
+function formatTls({ endpoint, tls }: ExplainedEndpoint): string {
+  const plain = endpoint.startsWith('http:')
+  if (plain)
+    return tls === undefined ? 'none: plain HTTP' : `none: plain HTTP; ${tls.from} is not used`
+  if (tls === undefined) return "the system's authorities"
+  const parts = [
+    tls.insecureSkipVerify ? 'certificates are not checked' : undefined,
+    tls.caFile === undefined ? undefined : `ca_file ${quote(tls.caFile)}`,
+    tls.certFile === undefined ? undefined : `client certificate ${quote(tls.certFile)}`,
+  ]
+  return `${parts.filter((part) => part !== undefined).join(', ') || 'nothing set'} (${tls.from})`
+}
+
+function formatHolding({ tag, manifest, parts }: ExplainedHolding): string {
+  const size = manifest && `${manifest.size.toLocaleString('en')} bytes of ${manifest.mediaType}`
+  return `held\n${formatLines(
+    [
+      ['tag', tag && `${tag.digest}, ${formatAge(tag.ageMs)}, ${tag.fresh ? 'fresh' : 'expired'}`],
+      ['manifest', size ?? 'none'],
+      ['parts', parts && `${parts.held} of ${parts.named} ${parts.of}`],
+    ],
+    '   ',
+  )}`
+}
+
+function formatAge(ageMs: number): string {
+  if (ageMs < 0) return 'checked in the future (the clock went back)'
+  return `checked ${formatDuration(Math.floor(ageMs / 1000) * 1000)} ago`
+}
+
+function formatLines(lines: readonly Line[], indent = ''): string {
+  return lines
+    .filter(([, text]) => text !== undefined)
+    .map(([label, text]) => `${indent}${label.padEnd(13)}${text}\n`)
+    .join('')
+}
+
+/** Texts from a file may hold anything, also what a terminal obeys. */
+function quote(text: string): string {
+  return JSON.stringify(text).replaceAll(/[\u007f-\u009f]/g, (control) => {
+    return `\\u00${control.charCodeAt(0).toString(16)}`
+  })
+}
