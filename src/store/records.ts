@@ -64,7 +64,7 @@ export class Records<T extends object> {
     const { driver, timeOf, durability } = this.#options
     const held = this.#memory.get(key)
     const confirms = held !== undefined && this.#sameEssence(held.record, record)
-    if (confirms && timeOf(record) - held.writtenTime < TIME_WRITTEN_EVERY_MS) {
+    if (confirms && Math.abs(timeOf(record) - held.writtenTime) < TIME_WRITTEN_EVERY_MS) {
       this.#memory.set(key, { record, writtenTime: held.writtenTime })
       return
     }

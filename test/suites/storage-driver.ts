@@ -8,6 +8,17 @@ import type { StorageDriver, StoredEntry, WalkOptions } from '../../src/store/dr
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import type { TemporaryDirectory } from '../support/temporary-directory.ts'
 
+function text(value: string): Buffer {
+  return Buffer.from(value)
+}
+
+function isGone(file: string): Promise<boolean> {
+  return access(file).then(
+    () => false,
+    () => true,
+  )
+}
+
 /** `create` is given the path of a directory of the test's own, which is removed afterwards. */
 export function storageDriverSuite(
   name: string,
@@ -23,18 +34,12 @@ export function storageDriverSuite(
     })
     afterEach(() => directory.remove())
 
-    const text = (value: string) => Buffer.from(value)
     const read = async (key: string) => (await driver.get(key))?.bytes.toString()
     const finished = async (content: Uint8Array) => {
       const file = directory.join(`finished-${randomBytes(6).toString('hex')}`)
       await writeFile(file, content)
       return file
     }
-    const isGone = (file: string) =>
-      access(file).then(
-        () => false,
-        () => true,
-      )
     const collect = async (prefix: string, options?: WalkOptions) => {
       const found: StoredEntry[] = []
       for await (const entry of driver.walk(prefix, options)) found.push(entry)
@@ -84,19 +89,19 @@ export function storageDriverSuite(
       test('never show a reader half of a value', async () => {
         const values = ['a', 'b'].map((letter) => text(letter.repeat(200_000)))
         await driver.put('key', values[0]!)
-        let writing = true
-        const writer = (async () => {
+        const write = async () => {
           for (let n = 0; n < 20; n++)
             await driver.put('key', values[n % 2]!, { durability: 'none' })
-          writing = false
-        })()
+        }
+        const writer = { done: false }
+        const writing = write().finally(() => (writer.done = true))
         let reads = 0
-        while (writing) {
+        while (!writer.done) {
           const bytes = (await driver.get('key'))?.bytes
           expect(values.some((value) => bytes !== undefined && value.equals(bytes))).toBe(true)
           reads++
         }
-        await writer
+        await writing
         expect(reads).toBeGreaterThan(0)
       })
     })
