@@ -1,0 +1,44 @@
+// What operators and Prometheus ask: /metrics, /healthz, /readyz. On its own port, read-only.
+import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
+
+const TEXT = 'text/plain; charset=utf-8'
+
+export interface AdminOptions {
+  readonly metrics: { readonly contentType: string; exposition(): Promise<string> }
+  readonly readiness: { readonly ready: boolean; readonly reasons: readonly string[] }
+}
+
+export function createAdminApp(options: AdminOptions): FastifyInstance {
+  const { metrics, readiness } = options
+  const app = fastify({ return503OnClosing: false, bodyLimit: 1024 * 1024 })
+  app.get('/metrics', async (_request, reply) => {
+    const text = await metrics.exposition()
+    return reply.type(metrics.contentType).send(text)
+  })
+  // Alive is whoever answers: it says nothing of upstreams, or their trouble would get us restarted.
+  app.get('/healthz', (_request, reply) => reply.type(TEXT).send('ok\n'))
+  app.get('/readyz', (request, reply) => answerReady(readiness, reply, isVerbose(request.query)))
+  app.setNotFoundHandler((_request, reply) =>
+    reply.code(404).type(TEXT).send('not found; here are /metrics, /healthz and /readyz\n'),
+  )
+  return app
+}
+
+// Why it is not ready is always told: whoever asks then wants to know.
+function answerReady(
+  readiness: AdminOptions['readiness'],
+  reply: FastifyReply,
+  verbose: boolean,
+): FastifyReply {
+  const { ready, reasons } = readiness
+  const lines = ready ? ['ready'] : ['not ready', ...reasons.map((reason) => `- ${reason}`)]
+  if (verbose) lines.push(`up for ${Math.floor(process.uptime())} s`)
+  return reply
+    .code(ready ? 200 : 503)
+    .type(TEXT)
+    .send(`${lines.join('\n')}\n`)
+}
+
+function isVerbose(query: unknown): boolean {
+  return typeof query === 'object' && query !== null && 'verbose' in query
+}

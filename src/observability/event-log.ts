@@ -1,0 +1,84 @@
+// The log of what goes wrong behind the requests: upstreams, token servers, the store. The same
+// failure of the same endpoint is told once in a while with a count, however often it happens.
+import type { Logger } from 'pino'
+import type { DownloadObserver } from '../cache/download.ts'
+import type { CacheObserver } from '../cache/observer.ts'
+import type { StoreObserver } from '../store/driver.ts'
+import type { UpstreamError } from '../upstream/failure.ts'
+import type { UpstreamObserver } from '../upstream/observer.ts'
+import { Occurrences } from './occurrences.ts'
+
+const QUIET_MS = 10_000
+
+type Level = 'debug' | 'info' | 'warn' | 'error'
+
+export class EventLog
+  implements
+    Pick<UpstreamObserver, 'upstreamFailure' | 'tokenRequest' | 'upstreamRedirect'>,
+    Pick<CacheObserver, 'storeError' | 'verificationFailed' | 'unexpectedError'>,
+    Pick<DownloadObserver, 'sourceFailed'>,
+    StoreObserver
+{
+  readonly #logger: Logger
+  readonly #now: () => number
+  readonly #occurrences: Occurrences
+
+  /** `now` is a clock in milliseconds. */
+  constructor(logger: Logger, now: () => number = Date.now) {
+    this.#logger = logger
+    this.#now = now
+    this.#occurrences = new Occurrences(QUIET_MS)
+  }
+
+  /** Absent content is an answer like any other and no warning. */
+  upstreamFailure(error: UpstreamError, context: { kind: string }): void {
+    const details = { ...failureDetails(error, this.#now()), kind: context.kind }
+    const level = error.kind === 'gone' ? 'debug' : 'warn'
+    this.#tell(level, `upstream ${error.endpoint} ${error.reason}`, details, error.message)
+  }
+
+  sourceFailed(error: UpstreamError, digest: string): void {
+    const details = { ...failureDetails(error, this.#now()), digest }
+    const level = error.kind === 'gone' ? 'debug' : 'warn'
+    this.#tell(level, `source ${error.endpoint} ${error.reason}`, details, error.message)
+  }
+
+  upstreamRedirect(event: { endpoint: string; host: string; status: number }): void {
+    this.#logger.debug(event, 'the upstream redirects')
+  }
+
+  tokenRequest(event: { realm: string; outcome: 'ok' | 'refused' | 'failed' }): void {
+    if (event.outcome === 'ok') return
+    const { realm, outcome } = event
+    const message = `the token server ${realm} ${outcome === 'failed' ? 'cannot be used' : outcome}`
+    this.#tell('warn', `token ${realm} ${outcome}`, { realm, outcome }, message)
+  }
+
+  verificationFailed(endpoint: string, what: string): void {
+    const message = `${endpoint} gave content that is not what its digest or size says`
+    this.#tell('warn', `verification ${endpoint}`, { endpoint, content: what }, message)
+  }
+
+  storeError(operation: string, err: unknown): void {
+    this.#tell('error', `store ${operation}`, { operation, err }, `the store: ${operation} failed`)
+  }
+
+  unexpectedError(operation: string, err: unknown): void {
+    this.#tell('error', `fault ${operation}`, { operation, err }, `a fault in ${operation}`)
+  }
+
+  #tell(level: Level, key: string, details: object, message: string): void {
+    if (!this.#logger.isLevelEnabled(level)) return
+    const suppressed = this.#occurrences.count(key, this.#now())
+    if (suppressed === undefined) return
+    const repeated = suppressed === 0 ? {} : { suppressed }
+    this.#logger[level]({ ...details, ...repeated }, message)
+  }
+}
+
+function failureDetails(error: UpstreamError, nowMs: number) {
+  const { endpoint, reason, status, retryAfterMs } = error
+  const until =
+    retryAfterMs === undefined ? undefined : new Date(nowMs + retryAfterMs).toISOString()
+  return { endpoint, reason, status, until }
+}

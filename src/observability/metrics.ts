@@ -1,0 +1,282 @@
+// Every metric, in one file: what Chandlery tells Prometheus about itself. Labels are kinds, states,
+// codes and endpoints; never a repository, a tag, a digest or a client.
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { CacheObserver, StaleReason } from '../cache/observer.ts'
+import type { DownloadObserver } from '../cache/download.ts'
+import type { RequestRecord, ServerObserver } from '../server/observer.ts'
+import type { StoreObserver } from '../store/driver.ts'
+import type { UpstreamError } from '../upstream/failure.ts'
+import type { UpstreamObserver } from '../upstream/observer.ts'
+import { BoundedLabel } from './bounded-label.ts'
+
+/** Endpoints and realms beyond these counts are 'other': with `"*"` clients choose the hosts. */
+const MAX_ENDPOINTS = 100
+const MAX_REALMS = 50
+
+const REQUEST_SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600,
+]
+const UPSTREAM_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
+
+/** What distribution's proxy calls the two kinds of content. */
+const PROXIED = ['blob', 'manifest'] as const
+type DownloadOutcome = Parameters<DownloadObserver['downloadEnded']>[0]
+type Proxied = (typeof PROXIED)[number]
+
+export interface MetricsOptions {
+  readonly version: string
+  /** Default: the process's own metrics too. */
+  readonly processMetrics?: boolean
+  /** What the store holds, asked at each scrape. */
+  readonly storeUsage?: () => { readonly blobs: number; readonly bytes: number }
+}
+
+export class Metrics
+  implements ServerObserver, UpstreamObserver, CacheObserver, DownloadObserver, StoreObserver
+{
+  readonly #registry = new Registry()
+  readonly #endpoints = new BoundedLabel(MAX_ENDPOINTS)
+  readonly #realms = new BoundedLabel(MAX_REALMS)
+
+  readonly #requests = this.#counter(
+    'chandlery_http_requests_total',
+    'Requests answered, by what was asked for, how the cache handled it and the status code.',
+    ['kind', 'cache', 'code'],
+  )
+  readonly #responseBytes = this.#counter(
+    'chandlery_http_response_bytes_total',
+    'Body bytes sent to clients.',
+    ['kind', 'cache'],
+  )
+  readonly #requestSeconds = this.#histogram(
+    'chandlery_http_request_duration_seconds',
+    'Time from a request to the end of its response, body included.',
+    ['kind', 'cache'],
+    REQUEST_SECONDS,
+  )
+  readonly #inFlight = this.#gauge(
+    'chandlery_http_requests_in_flight',
+    'Requests being answered now.',
+  )
+  readonly #upstreamRequests = this.#counter(
+    'chandlery_upstream_requests_total',
+    'Requests to upstream registries; code is the status, or the reason why there was none.',
+    ['endpoint', 'kind', 'code'],
+  )
+  readonly #upstreamBytes = this.#counter(
+    'chandlery_upstream_bytes_total',
+    'Body bytes received from upstream registries.',
+    ['endpoint'],
+  )
+  readonly #upstreamSeconds = this.#histogram(
+    'chandlery_upstream_request_duration_seconds',
+    'Time from a request to an upstream registry to the head of its response.',
+    ['endpoint'],
+    UPSTREAM_SECONDS,
+  )
+  readonly #upstreamFailures = this.#counter(
+    'chandlery_upstream_failures_total',
+    'Answers of upstream registries that did not bring the content, by reason.',
+    ['endpoint', 'reason'],
+  )
+  readonly #tokenRequests = this.#counter(
+    'chandlery_token_requests_total',
+    'Requests to token servers, by their host and outcome.',
+    ['realm', 'outcome'],
+  )
+  readonly #downloads = this.#gauge('chandlery_downloads_running', 'Blob downloads running now.')
+  readonly #downloadsEnded = this.#counter(
+    'chandlery_downloads_total',
+    'Blob downloads that ended, by outcome.',
+    ['outcome'],
+  )
+  readonly #readers = this.#gauge(
+    'chandlery_download_readers',
+    'Responses fed by running downloads now.',
+  )
+  readonly #verificationFailures = this.#counter(
+    'chandlery_verification_failures_total',
+    'Content that was not what its digest or size says, by the endpoint that gave it.',
+    ['endpoint'],
+  )
+  readonly #staleServed = this.#counter(
+    'chandlery_stale_served_total',
+    'Answers from what was held although it was no longer fresh, by reason.',
+    ['reason'],
+  )
+  readonly #storeErrors = this.#counter(
+    'chandlery_store_errors_total',
+    'Failures to read or write the store, by operation.',
+    ['operation'],
+  )
+  readonly #unexpectedErrors = this.#counter(
+    'chandlery_unexpected_errors_total',
+    'Errors that are faults in Chandlery itself.',
+  )
+  readonly #proxyRequests = this.#alias('requests', 'Requests for content')
+  readonly #proxyHits = this.#alias('hits', 'Requests answered from the cache')
+  readonly #proxyMisses = this.#alias('misses', 'Requests that had to ask the upstream')
+  readonly #proxyPulled = this.#alias('pulled_bytes', 'Bytes received from upstream')
+  readonly #proxyPushed = this.#alias('pushed_bytes', 'Bytes sent to clients')
+
+  constructor(options: MetricsOptions) {
+    if (options.processMetrics !== false) this.#collectProcess()
+    this.#gauge('chandlery_build_info', 'Always 1; the version is a label.', [
+      'version',
+      'node',
+    ]).set({ version: options.version, node: process.versions.node }, 1)
+    if (options.storeUsage) this.#collectStore(options.storeUsage)
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType
+  }
+
+  /** The exposition for Prometheus. */
+  exposition(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  /** Every metric's name, type, help and labels, for the golden test. */
+  async describe(): Promise<string[]> {
+    const metrics = await this.#registry.getMetricsAsJSON()
+    return metrics.map(({ name, type, help }) => {
+      const labels = labelNamesOf(this.#registry.getSingleMetric(name)).join(',')
+      return `${name}{${labels}} ${String(type)} ${help}`
+    })
+  }
+
+  requestStarted(): void {
+    this.#inFlight.inc()
+  }
+
+  requestFinished(record: RequestRecord): void {
+    const { kind, bytes } = record
+    const cache = record.cache ?? 'none'
+    this.#inFlight.dec()
+    this.#requests.inc({ kind, cache, code: record.status })
+    this.#requestSeconds.observe({ kind, cache }, record.seconds)
+    if (bytes > 0) this.#responseBytes.inc({ kind, cache }, bytes)
+    if (kind === 'blob' || kind === 'manifest') this.#countProxied(kind, record)
+  }
+
+  upstreamRequest(event: {
+    endpoint: string
+    method: string
+    kind: string
+    outcome: string
+    seconds: number
+  }): void {
+    const endpoint = this.#endpoints.of(event.endpoint)
+    this.#upstreamRequests.inc({ endpoint, kind: event.kind, code: event.outcome })
+    this.#upstreamSeconds.observe({ endpoint }, event.seconds)
+  }
+
+  upstreamBytes(endpoint: string, bytes: number, kind = 'blob'): void {
+    this.#upstreamBytes.inc({ endpoint: this.#endpoints.of(endpoint) }, bytes)
+    if (kind === 'blob' || kind === 'manifest') this.#proxyPulled.inc({ type: kind }, bytes)
+  }
+
+  upstreamFailure(error: UpstreamError): void {
+    const endpoint = this.#endpoints.of(error.endpoint)
+    this.#upstreamFailures.inc({ endpoint, reason: error.reason })
+  }
+
+  tokenRequest(event: { realm: string; outcome: 'ok' | 'refused' | 'failed' }): void {
+    this.#tokenRequests.inc({ realm: this.#realms.of(event.realm), outcome: event.outcome })
+  }
+
+  downloadStarted(): void {
+    this.#downloads.inc()
+  }
+
+  downloadEnded(outcome: DownloadOutcome): void {
+    this.#downloads.dec()
+    this.#downloadsEnded.inc({ outcome })
+  }
+
+  readersChanged(by: 1 | -1): void {
+    this.#readers.inc(by)
+  }
+
+  sourceFailed(): void {}
+
+  verificationFailed(endpoint: string): void {
+    this.#verificationFailures.inc({ endpoint: this.#endpoints.of(endpoint) })
+  }
+
+  staleServed(reason: StaleReason): void {
+    this.#staleServed.inc({ reason })
+  }
+
+  storeError(operation: string): void {
+    this.#storeErrors.inc({ operation })
+  }
+
+  unexpectedError(): void {
+    this.#unexpectedErrors.inc()
+  }
+
+  // distribution counts what was found in the store as a hit; a revalidated tag is one for us too.
+  #countProxied(type: Proxied, record: RequestRecord): void {
+    this.#proxyRequests.inc({ type })
+    if (record.bytes > 0) this.#proxyPushed.inc({ type }, record.bytes)
+    const { cache } = record
+    if (cache === 'hit' || cache === 'stale' || cache === 'revalidated') {
+      this.#proxyHits.inc({ type })
+    } else if (cache !== undefined) {
+      this.#proxyMisses.inc({ type })
+    }
+  }
+
+  // prom-client's three gauges that are named like counters would fail promtool's check; their
+  // figures are in nodejs_active_handles and the like too.
+  #collectProcess(): void {
+    collectDefaultMetrics({ register: this.#registry })
+    for (const what of ['handles', 'requests', 'resources']) {
+      this.#registry.removeSingleMetric(`nodejs_active_${what}_total`)
+    }
+  }
+
+  #collectStore(usage: () => { readonly blobs: number; readonly bytes: number }): void {
+    this.#collected('chandlery_store_bytes', 'Bytes of the blobs held.', () => usage().bytes)
+    this.#collected('chandlery_store_blobs', 'Blobs held.', () => usage().blobs)
+  }
+
+  #collected(name: string, help: string, read: () => number): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      registers: [this.#registry],
+      collect: () => gauge.set(read()),
+    })
+  }
+
+  #counter(name: string, help: string, labelNames: string[] = []): Counter {
+    return new Counter({ name, help, labelNames, registers: [this.#registry] })
+  }
+
+  #gauge(name: string, help: string, labelNames: string[] = []): Gauge {
+    return new Gauge({ name, help, labelNames, registers: [this.#registry] })
+  }
+
+  #histogram(name: string, help: string, labelNames: string[], buckets: number[]): Histogram {
+    return new Histogram({ name, help, labelNames, buckets, registers: [this.#registry] })
+  }
+
+  /** A metric of distribution's proxy mode, so that its dashboards go on working; begins at 0. */
+  #alias(what: string, help: string): Counter {
+    const counter = this.#counter(
+      `registry_proxy_${what}_total`,
+      `${help}, as distribution has it.`,
+      ['type'],
+    )
+    for (const type of PROXIED) counter.inc({ type }, 0)
+    return counter
+  }
+}
+
+function labelNamesOf(metric: unknown): readonly string[] {
+  const names = metric instanceof Object && 'labelNames' in metric ? metric.labelNames : []
+  return Array.isArray(names) ? names.map(String) : []
+}

@@ -1,0 +1,90 @@
+// Joins metrics and log into the one observer that main hands to every room.
+import type { CacheObserver, StaleReason } from '../cache/observer.ts'
+import type { DownloadObserver } from '../cache/download.ts'
+import type { RequestRecord, ServerObserver } from '../server/observer.ts'
+import type { StoreObserver } from '../store/driver.ts'
+import type { UpstreamError } from '../upstream/failure.ts'
+import type { UpstreamObserver } from '../upstream/observer.ts'
+import type { AccessLog } from './access-log.ts'
+import type { EventLog } from './event-log.ts'
+import type { Metrics } from './metrics.ts'
+
+export class Observer
+  implements ServerObserver, UpstreamObserver, CacheObserver, DownloadObserver, StoreObserver
+{
+  readonly #metrics: Metrics
+  readonly #access: AccessLog
+  readonly #events: EventLog
+
+  constructor(metrics: Metrics, access: AccessLog, events: EventLog) {
+    this.#metrics = metrics
+    this.#access = access
+    this.#events = events
+  }
+
+  requestStarted(): void {
+    this.#metrics.requestStarted()
+  }
+
+  requestFinished(record: RequestRecord): void {
+    this.#metrics.requestFinished(record)
+    this.#access.requestFinished(record)
+  }
+
+  upstreamRequest(event: Parameters<UpstreamObserver['upstreamRequest']>[0]): void {
+    this.#metrics.upstreamRequest(event)
+  }
+
+  upstreamBytes(endpoint: string, bytes: number, kind?: string): void {
+    this.#metrics.upstreamBytes(endpoint, bytes, kind)
+  }
+
+  upstreamFailure(error: UpstreamError, context: { kind: string }): void {
+    this.#metrics.upstreamFailure(error)
+    this.#events.upstreamFailure(error, context)
+  }
+
+  upstreamRedirect(event: { endpoint: string; host: string; status: number }): void {
+    this.#events.upstreamRedirect(event)
+  }
+
+  tokenRequest(event: Parameters<UpstreamObserver['tokenRequest']>[0]): void {
+    this.#metrics.tokenRequest(event)
+    this.#events.tokenRequest(event)
+  }
+
+  downloadStarted(): void {
+    this.#metrics.downloadStarted()
+  }
+
+  downloadEnded(outcome: Parameters<DownloadObserver['downloadEnded']>[0]): void {
+    this.#metrics.downloadEnded(outcome)
+  }
+
+  readersChanged(by: 1 | -1): void {
+    this.#metrics.readersChanged(by)
+  }
+
+  sourceFailed(error: UpstreamError, digest: string): void {
+    this.#events.sourceFailed(error, digest)
+  }
+
+  verificationFailed(endpoint: string, what: string): void {
+    this.#metrics.verificationFailed(endpoint)
+    this.#events.verificationFailed(endpoint, what)
+  }
+
+  staleServed(reason: StaleReason): void {
+    this.#metrics.staleServed(reason)
+  }
+
+  storeError(operation: string, error: unknown): void {
+    this.#metrics.storeError(operation)
+    this.#events.storeError(operation, error)
+  }
+
+  unexpectedError(operation: string, error: unknown): void {
+    this.#metrics.unexpectedError()
+    this.#events.unexpectedError(operation, error)
+  }
+}

@@ -1,0 +1,161 @@
+import { describe, expect, it } from 'vitest'
+import { AccessLog } from '../../src/observability/access-log.ts'
+import { EventLog } from '../../src/observability/event-log.ts'
+import { createLogger, type LogLevel } from '../../src/observability/logger.ts'
+import { Occurrences } from '../../src/observability/occurrences.ts'
+import type { RequestRecord } from '../../src/server/observer.ts'
+import { UpstreamError } from '../../src/upstream/failure.ts'
+
+function capture(level: LogLevel = 'info') {
+  const lines: Record<string, unknown>[] = []
+  const write = (text: string) => void lines.push(JSON.parse(text))
+  return { lines, logger: createLogger({ level, destination: { write } }) }
+}
+
+const RECORD: RequestRecord = {
+  id: 'a-1',
+  method: 'GET',
+  path: '/v2/library/alpine/manifests/latest',
+  kind: 'manifest',
+  registry: 'docker.io',
+  repository: 'library/alpine',
+  reference: 'latest',
+  cache: 'hit',
+  status: 200,
+  bytes: 528,
+  seconds: 0.00123,
+  client: '192.0.2.1',
+  userAgent: 'containerd/2.1',
+  aborted: false,
+  failure: undefined,
+  message: undefined,
+}
+
+describe('the access log', () => {
+  it('is one line for a request with what it was, how it went, and for whom', () => {
+    const { lines, logger } = capture()
+    new AccessLog(logger).requestFinished(RECORD)
+    expect(lines).toEqual([
+      {
+        level: 'info',
+        time: expect.stringMatching(/^\d{4}-\d\d-\d\dT.*Z$/),
+        requestId: 'a-1',
+        method: 'GET',
+        path: '/v2/library/alpine/manifests/latest',
+        kind: 'manifest',
+        registry: 'docker.io',
+        repository: 'library/alpine',
+        reference: 'latest',
+        cache: 'hit',
+        status: 200,
+        bytes: 528,
+        durationMs: 1.2,
+        client: '192.0.2.1',
+        userAgent: 'containerd/2.1',
+        msg: 'request',
+      },
+    ])
+  })
+
+  it('says why a request failed, as a warning where it is not the client', () => {
+    const { lines, logger } = capture()
+    const log = new AccessLog(logger)
+    const failed = { ...RECORD, failure: 'blocked', message: 'blocked by the upstream' }
+    log.requestFinished({ ...failed, status: 403 })
+    log.requestFinished({ ...failed, status: 502, aborted: true })
+    expect(
+      lines.map(({ level, failure, message, aborted }) => ({ level, failure, message, aborted })),
+    ).toEqual([
+      { level: 'info', failure: 'blocked', message: 'blocked by the upstream' },
+      { level: 'warn', failure: 'blocked', message: 'blocked by the upstream', aborted: true },
+    ])
+  })
+
+  it('does not let a client write lines of any length', () => {
+    const { lines, logger } = capture()
+    new AccessLog(logger).requestFinished({ ...RECORD, userAgent: 'x'.repeat(60_000) })
+    expect(String(lines[0]?.['userAgent']).length).toBeLessThan(300)
+  })
+})
+
+describe('the event log', () => {
+  const error = new UpstreamError('rate-limited', 'wait, or configure a login under `configs`', {
+    endpoint: 'https://registry-1.docker.io/v2',
+    status: 429,
+    retryAfterMs: 60_000,
+  })
+
+  it('says of an upstream failure which kind it is, and until when a limit holds', () => {
+    const { lines, logger } = capture()
+    new EventLog(logger, () => 0).upstreamFailure(error, { kind: 'manifest' })
+    expect(lines).toMatchObject([
+      {
+        level: 'warn',
+        endpoint: 'https://registry-1.docker.io/v2',
+        reason: 'rate-limited',
+        status: 429,
+        until: '1970-01-01T00:01:00.000Z',
+        kind: 'manifest',
+        msg: 'wait, or configure a login under `configs`',
+      },
+    ])
+  })
+
+  it('tells the same failure of the same endpoint once in a while, with a count', () => {
+    const { lines, logger } = capture()
+    let now = 0
+    const log = new EventLog(logger, () => now)
+    for (now = 0; now <= 25_000; now += 1000) log.upstreamFailure(error, { kind: 'blob' })
+    expect(lines.map((line) => line['suppressed'])).toEqual([undefined, 9, 9])
+    log.upstreamFailure(new UpstreamError('cut', 'cut', { endpoint: error.endpoint }), {
+      kind: 'blob',
+    })
+    expect(lines.length).toBe(4)
+  })
+
+  it('does not warn of what is merely not there', () => {
+    const { lines, logger } = capture()
+    const gone = new UpstreamError('not-found', 'not found', { endpoint: 'https://a/v2' })
+    new EventLog(logger).upstreamFailure(gone, { kind: 'manifest' })
+    expect(lines).toEqual([])
+  })
+
+  it('tells of the store, of verification and of token servers', () => {
+    const { lines, logger } = capture()
+    const log = new EventLog(logger)
+    log.storeError('write', new Error('ENOSPC'))
+    log.verificationFailed('https://a/v2', 'blob')
+    log.tokenRequest({ realm: 'auth.example.com', outcome: 'refused' })
+    log.tokenRequest({ realm: 'auth.example.com', outcome: 'ok' })
+    log.unexpectedError('freshness', new Error('bug'))
+    expect(lines.map((line) => line['level'])).toEqual(['error', 'warn', 'warn', 'error'])
+    expect(lines[0]).toMatchObject({ err: { message: 'ENOSPC' }, operation: 'write' })
+  })
+})
+
+describe('the logger', () => {
+  it('leaves secrets out, wherever an error drags them along', () => {
+    const { lines, logger } = capture()
+    logger.info({ headers: { authorization: 'Bearer abc' }, password: 'abc' }, 'x')
+    logger.info({
+      err: Object.assign(new Error('x'), { options: { headers: { authorization: 'abc' } } }),
+    })
+    expect(JSON.stringify(lines)).not.toContain('abc')
+    expect(JSON.stringify(lines)).toContain('[redacted]')
+  })
+})
+
+describe('occurrences', () => {
+  it('are forgotten, the oldest first, before they fill the memory', () => {
+    const occurrences = new Occurrences(1000)
+    for (let n = 0; n <= 1000; n++) occurrences.count(`k${n}`, 0)
+    expect(occurrences.count('k1000', 1)).toBeUndefined()
+    expect(occurrences.count('k0', 1)).toBe(0)
+  })
+
+  it('are told again at once when the clock was set back', () => {
+    const occurrences = new Occurrences(1000)
+    occurrences.count('a', 1_000_000)
+    expect(occurrences.count('a', 0)).toBe(0)
+  })
+})
