@@ -41,8 +41,7 @@ export class ConfiguredCredentials implements CredentialSource {
   constructor(options: CredentialOptions) {
     this.#hosts = options.hosts
     const { dockerConfigPath: path, now } = options
-    const parse = (bytes: Buffer) => parseDockerConfig(bytes.toString())
-    if (path !== undefined) this.#docker = new WatchedFile(path, parse, now && { now })
+    if (path !== undefined) this.#docker = new WatchedFile(path, readConfig, now && { now })
   }
 
   /** Throws CredentialError. */
@@ -68,6 +67,10 @@ export class ConfiguredCredentials implements CredentialSource {
       ? undefined
       : await this.#helpers.get(suffix, serverUrl(host))
   }
+}
+
+function readConfig(bytes: Buffer): DockerConfig {
+  return parseDockerConfig(bytes.toString())
 }
 
 async function readAuth(auth: AuthOptions, host: string): Promise<Credential | undefined> {

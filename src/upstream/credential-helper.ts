@@ -1,10 +1,12 @@
 // Docker credential helpers (docker-credential-<suffix> get): programs that hold or make
 // credentials, asked with bounds and not for every request.
 import { execFile } from 'node:child_process'
+import type { ExecFileException } from 'node:child_process'
 import { LRUCache } from 'lru-cache'
 
 import type { Credential } from './credentials.ts'
 import { credentialOf } from './docker-config.ts'
+import { asText, parseObject } from './json-object.ts'
 
 /** A helper that cannot be run or answers nonsense; what it printed may be secret and is not in it. */
 export class CredentialHelperError extends Error {
@@ -18,7 +20,10 @@ const KEEP_MS = 60_000
 const SUFFIX = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
 export class CredentialHelpers {
-  readonly #answers = new LRUCache<string, Promise<Credential | undefined>>({ max: 256, ttl: KEEP_MS })
+  readonly #answers = new LRUCache<string, Promise<Credential | undefined>>({
+    max: 256,
+    ttl: KEEP_MS,
+  })
 
   /** The helper's credential for a server URL; undefined: it has none. Throws CredentialHelperError. */
   get(suffix: string, url: string): Promise<Credential | undefined> {
@@ -49,7 +54,8 @@ function run(program: string, url: string): Promise<string | undefined> {
   const child = execFile(program, ['get'], options, (error, stdout) => {
     // The protocol's way to say so: exit code and these words on standard output.
     if (error !== null && /credentials not found/i.test(stdout)) resolve(undefined)
-    else if (error !== null) reject(new CredentialHelperError(`${program} get: ${whyFailed(error)}`))
+    else if (error !== null)
+      reject(new CredentialHelperError(`${program} get: ${whyFailed(error)}`))
     else resolve(stdout)
   })
   // It may end without reading.
@@ -58,21 +64,17 @@ function run(program: string, url: string): Promise<string | undefined> {
   return promise
 }
 
-function whyFailed(error: Error & { code?: unknown; killed?: boolean }): string {
+function whyFailed(error: ExecFileException): string {
   if (error.code === 'ENOENT') return 'no such program in PATH'
   if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return 'its answer is too long'
   if (error.killed === true) return `no answer in ${TIMEOUT_MS / 1000} s`
-  return `it failed (${String(error.code ?? 'killed')})`
+  return `it failed (${error.code ?? 'killed'})`
 }
 
 function readAnswer(program: string, output: string): Credential | undefined {
-  try {
-    const { Username: username, Secret: secret } = JSON.parse(output) as Record<string, unknown>
-    if (typeof username === 'string' && typeof secret === 'string') {
-      return credentialOf(username, secret)
-    }
-  } catch {
-    // Said below, without what was printed.
-  }
+  const answer = parseObject(output)
+  const [username, secret] = [asText(answer?.['Username']), asText(answer?.['Secret'])]
+  if (username !== undefined && secret !== undefined) return credentialOf(username, secret)
+  // Without what was printed: it may be secret.
   throw new CredentialHelperError(`${program} get: its answer is no credential`)
 }

@@ -115,7 +115,7 @@ function judgeHttp(code: string, error: Error, asked: Asked): Verdict | undefine
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return ['protocol', `${host} sent too long a head`]
   if (!code.startsWith('HPE_')) return undefined
   // A TLS alert record (RFC 8446 5.1) in answer to plain text.
-  if (/^\x15\x03/.test(parsedData(error))) {
+  if (parsedData(error).startsWith('\x15\x03')) {
     return [
       'not-plain-http',
       `the server speaks HTTPS: write https://${host} in mirrors.<registry>.endpoint`,

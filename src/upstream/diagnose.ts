@@ -2,10 +2,12 @@
 // case. The message is for the operator: it names the configuration key to change, and no secret.
 import { bareType } from '../oci/media-types.ts'
 import { parseRetryAfter } from '../http/retry-after.ts'
+import { isObject } from '../oci/descriptor.ts'
 import type { Credential } from './credentials.ts'
 import type { Headers } from './exchange.ts'
 import { UpstreamError } from './failure.ts'
 import type { FailureReason } from './failure.ts'
+import { asText, parseObject } from './json-object.ts'
 
 /** Who was asked, and as whom. */
 export interface Asked {
@@ -152,9 +154,9 @@ function quoteError(refusal: Refusal): string {
 
 /** The first error of an error body of any shape: OCI's, {message}, {details}, {error}; else nothing. */
 export function readError(body: string): { code?: string; message?: string } {
-  const json = asRecord(parseJson(body))
-  const listed = Array.isArray(json?.['errors']) ? asRecord(json['errors'][0]) : undefined
-  const error = listed ?? json
+  const json = parseObject(body)
+  const errors: unknown[] = Array.isArray(json?.['errors']) ? json['errors'] : []
+  const error = errors.find(isObject) ?? json
   const code = asText(error?.['code'])
   const message = [error?.['message'], error?.['details'], error?.['error']]
     .map(asText)
@@ -166,24 +168,6 @@ export function readError(body: string): { code?: string; message?: string } {
 function tidy(text: string): string {
   const line = text.replaceAll(/[^\x20-\x7e]+/g, ' ').trim()
   return line.length > MAX_QUOTE ? `${line.slice(0, MAX_QUOTE)}…` : line
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    return undefined
-  }
-}
-
-function asRecord(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined
-}
-
-function asText(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined
 }
 
 function first(header: string | string[] | undefined): string | undefined {

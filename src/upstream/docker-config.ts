@@ -1,6 +1,8 @@
 // Docker's config.json (and podman's auth.json): which credential it has for a registry
 // (protocol.md F4). Reads text; the file and the helpers it names are others'.
+import { isObject } from '../oci/descriptor.ts'
 import type { Credential } from './credentials.ts'
+import { asText, parseObject } from './json-object.ts'
 
 export interface DockerConfig {
   /** The credential stored in the file for a host[:port]. */
@@ -15,18 +17,16 @@ const HUB_HOSTS = ['index.docker.io', 'docker.io', 'registry-1.docker.io']
 /** Under this key docker keeps the Hub's credential, and asks helpers for it. */
 const HUB_URL = 'https://index.docker.io/v1/'
 
-/** Reads the file's text. Throws SyntaxError or TypeError, without quoting it: it holds secrets. */
+/** Reads the file's text. Throws TypeError, without quoting it: it holds secrets. */
 export function parseDockerConfig(text: string): DockerConfig {
-  const json = asRecord(parseJson(text))
+  const json = parseObject(text)
   if (json === undefined) throw new TypeError('is no JSON object')
   // The older .dockercfg is what is now under "auths".
-  const auths = asRecord(json['auths']) ?? ('credsStore' in json ? {} : json)
-  const helpers = asRecord(json['credHelpers']) ?? {}
-  const store = json['credsStore']
+  const { auths = 'credsStore' in json ? {} : json, credHelpers, credsStore } = json
   return {
-    auth: (host) => readAuth(asRecord(entryFor(auths, host))),
-    helper: (host) => asText(entryFor(helpers, host)),
-    store: asText(store),
+    auth: (host) => readAuth(entryFor(auths, host)),
+    helper: (host) => asText(entryFor(credHelpers, host)),
+    store: asText(credsStore),
   }
 }
 
@@ -42,7 +42,8 @@ export function credentialOf(username: string, secret: string): Credential | und
   return username === '' ? undefined : { kind: 'basic', username, password: secret }
 }
 
-function entryFor(entries: Record<string, unknown>, host: string): unknown {
+function entryFor(entries: unknown, host: string): unknown {
+  if (!isObject(entries)) return undefined
   if (Object.hasOwn(entries, host)) return entries[host]
   const wanted = HUB_HOSTS.includes(host) ? HUB_HOSTS : [host]
   const key = Object.keys(entries).find((name) => wanted.includes(hostOf(name) ?? ''))
@@ -59,8 +60,8 @@ function hostOf(key: string): string | undefined {
   return isWhole ? host?.toLowerCase() : undefined
 }
 
-function readAuth(entry: Record<string, unknown> | undefined): Credential | undefined {
-  if (entry === undefined) return undefined
+function readAuth(entry: unknown): Credential | undefined {
+  if (!isObject(entry)) return undefined
   const [username = '', password = ''] = readPair(entry)
   const identity = asText(entry['identitytoken'])
   if (identity !== undefined && identity !== '') {
@@ -82,23 +83,4 @@ export function splitAuth(auth: string): [username: string, password: string] | 
   const colon = text.indexOf(':')
   if (colon <= 0) return undefined
   return [text.slice(0, colon), text.slice(colon + 1).replace(/\0+$/, '')]
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text)
-  } catch {
-    // The parser's own message quotes the text.
-    throw new SyntaxError('is no JSON')
-  }
-}
-
-function asRecord(value: unknown): Record<string, unknown> | undefined {
-  return typeof value === 'object' && value !== null && !Array.isArray(value)
-    ? (value as Record<string, unknown>)
-    : undefined
-}
-
-function asText(value: unknown): string | undefined {
-  return typeof value === 'string' ? value : undefined
 }

@@ -1,6 +1,7 @@
 // Asking a token server for a token: what is sent, and what the answer means (distribution's token
 // and OAuth2 specifications, protocol.md B2). Pure; token-server.ts sends it.
 import type { Credential } from './credentials.ts'
+import { parseObject } from './json-object.ts'
 
 export interface TokenRequest {
   readonly realm: URL
@@ -84,7 +85,7 @@ function postMessage(request: TokenRequest, grant: Record<string, string>): Toke
 
 /** The token of an answer; undefined when it holds none that could be sent on. */
 export function readToken(body: string, nowMs: number): Token | undefined {
-  const json = parseObject(body)
+  const json = parseObject(body) ?? {}
   const value = [json['access_token'], json['token']].find(isSendable)
   if (value === undefined) return undefined
   const lifetimeMs = readLifetime(json['expires_in']) * 1000
@@ -111,13 +112,4 @@ function isSendable(value: unknown): value is string {
   return (
     typeof value === 'string' && value.length <= MAX_TOKEN_LENGTH && /^[\x21-\x7e]+$/.test(value)
   )
-}
-
-function parseObject(body: string): Record<string, unknown> {
-  try {
-    const json: unknown = JSON.parse(body)
-    return typeof json === 'object' && json !== null ? (json as Record<string, unknown>) : {}
-  } catch {
-    return {}
-  }
 }

@@ -2,42 +2,27 @@
 // failure; of several failures the least final decides.
 import type { Descriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
+import { isRepositoryName } from '../oci/reference.ts'
 import type { Repository } from '../oci/reference.ts'
+import { getBlob, headBlob } from './blobs.ts'
+import type { BlobHead } from './blobs.ts'
 import type { RegistryClient } from './client.ts'
+import { CredentialError } from './configured-credentials.ts'
 import type { CredentialSource } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
-import type { GrantedBy, Source } from './source.ts'
+import { leastFinal, UpstreamError } from './failure.ts'
+import { getReferrers, getTags } from './lists.ts'
+import type { TagPage } from './lists.ts'
+import { getManifest, headManifest } from './manifests.ts'
+import type { FetchedManifest, ManifestHead } from './manifests.ts'
+import type { Place } from './place.ts'
+import { rewriteName } from './rewrite.ts'
+import type { Source } from './source.ts'
 
+export type { BlobHead } from './blobs.ts'
+export type { FetchedManifest, ManifestHead } from './manifests.ts'
+export type { TagPage } from './lists.ts'
 export type { UpstreamObserver } from './observer.ts'
-
-export interface FetchedManifest {
-  /** Verified, but for schema1: that one is as the upstream said. */
-  readonly digest: Digest
-  readonly mediaType: string
-  readonly bytes: Buffer
-  readonly endpoint: string
-  readonly grantedBy: GrantedBy
-}
-
-export interface ManifestHead {
-  readonly digest: Digest
-  readonly mediaType: string
-  readonly size: number
-  readonly endpoint: string
-  readonly grantedBy: GrantedBy
-}
-
-export interface BlobHead {
-  readonly size: number | undefined
-  readonly grantedBy: GrantedBy
-  readonly endpoint: string
-}
-
-export interface TagPage {
-  readonly tags: string[]
-  /** Raw query string of the upstream's next page. */
-  readonly next?: string
-}
 
 export interface UpstreamOptions {
   readonly registries: { endpoints(registry: string): readonly Endpoint[] }
@@ -47,6 +32,8 @@ export interface UpstreamOptions {
 export class Upstream {
   readonly #registries: UpstreamOptions['registries']
   readonly #client: RegistryClient
+  readonly #numbers = new WeakMap<CredentialSource, number>()
+  #numbered = 0
 
   constructor(options: UpstreamOptions) {
     this.#registries = options.registries
@@ -54,45 +41,58 @@ export class Upstream {
   }
 
   /** HEAD, or a GET where the upstream refuses HEAD or leaves out digest, type or length. */
-  async headManifest(
+  headManifest(
     repo: Repository,
     reference: string,
     credentials: CredentialSource,
     signal?: AbortSignal,
   ): Promise<ManifestHead | FetchedManifest> {
-    return this.#todo(repo, reference, credentials, signal)
+    const askOne = (place: Place) => headManifest(place, reference, signal)
+    return this.#askInTurn(repo, credentials, signal, askOne)
   }
 
-  async getManifest(
+  /** Throws UpstreamError, or the signal's reason; so do all others. */
+  getManifest(
     repo: Repository,
     reference: string,
     credentials: CredentialSource,
     signal?: AbortSignal,
   ): Promise<FetchedManifest> {
-    return this.#todo(repo, reference, credentials, signal)
+    const askOne = (place: Place) => getManifest(place, reference, signal)
+    return this.#askInTurn(repo, credentials, signal, askOne)
   }
 
-  async headBlob(
+  /** Whether the upstream lets these credentials have the blob, and its size where it says. */
+  headBlob(
     repo: Repository,
     digest: Digest,
     credentials: CredentialSource,
     signal?: AbortSignal,
   ): Promise<BlobHead> {
-    return this.#todo(repo, digest, credentials, signal)
+    const askOne = (place: Place) => headBlob(place, digest, signal)
+    return this.#askInTurn(repo, credentials, signal, askOne)
   }
 
+  /** Where the repository's blobs can be read from, in the order in which to try. */
   blobSources(repo: Repository, credentials: CredentialSource): Source[] {
-    return this.#todo(repo, credentials)
+    return this.#endpoints(repo).map((endpoint) => ({
+      id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(credentials)}`,
+      origin: endpoint.key,
+      fetch: async (digest, start, signal) => {
+        const place = await this.#placeAt(endpoint, repo, credentials)
+        return await getBlob(place, digest, start, signal)
+      },
+    }))
   }
 
   /** `query`: raw query string for the upstream, without `ns`. */
-  async tags(
+  tags(
     repo: Repository,
     query: string,
     credentials: CredentialSource,
     signal?: AbortSignal,
   ): Promise<TagPage> {
-    return this.#todo(repo, query, credentials, signal)
+    return this.#askInTurn(repo, credentials, signal, (place) => getTags(place, query, signal))
   }
 
   /** All pages, bounded, unfiltered; undefined: no endpoint has the API (404). */
@@ -102,10 +102,76 @@ export class Upstream {
     credentials: CredentialSource,
     signal?: AbortSignal,
   ): Promise<{ manifests: Descriptor[] } | undefined> {
-    return this.#todo(repo, digest, credentials, signal)
+    try {
+      const askOne = (place: Place) => getReferrers(place, digest, signal)
+      return await this.#askInTurn(repo, credentials, signal, askOne)
+    } catch (error) {
+      if (error instanceof UpstreamError && error.kind === 'gone') return undefined
+      throw error
+    }
   }
 
-  #todo(..._args: unknown[]): never {
-    throw new Error(`not written yet ${String(this.#client)} ${String(this.#registries)}`)
+  async #askInTurn<T>(
+    repo: Repository,
+    credentials: CredentialSource,
+    signal: AbortSignal | undefined,
+    askOne: (place: Place) => Promise<T>,
+  ): Promise<T> {
+    const failures: UpstreamError[] = []
+    for (const endpoint of this.#endpoints(repo)) {
+      try {
+        return await askOne(await this.#placeAt(endpoint, repo, credentials))
+      } catch (error) {
+        signal?.throwIfAborted()
+        if (!(error instanceof UpstreamError)) throw error
+        failures.push(error)
+      }
+    }
+    throw leastFinal(failures)
   }
+
+  /** At least one. */
+  #endpoints(repo: Repository): readonly Endpoint[] {
+    const endpoints = this.#registries.endpoints(repo.registry)
+    if (endpoints.length > 0) return endpoints
+    const what = `no endpoint for ${repo.registry}: add it to mirrors, or set defaultEndpoints`
+    throw new UpstreamError('not-found', what, { endpoint: repo.registry })
+  }
+
+  async #placeAt(
+    endpoint: Endpoint,
+    repo: Repository,
+    credentials: CredentialSource,
+  ): Promise<Place> {
+    const name = rewritten(endpoint, repo)
+    const { key } = endpoint
+    if (!isRepositoryName(name)) {
+      const what = `${key}: a rewrite makes ${JSON.stringify(name)} of ${repo.name}, which is no name`
+      throw new UpstreamError('protocol', `${what}: mend mirrors."${repo.registry}".rewrite`, {
+        endpoint: key,
+      })
+    }
+    try {
+      const credential = await credentials.credentialFor(endpoint)
+      return { client: this.#client, endpoint, name, credential }
+    } catch (error) {
+      if (!(error instanceof CredentialError)) throw error
+      throw new UpstreamError('bad-credentials', `${key}: ${error.message}`, {
+        endpoint: key,
+        cause: error,
+      })
+    }
+  }
+
+  /** Equal for equal sources; what they give is looked up later and may change. */
+  #numberOf(credentials: CredentialSource): number {
+    const known = this.#numbers.get(credentials)
+    const number = known ?? ++this.#numbered
+    if (known === undefined) this.#numbers.set(credentials, number)
+    return number
+  }
+}
+
+function rewritten(endpoint: Endpoint, repo: Repository): string {
+  return rewriteName(endpoint.rewrites, repo.name).name
 }

@@ -1,0 +1,138 @@
+// Blobs from one place: the body from any byte on, or asked for by HEAD.
+import { parseContentRange } from '../http/range.ts'
+import { algorithmOf, digestOf } from '../oci/digest.ts'
+import type { Digest } from '../oci/digest.ts'
+import { bareType } from '../oci/media-types.ts'
+import type { RegistryResponse } from './client.ts'
+import { UpstreamError } from './failure.ts'
+import { ask, headerOf, lengthOf, wrongAnswer } from './place.ts'
+import type { Place } from './place.ts'
+import type { GrantedBy, SourceResponse } from './source.ts'
+
+export interface BlobHead {
+  /** In bytes, where the upstream says. */
+  readonly size: number | undefined
+  readonly grantedBy: GrantedBy
+  /** The endpoint's `key`. */
+  readonly endpoint: string
+}
+
+type Body = SourceResponse['body']
+
+/** The blob from byte `start` on, or from 0 where Range is ignored. Throws UpstreamError. */
+export async function getBlob(
+  place: Place,
+  digest: Digest,
+  start: number,
+  signal?: AbortSignal,
+): Promise<SourceResponse> {
+  const response = await ask(place, {
+    method: 'GET',
+    path: `blobs/${digest}`,
+    range: start > 0 ? `bytes=${start}-` : undefined,
+    signal,
+    kind: 'blob',
+  })
+  try {
+    return readResponse(place, response, start)
+  } catch (error) {
+    response.body.discard()
+    throw error
+  }
+}
+
+function readResponse(place: Place, response: RegistryResponse, start: number): SourceResponse {
+  const { status, body, grantedBy } = response
+  if (status === 416) return readPastEnd(place, response, start)
+  if (status !== 206) return { start: 0, size: lengthOf(response), body, grantedBy }
+  const range = parseContentRange(headerOf(response, 'content-range'))
+  const length = lengthOf(response)
+  if (range === undefined || range.start > start) {
+    throw wrongAnswer(place, 'protocol', `answers another range than from byte ${start}`)
+  }
+  const announced = range.end - range.start
+  if (length !== undefined && length !== announced) {
+    throw wrongAnswer(place, 'protocol', `announces ${length} bytes for a range of ${announced}`)
+  }
+  // With a length the connection itself counts; without one a cut would pass for the end.
+  const counted = length === undefined ? counting(place, body, announced) : body
+  return { start: range.start, size: range.size, body: counted, grantedBy }
+}
+
+/** Asking from the very end on is how a reader learns that it has everything. */
+function readPastEnd(place: Place, response: RegistryResponse, start: number): SourceResponse {
+  response.body.discard()
+  const size = sizeOf416(response)
+  if (size === start) return { start, size, body: emptyBody(), grantedBy: response.grantedBy }
+  const what = `has nothing from byte ${start} on, the blob has ${size ?? 'an unknown number of'} bytes`
+  throw wrongAnswer(place, size === undefined ? 'protocol' : 'wrong-size', what)
+}
+
+function sizeOf416(response: RegistryResponse): number | undefined {
+  const size = /^bytes \*\/(\d{1,15})$/i.exec(headerOf(response, 'content-range') ?? '')?.[1]
+  return size === undefined ? undefined : Number(size)
+}
+
+function counting(place: Place, body: Body, announced: number): Body {
+  const counted = count(place, body, announced)
+  return { [Symbol.asyncIterator]: () => counted, discard: () => body.discard() }
+}
+
+async function* count(place: Place, body: Body, announced: number): AsyncGenerator<Uint8Array> {
+  let received = 0
+  for await (const chunk of body) {
+    received += chunk.length
+    if (received > announced) {
+      throw wrongAnswer(place, 'wrong-size', `sends more than the ${announced} bytes it announced`)
+    }
+    yield chunk
+  }
+  if (received < announced) {
+    throw wrongAnswer(place, 'cut', `sent ${received} of the ${announced} bytes it announced`)
+  }
+}
+
+function emptyBody(): Body {
+  return { [Symbol.asyncIterator]: async function* () {}, discard: () => undefined }
+}
+
+/** Statuses with which hosts refuse HEAD on what they give by GET: public.ecr.aws 401, signed URLs 403. */
+const HEAD_REFUSED = [400, 401, 403, 405, 501]
+
+/** HEAD, or the first byte by GET where that is refused. Throws UpstreamError. */
+export async function headBlob(
+  place: Place,
+  digest: Digest,
+  signal?: AbortSignal,
+): Promise<BlobHead> {
+  const question = { path: `blobs/${digest}`, signal, kind: 'blob' } as const
+  const response = await ask(place, { ...question, method: 'HEAD' }).catch((error: unknown) => {
+    const isRefused = error instanceof UpstreamError && HEAD_REFUSED.includes(error.status ?? 0)
+    if (!isRefused || error.reason === 'blocked') throw error
+    return ask(place, { ...question, method: 'GET', range: 'bytes=0-0' })
+  })
+  response.body.discard()
+  refusePages(place, digest, response)
+  return {
+    size: readSize(response, digest),
+    grantedBy: response.grantedBy,
+    endpoint: place.endpoint.key,
+  }
+}
+
+/** A login page with 200 must not pass for the upstream's word that somebody may have the blob. */
+function refusePages(place: Place, digest: Digest, response: RegistryResponse): void {
+  const isPage = bareType(headerOf(response, 'content-type')) === 'text/html'
+  if (!isPage || headerOf(response, 'docker-content-digest') === digest) return
+  const cure = 'check mirrors.<registry>.endpoint and its path, and proxies on the way'
+  throw wrongAnswer(place, 'protocol', `sends a web page for blob ${digest}: ${cure}`)
+}
+
+function readSize(response: RegistryResponse, digest: Digest): number | undefined {
+  if (response.status === 416) return sizeOf416(response)
+  if (response.status === 206) return parseContentRange(headerOf(response, 'content-range'))?.size
+  const length = lengthOf(response)
+  const isEmpty = digest === digestOf(new Uint8Array(), algorithmOf(digest))
+  // Proxies in between say 0 for a length they do not know.
+  return length === 0 && !isEmpty ? undefined : length
+}
