@@ -2,7 +2,15 @@
 import type { Digest } from '../../src/oci/digest.ts'
 import type { TestStorageHost } from './storage-host.ts'
 
-export type RequestKind = 'ping' | 'manifest' | 'blob' | 'tags' | 'referrers' | 'catalog' | 'other'
+export type RequestKind =
+  | 'ping'
+  | 'manifest'
+  | 'blob'
+  | 'tags'
+  | 'referrers'
+  | 'catalog'
+  | 'token'
+  | 'other'
 
 /** Which requests a fault happens to; everything given must hold. */
 export interface FaultMatch {

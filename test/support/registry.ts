@@ -3,6 +3,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { parseDigest, type Algorithm, type Digest } from '../../src/oci/digest.ts'
 import { bytesContent, contentDigest, syntheticContent, type TestContent } from './content.ts'
+import { neededScope, refusal, type RegistryAuth } from './registry-auth.ts'
+import { parseTarget, type RegistryTarget } from './registry-target.ts'
 import { Faults, type ActiveFault, type Fault, type RequestKind } from './faults.ts'
 import { buildImage, buildIndex, documentPart, MEDIA_TYPES, opaqueLayer } from './images.ts'
 import type { BuiltImage, ImageType, TestDescriptor, TestLayer } from './images.ts'
@@ -10,19 +12,6 @@ import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
 import { RegistryContent } from './registry-content.ts'
 import { answer, errorAnswer, rangedAnswer, respond, type Answer } from './responder.ts'
 import type { TestStorageHost } from './storage-host.ts'
-import type { TestTokenServer } from './token-server.ts'
-
-export type RegistryAuth =
-  | { readonly kind: 'open' }
-  | { readonly kind: 'basic'; readonly username: string; readonly password: string }
-  | {
-      readonly kind: 'token'
-      readonly tokens: TestTokenServer
-      /** The scope of challenges: the right one (default), none, or this placeholder. */
-      readonly scope?: 'exact' | 'none' | (string & {})
-      /** Writes WWW-Authenticate itself; an array becomes several header lines. */
-      readonly challenge?: (scope: string | undefined) => string | string[]
-    }
 
 export interface RegistryOptions extends LoopbackOptions {
   readonly auth?: RegistryAuth
@@ -271,35 +260,19 @@ export class TestRegistry implements AsyncDisposable {
     const outcome = { status: 0, bytes: 0, finished: false, atMs: Date.now() }
     const record: RegistryRequestRecord = { method, url, headers, ...target, digest, ...outcome }
     this.requests.push(record)
-    const refused = this.#refusal(request, target)
+    const { auth = { kind: 'open' } } = this.options
+    const refused = refusal(auth, request.headers.authorization, neededScope(target))
     const active = refused ? undefined : this.#faults.take(record)
     const planned = refused ?? this.#plan(request, record, active?.fault)
     await respond(response, planned, method === 'HEAD', record, active)
   }
 
-  #digestOf(target: Target): Digest | undefined {
+  #digestOf(target: RegistryTarget): Digest | undefined {
     if (target.reference === undefined) return undefined
     const digest = parseDigest(target.reference)
     if (digest) return digest
     const repository = this.content.repositories.get(target.repository ?? '')
     return repository?.tags.get(target.reference)
-  }
-
-  #refusal(request: IncomingMessage, target: Target): Answer | undefined {
-    const auth = this.options.auth ?? { kind: 'open' }
-    const given = request.headers.authorization
-    if (auth.kind === 'open') return undefined
-    if (auth.kind === 'basic') {
-      const right = Buffer.from(`${auth.username}:${auth.password}`).toString('base64')
-      return given === `Basic ${right}` ? undefined : unauthorized('Basic realm="test registry"')
-    }
-    const needed = neededScope(target)
-    const token = /^Bearer (.+)$/.exec(given ?? '')?.[1]
-    const access = token === undefined ? undefined : auth.tokens.verify(token)
-    if (access && (needed === undefined || access.some((a) => grants(a, needed)))) return undefined
-    const asked = auth.scope ?? 'exact'
-    const named = asked === 'exact' ? needed : asked === 'none' ? undefined : asked
-    return unauthorized(auth.challenge?.(named) ?? challengeOf(auth.tokens, named, token, access))
   }
 
   #plan(request: IncomingMessage, record: RegistryRequestRecord, fault?: Fault): Answer {
@@ -323,6 +296,7 @@ export class TestRegistry implements AsyncDisposable {
           [...this.content.repositories.keys()].toSorted(),
           (repositories) => ({ repositories }),
         )
+      case 'token':
       case 'other':
         return errorAnswer(404, 'UNSUPPORTED')
     }
@@ -419,54 +393,6 @@ export class TestRegistry implements AsyncDisposable {
     const link = more ? { link: `<${url.pathname}${url.search}>; rel="next"` } : {}
     return answer(200, JSON.stringify(body(page)), { ...headers, ...link })
   }
-}
-
-interface Target {
-  readonly kind: RequestKind
-  readonly repository?: string
-  readonly reference?: string
-}
-
-const KINDS = new Map<string, RequestKind>([
-  ['manifests', 'manifest'],
-  ['blobs', 'blob'],
-  ['referrers', 'referrers'],
-])
-
-function parseTarget(url: string, root: string): Target {
-  const path = decodeURIComponent((url.split('?')[0] ?? '').replace(/\/$/, ''))
-  if (path === root) return { kind: 'ping' }
-  if (!path.startsWith(`${root}/`)) return { kind: 'other' }
-  const rest = path.slice(root.length + 1)
-  if (rest === '_catalog') return { kind: 'catalog' }
-  const tags = /^(.+)\/tags\/list$/.exec(rest)?.[1]
-  if (tags !== undefined) return { kind: 'tags', repository: tags }
-  const [, repository, kind, reference] =
-    /^(.+)\/(manifests|blobs|referrers)\/([^/]+)$/.exec(rest) ?? []
-  if (repository === undefined || reference === undefined) return { kind: 'other' }
-  return { kind: KINDS.get(kind ?? '') ?? 'other', repository, reference }
-}
-
-function neededScope(target: Target): string | undefined {
-  if (target.kind === 'catalog') return 'registry:catalog:*'
-  return target.repository === undefined ? undefined : `repository:${target.repository}:pull`
-}
-
-function grants(access: { type: string; name: string; actions: readonly string[] }, scope: string) {
-  return access.actions.some((action) => `${access.type}:${access.name}:${action}` === scope)
-}
-
-function challengeOf(tokens: TestTokenServer, scope?: string, token?: string, access?: unknown) {
-  const error = access ? 'insufficient_scope' : 'invalid_token'
-  const params = [`realm="${tokens.realm}"`, `service="${tokens.service}"`]
-  if (scope !== undefined) params.push(`scope="${scope}"`)
-  if (token !== undefined) params.push(`error="${error}"`)
-  return `Bearer ${params.join(',')}`
-}
-
-function unauthorized(challenge: string | string[]): Answer {
-  const refusal = errorAnswer(401, 'UNAUTHORIZED')
-  return { ...refusal, headers: { ...refusal.headers, 'www-authenticate': challenge } }
 }
 
 function layersOf(

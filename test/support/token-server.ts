@@ -3,8 +3,9 @@
 // or forbidden scope refuses the whole request.
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { Faults, type ActiveFault, type Fault } from './faults.ts'
 import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
+import { answer, respond } from './responder.ts'
 
 const MAX_FORM_BYTES = 64 * 1024
 
@@ -55,7 +56,6 @@ export interface TokenServerOptions extends LoopbackOptions {
   readonly realmQuery?: Readonly<Record<string, string>>
   /** Makes the token text, for registries that verify signatures. Default: opaque. */
   readonly sign?: (claims: TokenClaims) => string
-  readonly delayMs?: number
 }
 
 export interface TokenClaims {
@@ -82,6 +82,7 @@ export class TestTokenServer implements AsyncDisposable {
   readonly requests: TokenRequest[] = []
   /** May be changed while it runs. */
   options: TokenServerOptions
+  readonly #faults = new Faults()
   readonly #issued = new Map<string, IssuedToken>()
   #server!: LoopbackServer
 
@@ -125,6 +126,15 @@ export class TestTokenServer implements AsyncDisposable {
     this.#issued.clear()
   }
 
+  /** Of the faults of a registry, those that make sense here; `match` by method and nth. */
+  fault(fault: Fault): ActiveFault {
+    return this.#faults.add(fault)
+  }
+
+  clearFaults(): void {
+    this.#faults.clear()
+  }
+
   /** Stops and cuts connections; `start` listens again on the same port. */
   async stop(): Promise<void> {
     await this.#server.stop()
@@ -136,6 +146,7 @@ export class TestTokenServer implements AsyncDisposable {
 
   async close(): Promise<void> {
     await this.#server.stop()
+    this.#faults.clear()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -143,14 +154,24 @@ export class TestTokenServer implements AsyncDisposable {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const method = request.method ?? 'GET'
     const { record, status, body } = await this.#answer(request).catch((error: unknown) => ({
       record: undefined,
       status: 400,
       body: { details: String(error) },
     }))
     if (record) record.status = status
-    if (this.options.delayMs !== undefined) await sleep(this.options.delayMs)
-    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+    const json = { 'content-type': 'application/json', 'cache-control': 'no-store' }
+    const planned = answer(status, JSON.stringify(body), json)
+    const sent = { status: 0, bytes: 0, finished: false }
+    await respond(
+      response,
+      planned,
+      method === 'HEAD',
+      sent,
+      this.#faults.take({ kind: 'token', method }),
+    )
+    if (record && sent.status !== 0) record.status = sent.status
   }
 
   async #answer(request: IncomingMessage) {
@@ -244,7 +265,8 @@ export class TestTokenServer implements AsyncDisposable {
   }
 
   #issue(record: TokenRequest, fields: URLSearchParams): Record<string, unknown> {
-    const { expiresIn = 300, respond = 'both', sign, lifetimeMs } = this.options
+    const { expiresIn = 300, sign, lifetimeMs } = this.options
+    const fieldNames = this.options.respond ?? 'both'
     const lifetimeSeconds = expiresIn === 'omit' ? 60 : expiresIn
     const claims = {
       subject: record.username ?? '',
@@ -260,8 +282,8 @@ export class TestTokenServer implements AsyncDisposable {
     const [refresh] =
       Object.entries(this.options.identityTokens ?? {}).find(([, u]) => u === record.username) ?? []
     return {
-      ...(respond === 'access_token' ? {} : { token }),
-      ...(respond === 'token' ? {} : { access_token: token }),
+      ...(fieldNames === 'access_token' ? {} : { token }),
+      ...(fieldNames === 'token' ? {} : { access_token: token }),
       ...(expiresIn === 'omit'
         ? {}
         : { expires_in: expiresIn, issued_at: new Date().toISOString() }),
