@@ -23,12 +23,17 @@ const PROXIED = ['blob', 'manifest'] as const
 type DownloadOutcome = Parameters<DownloadObserver['downloadEnded']>[0]
 type Proxied = (typeof PROXIED)[number]
 
+export interface StoreUsage {
+  readonly blobs: number
+  readonly bytes: number
+}
+
 export interface MetricsOptions {
   readonly version: string
   /** Default: the process's own metrics too. */
   readonly processMetrics?: boolean
   /** What the store holds, asked at each scrape. */
-  readonly storeUsage?: () => { readonly blobs: number; readonly bytes: number }
+  readonly storeUsage?: () => Promise<StoreUsage>
 }
 
 export class Metrics
@@ -238,17 +243,21 @@ export class Metrics
     }
   }
 
-  #collectStore(usage: () => { readonly blobs: number; readonly bytes: number }): void {
-    this.#collected('chandlery_store_bytes', 'Bytes of the blobs held.', () => usage().bytes)
-    this.#collected('chandlery_store_blobs', 'Blobs held.', () => usage().blobs)
+  #collectStore(usage: () => Promise<StoreUsage>): void {
+    this.#collected(
+      'chandlery_store_bytes',
+      'Bytes of the blobs held.',
+      async () => (await usage()).bytes,
+    )
+    this.#collected('chandlery_store_blobs', 'Blobs held.', async () => (await usage()).blobs)
   }
 
-  #collected(name: string, help: string, read: () => number): void {
+  #collected(name: string, help: string, read: () => Promise<number>): void {
     const gauge: Gauge = new Gauge({
       name,
       help,
       registers: [this.#registry],
-      collect: () => gauge.set(read()),
+      collect: async () => gauge.set(await read()),
     })
   }
 

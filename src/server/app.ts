@@ -22,7 +22,9 @@ import { createListener, type KeyPairFiles } from './tls-listener.ts'
 const MAX_BODY_BYTES = 64 * 1024 // bodies are not read at all; this is for what Fastify may try
 const API_PATH = /^\/(?:[^/]+\/)?v2(?:\/|$)/
 
-export interface AppOptions extends Faces {
+export interface AppOptions {
+  /** Throws OciError 503 while the server is not ready to serve anything. */
+  readonly faces: () => Faces
   readonly registries: Router
   readonly observer: ServerObserver
   readonly logger: ServerLogger
@@ -101,35 +103,36 @@ function dispatch(
 ): Promise<void> | void {
   const target = readTarget(exchange, options.instanceId)
   exchange.kind = target.kind
+  const faces = options.faces()
   if (target.kind === 'upload') throw readOnly()
   const routed = options.registries.route(target, addressing(exchange))
   exchange.registry = routed.registry
   if (target.kind === 'ping') return answerPing(exchange)
-  if (target.kind === 'catalog') return answerCatalog(options, exchange, routed)
+  if (target.kind === 'catalog') return answerCatalog(faces, exchange, routed)
   const { repository } = routed
   if (repository === undefined) throw new OciError('NAME_INVALID', 'there is no repository name')
   exchange.repository = repository.name
-  return answerContent(options, sender, exchange, { ...routed, repository }, target)
+  return answerContent(faces, sender, exchange, { ...routed, repository }, target)
 }
 
 type ContentTarget = Exclude<Target, { kind: 'ping' | 'catalog' | 'upload' }>
 
 function answerContent(
-  options: AppOptions,
+  faces: Faces,
   sender: ContentSender,
   exchange: Exchange,
   routed: RoutedRepository,
   target: ContentTarget,
 ): Promise<void> {
-  if (target.kind === 'tags') return answerTags(options, exchange, routed)
+  if (target.kind === 'tags') return answerTags(faces, exchange, routed)
   if (target.kind === 'manifest') {
     exchange.reference = target.reference
-    return answerManifest(options, exchange, routed, target.reference)
+    return answerManifest(faces, exchange, routed, target.reference)
   }
   exchange.reference = target.digest
   return target.kind === 'blob'
-    ? answerBlob(options, sender, exchange, routed, target.digest)
-    : answerReferrers(options, exchange, routed, target.digest)
+    ? answerBlob(faces, sender, exchange, routed, target.digest)
+    : answerReferrers(faces, exchange, routed, target.digest)
 }
 
 function readTarget(exchange: Exchange, instanceId: string): Target {

@@ -11,7 +11,7 @@ function create() {
   return new Metrics({
     version: '1.2.3',
     processMetrics: false,
-    storeUsage: () => ({ blobs: 3, bytes: 4096 }),
+    storeUsage: async () => ({ blobs: 3, bytes: 4096 }),
   })
 }
 

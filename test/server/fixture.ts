@@ -5,7 +5,7 @@ import { OciError } from '../../src/oci/errors.ts'
 import { type AppOptions, createApp } from '../../src/server/app.ts'
 import type { Content } from '../../src/cache/content.ts'
 import type { RequestRecord } from '../../src/server/observer.ts'
-import type { Routed } from '../../src/server/faces.ts'
+import type { Faces, Routed } from '../../src/server/faces.ts'
 
 export interface RunningApp {
   readonly app: FastifyInstance
@@ -18,6 +18,9 @@ export interface RunningApp {
   readonly running: () => number
   stop(): Promise<void>
 }
+
+/** The app's options with the faces among them, each of which a test may give. */
+export type TestOptions = Partial<Omit<AppOptions, 'faces'> & Faces>
 
 const HIT = { state: 'hit' } as const
 
@@ -37,19 +40,23 @@ export const plainRouter: AppOptions['registries'] = {
   },
 }
 
-export async function startApp(options: Partial<AppOptions> = {}): Promise<RunningApp> {
+export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
   const records: RequestRecord[] = []
   const logged: { details: object; message: string }[] = []
   const log = (details: object, message: string) => void logged.push({ details, message })
   let running = 0
-  const app = createApp({
-    registries: plainRouter,
+  const faces: Faces = {
     manifests: { get: unknown, head: unknown },
     blobs: { open: unknown, head: unknown },
     tags: { list: unknown },
     referrers: { list: unknown },
     catalog: { repositories: async () => [] },
     caller: { credentials: { credentialFor: async () => ({ kind: 'anonymous' }) } },
+    ...options,
+  }
+  const app = createApp({
+    registries: plainRouter,
+    faces: () => faces,
     observer: {
       requestStarted: () => (running += 1),
       requestFinished: (record) => {
@@ -77,7 +84,7 @@ async function unknown(): Promise<never> {
 }
 
 /** Blobs that are what `open` makes of each request. */
-export function blobsOf(open: () => Content): AppOptions['blobs'] {
+export function blobsOf(open: () => Content): Faces['blobs'] {
   return {
     open: async () => ({ content: open(), cache: HIT }),
     head: async () => ({ size: open().size, cache: HIT }),

@@ -1,0 +1,189 @@
+// The server put together: which room gets which options and observer, and in which order things
+// start and stop. The one place besides main.ts that knows every room.
+import { randomUUID } from 'node:crypto'
+import type { FastifyInstance } from 'fastify'
+import type { Logger } from 'pino'
+import { createAdminApp } from './admin/app.ts'
+import { Readiness } from './admin/readiness.ts'
+import { BlobCache } from './cache/blob-cache.ts'
+import { Downloads } from './cache/downloads.ts'
+import { openManifestRoom } from './cache/manifest-room.ts'
+import type { Config } from './config/config.ts'
+import { formatListenAddress, type ListenAddress } from './config/listen-address.ts'
+import { AccessLog } from './observability/access-log.ts'
+import { EventLog } from './observability/event-log.ts'
+import { Metrics } from './observability/metrics.ts'
+import { Observer } from './observability/observer.ts'
+import { OciError } from './oci/errors.ts'
+import { createApp } from './server/app.ts'
+import { drain } from './server/drain.ts'
+import type { Faces } from './server/faces.ts'
+import { type Ownership, takeOwnership } from './store/owner.ts'
+import { openStore, type Store } from './store/store.ts'
+import { RegistryClient } from './upstream/client.ts'
+import { ConfiguredCredentials } from './upstream/configured-credentials.ts'
+import { Registries } from './upstream/registries.ts'
+import { Upstream } from './upstream/upstream.ts'
+
+export interface ChandleryOptions {
+  readonly version: string
+  readonly logger: Logger
+}
+
+/** What there is once the directory is ours. */
+interface Open {
+  readonly store: Store
+  readonly downloads: Downloads
+  readonly faces: Faces
+  /** Resolves when what was learned is on disk. */
+  settle(): Promise<void>
+}
+
+export class Chandlery {
+  readonly #config: Config
+  readonly #logger: Logger
+  readonly #observer: Observer
+  readonly #readiness = new Readiness()
+  readonly #registries: Registries
+  readonly #client: RegistryClient
+  readonly #admin: FastifyInstance
+  readonly #app: FastifyInstance
+  readonly #starting = new AbortController()
+  readonly #lost = Promise.withResolvers<void>()
+  #ownership: Ownership | undefined
+  #open: Open | undefined
+
+  /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
+  constructor(config: Config, { version, logger }: ChandleryOptions) {
+    this.#config = config
+    this.#logger = logger
+    const metrics = new Metrics({
+      version,
+      storeUsage: async () => (await this.#open?.store.blobs.usage()) ?? { blobs: 0, bytes: 0 },
+    })
+    this.#observer = new Observer(metrics, new AccessLog(logger), new EventLog(logger))
+    const instanceId = `chandlery-${randomUUID()}`
+    const { configs: hosts } = config
+    const upstreamObserver = { observer: this.#observer }
+    this.#registries = new Registries(config)
+    this.#client = new RegistryClient({ version, instanceId, hosts, ...upstreamObserver })
+    this.#readiness.missing('store', 'the cache directory is not open yet')
+    this.#admin = createAdminApp({ metrics, readiness: this.#readiness })
+    this.#app = createApp({
+      registries: this.#registries,
+      faces: () => this.#faces(),
+      observer: this.#observer,
+      logger,
+      instanceId,
+      clientStallTimeoutMs: config.clientStallTimeoutMs,
+      tls: config.tls,
+    })
+  }
+
+  /** Resolves when another server has taken the directory: stop then. */
+  get lost(): Promise<void> {
+    return this.#lost.promise
+  }
+
+  /** Listens, then waits until the directory is ours, then opens it. Rejects where that cannot be. */
+  async start(): Promise<void> {
+    const { listen, admin, storage } = this.#config
+    await bind(this.#admin, admin.listen, 'admin.listen')
+    await bind(this.#app, listen, 'listen')
+    const address = formatListenAddress(listen)
+    this.#logger.info({ listen: address, admin: formatListenAddress(admin.listen) }, 'listening')
+    this.#ownership = await takeOwnership(
+      storage.directory,
+      { listen: address },
+      {
+        signal: this.#starting.signal,
+        onWaiting: ({ host, pid, listen: at }) => this.#waitFor(`pid ${pid} on ${host}, ${at}`),
+        onLost: () => this.#lost.resolve(),
+        onError: (error) => this.#observer.storeError('heartbeat', error),
+      },
+    )
+    this.#open = await this.#openStore()
+    this.#readiness.met('store')
+    this.#logger.info({ directory: storage.directory }, 'ready')
+  }
+
+  /** Lets running responses end, at most `shutdownTimeout`; then everything is closed. True: none was cut. */
+  async stop(): Promise<boolean> {
+    this.#readiness.missing('running', 'the server is stopping')
+    this.#starting.abort(new Error('the server is stopping'))
+    const clean = await drain(this.#app, this.#config.shutdownTimeoutMs)
+    await this.#open?.downloads.stop()
+    await this.#client.close()
+    await this.#open?.settle()
+    this.#open?.store.close()
+    await this.#ownership?.release()
+    await this.#admin.close()
+    return clean
+  }
+
+  #waitFor(owner: string): void {
+    const { directory } = this.#config.storage
+    const reason = `${directory} belongs to another server (${owner}); waiting until it ends`
+    this.#readiness.missing('store', reason)
+    this.#logger.warn({ directory, owner }, reason)
+  }
+
+  #faces(): Faces {
+    if (this.#open) return this.#open.faces
+    throw new OciError('UNAVAILABLE', this.#readiness.reasons.join('; '), {
+      status: 503,
+      headers: { 'retry-after': '5' },
+    })
+  }
+
+  async #openStore(): Promise<Open> {
+    const { storage, freshness, configs: hosts, dockerConfig } = this.#config
+    const observer = this.#observer
+    const store = await openStore({ directory: storage.directory, observer })
+    const upstream = new Upstream({ registries: this.#registries, client: this.#client })
+    const room = openManifestRoom({ upstream, store, observer, freshness })
+    const downloads = new Downloads({
+      observer,
+      createIngest: (digest) => store.blobs.ingest(digest),
+    })
+    const { access, grants } = room
+    const blobs = new BlobCache({
+      blobs: store.blobs,
+      access,
+      grants,
+      upstream,
+      downloads,
+      observer,
+    })
+    const credentials = new ConfiguredCredentials({ hosts, dockerConfigPath: dockerConfig })
+    const faces = {
+      manifests: room.manifests,
+      blobs,
+      tags: room.tagLister,
+      referrers: room.referrers,
+      catalog: room.catalog,
+      caller: { credentials },
+    }
+    return { store, downloads, faces, settle: () => room.drain() }
+  }
+}
+
+async function bind(app: FastifyInstance, address: ListenAddress, key: string): Promise<void> {
+  const { host = '::', port } = address
+  try {
+    await app.listen({ host, port })
+  } catch (error) {
+    const why = error instanceof Error && 'code' in error ? CAUSES[String(error.code)] : undefined
+    if (why === undefined) throw error
+    const text = `${formatListenAddress(address)} ${why}: set ${key} to another address`
+    throw new Error(text, { cause: error })
+  }
+}
+
+const CAUSES: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'is in use by another process',
+  EACCES: 'may not be used by this user (ports below 1024 need a right of their own)',
+  EADDRNOTAVAIL: 'is no address of this machine',
+  ENOTFOUND: 'cannot be resolved',
+  EAI_AGAIN: 'cannot be resolved',
+}

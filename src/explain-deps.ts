@@ -1,0 +1,81 @@
+// What `explain` is told of the configuration and of what is held. It only reads, so that it may
+// look into the directory of a running server.
+import type { ExplainDeps, ExplainStore, HostSummary } from './cli/explain.ts'
+import { FreshnessPolicy } from './cache/freshness.ts'
+import type { Config, HostConfig } from './config/config.ts'
+import type { Repository } from './oci/reference.ts'
+import { FilesystemDriver } from './store/filesystem.ts'
+import { blobKey } from './store/layout.ts'
+import { Links } from './store/links.ts'
+import { Manifests } from './store/manifests.ts'
+import { Tags } from './store/tags.ts'
+import { configForHost } from './upstream/host-config.ts'
+import { Registries } from './upstream/registries.ts'
+
+export function explainDeps(config: Config, now: number): ExplainDeps {
+  const policy = new FreshnessPolicy(config.freshness)
+  return {
+    registries: new Registries(config),
+    defaultRegistry: config.defaultRegistry,
+    host: (host) => summarise(config, host),
+    freshness: (repository, tag) => ({ ttlMs: policy.settingsFor(repository, tag).ttlMs }),
+    store: readOnlyStore(config.storage.directory),
+    now,
+  }
+}
+
+function readOnlyStore(directory: string): ExplainStore {
+  const driver = new FilesystemDriver(directory)
+  const parts = { driver }
+  const [links, manifests, tags] = [new Links(parts), new Manifests(parts), new Tags(parts)]
+  const linked = (
+    repository: Repository,
+    kind: 'manifest' | 'blob',
+    digest: Parameters<typeof blobKey>[0],
+  ) => links.get(repository, kind, digest)
+  return {
+    tag: (repository, tag) => tags.get(repository, tag),
+    manifest: async (repository, digest) => {
+      const link = await linked(repository, 'manifest', digest)
+      const bytes = link && (await manifests.get(digest))
+      if (bytes === undefined) return undefined
+      return link?.mediaType === undefined ? { bytes } : { bytes, mediaType: link.mediaType }
+    },
+    blob: async (repository, digest) => {
+      if (!(await linked(repository, 'blob', digest))) return undefined
+      return await driver.stat(blobKey(digest))
+    },
+  }
+}
+
+function summarise(config: Config, host: string): HostSummary {
+  const entry = configForHost(config.configs, host)
+  const key = Object.keys(config.configs).find((name) => config.configs[name] === entry)
+  if (!entry || key === undefined) return {}
+  const from = `configs.${JSON.stringify(key)}`
+  return {
+    ...credentialOf(entry, from),
+    ...tlsOf(entry, from),
+    ...(entry.resolve && { resolve: entry.resolve }),
+  }
+}
+
+function credentialOf({ auth }: HostConfig, from: string): Pick<HostSummary, 'credential'> {
+  if (!auth?.password && !auth?.auth && !auth?.identity_token) return {}
+  const kind = auth.identity_token ? 'identity token' : 'password'
+  const username = auth.username === undefined ? {} : { username: auth.username }
+  return { credential: { from, kind, ...username } }
+}
+
+function tlsOf({ tls }: HostConfig, from: string): Pick<HostSummary, 'tls'> {
+  if (!tls) return {}
+  const { ca_file: caFile, cert_file: certFile, insecure_skip_verify: insecureSkipVerify } = tls
+  return {
+    tls: {
+      from,
+      ...(caFile !== undefined && { caFile }),
+      ...(certFile !== undefined && { certFile }),
+      ...(insecureSkipVerify !== undefined && { insecureSkipVerify }),
+    },
+  }
+}

@@ -1,0 +1,211 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync, renameSync, copyFileSync } from 'node:fs'
+import { Agent, get as getTls } from 'node:https'
+import { Agent as PlainAgent, get } from 'node:http'
+import { connect } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { connect as connectTls, type TLSSocket } from 'node:tls'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
+import { drain } from '../../src/server/drain.ts'
+import { PiecePool } from '../../src/server/piece-pool.ts'
+import { createListener } from '../../src/server/tls-listener.ts'
+import { FakeContent, patternBytes } from './fake-content.ts'
+import { blobsOf, type RunningApp, sleep, startApp, until } from './fixture.ts'
+
+const MIB = 1024 * 1024
+const PATH = `/v2/library/alpine/blobs/sha256:${'a'.repeat(64)}`
+
+let directory: string
+beforeAll(() => {
+  directory = mkdtempSync(join(tmpdir(), 'chandlery-tls-'))
+  for (const name of ['one', 'two']) {
+    const pair = ['-keyout', `${name}.key`, '-out', `${name}.crt`, '-subj', `/CN=${name}`]
+    const options = ['-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes']
+    execFileSync('openssl', ['req', ...options, ...pair], { cwd: directory, stdio: 'ignore' })
+  }
+})
+afterAll(() => rmSync(directory, { recursive: true }))
+
+let app: RunningApp | undefined
+afterEach(async () => {
+  await app?.stop()
+  app = undefined
+})
+
+/** A directory as Kubernetes mounts secrets: the files are links through a link that is swapped. */
+function mountedPair(name: string) {
+  const mount = mkdtempSync(join(directory, 'mount-'))
+  const swap = (to: string) => {
+    const data = mkdtempSync(join(mount, '..data-'))
+    copyFileSync(join(directory, `${to}.crt`), join(data, 'tls.crt'))
+    copyFileSync(join(directory, `${to}.key`), join(data, 'tls.key'))
+    symlinkSync(data, join(mount, 'next'))
+    renameSync(join(mount, 'next'), join(mount, '..data'))
+  }
+  swap(name)
+  for (const file of ['tls.crt', 'tls.key']) symlinkSync(join('..data', file), join(mount, file))
+  return { files: { certFile: join(mount, 'tls.crt'), keyFile: join(mount, 'tls.key') }, swap }
+}
+
+function nameServed(port: number): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const socket: TLSSocket = connectTls({ port, rejectUnauthorized: false }, () => {
+      resolve(socket.getPeerCertificate().subject.CN)
+      socket.destroy()
+    })
+    socket.on('error', reject)
+  })
+}
+
+async function untilServed(port: number, name: string): Promise<void> {
+  for (let tries = 0; tries < 100; tries++) {
+    if ((await nameServed(port)) === name) return
+    await sleep(20)
+  }
+  throw new Error(`${name} was never served`)
+}
+
+describe('the TLS listener', () => {
+  it('sends a blob whole, in growing pieces, and keeps the connection', async () => {
+    const bytes = patternBytes(5 * MIB + 3)
+    const pool = new PiecePool()
+    app = await startApp({
+      tls: mountedPair('one').files,
+      blobs: blobsOf(() => new FakeContent(bytes)),
+      pool,
+    })
+    const agent = new Agent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false })
+    for (let round = 0; round < 2; round++) {
+      const body = await new Promise<Buffer>((resolve, reject) => {
+        getTls(app!.url + PATH, { agent }, (res) => {
+          const chunks: Buffer[] = []
+          res.on('data', (chunk: Buffer) => chunks.push(chunk))
+          res.on('end', () => resolve(Buffer.concat(chunks)))
+        }).on('error', reject)
+      })
+      expect(body.equals(bytes)).toBe(true)
+    }
+    agent.destroy()
+    expect(pool.usage.peak).toBeGreaterThan(64 * 1024)
+    expect(pool.usage.inUse).toBe(0)
+  })
+
+  it('drops a reader that takes nothing', async () => {
+    const content = new FakeContent(patternBytes(64 * MIB))
+    app = await startApp({
+      tls: mountedPair('one').files,
+      blobs: blobsOf(() => content),
+      clientStallTimeoutMs: 200,
+    })
+    const socket = connectTls({ port: app.port, rejectUnauthorized: false }, () => {
+      socket.write(`GET ${PATH} HTTP/1.1\r\nHost: x\r\n\r\n`)
+      socket.pause()
+    })
+    socket.on('error', () => {})
+    await until(() => content.closed === 1, 'the drop')
+    socket.destroy()
+  })
+
+  it('serves a renewed certificate, swapped as Kubernetes does it', async () => {
+    const { files, swap } = mountedPair('one')
+    app = await startApp({ tls: files, tlsLookEveryMs: 20 })
+    expect(await nameServed(app.port)).toBe('one')
+    swap('two')
+    await untilServed(app.port, 'two')
+    expect(app.logged.map((each) => each.message)).toEqual(['the TLS certificate was read again'])
+  })
+
+  it('keeps the old pair while the new one cannot be used, and says so once', async () => {
+    const { files, swap } = mountedPair('one')
+    app = await startApp({ tls: files, tlsLookEveryMs: 10 })
+    const { logged, port } = app
+    swap('two')
+    await untilServed(port, 'two')
+    rmSync(files.keyFile)
+    writeFileSync(files.keyFile, 'no key')
+    await until(() => logged.length === 2)
+    await sleep(60)
+    expect(logged.length).toBe(2)
+    expect(logged[1]?.message).toBe('the TLS certificate stays the former one')
+    expect(await nameServed(port)).toBe('two')
+  })
+
+  it('does not start with a pair that cannot be used', () => {
+    const certFile = join(directory, 'one.crt')
+    const listen = (keyFile: string) => () =>
+      createListener(() => {}, { tls: { certFile, keyFile } })
+    expect(listen(join(directory, 'none.key'))).toThrow(
+      /one\.crt.*none\.key.*cannot be used.*ENOENT/,
+    )
+    expect(listen(join(directory, 'two.key'))).toThrow(/cannot be used.*mismatch/i)
+  })
+
+  it('tells whoever speaks plain HTTP to it, and closes', async () => {
+    app = await startApp({ tls: mountedPair('one').files })
+    const answer = await new Promise<string>((resolve) => {
+      const socket = connect(app!.port, '127.0.0.1', () =>
+        socket.write('GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n'),
+      )
+      let text = ''
+      socket.on('data', (chunk: Buffer) => (text += chunk.toString()))
+      socket.on('close', () => resolve(text))
+      socket.on('error', () => {})
+    })
+    expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n[^]*use https:\/\//)
+  })
+})
+
+describe('draining', () => {
+  const open = (agent: PlainAgent) =>
+    new Promise<{ status: number | undefined; body: () => Promise<number> }>((resolve, reject) => {
+      get(app!.url + PATH, { agent }, (res) => {
+        const body = () =>
+          new Promise<number>((done, fail) => {
+            let length = 0
+            res.on('data', (chunk: Buffer) => (length += chunk.length))
+            res.on('end', () => done(length))
+            res.on('error', fail)
+          })
+        resolve({ status: res.statusCode, body })
+      }).on('error', reject)
+    })
+
+  it('lets running responses end, refuses new connections, and does not wait for idle ones', async () => {
+    const content = new FakeContent(patternBytes(MIB), 1000)
+    app = await startApp({ blobs: blobsOf(() => content) })
+    const agent = new PlainAgent({ keepAlive: true })
+    const response = await open(agent)
+    const drained = drain(app.app, 10_000)
+    const body = response.body()
+    await sleep(50)
+    await expect(open(new PlainAgent())).rejects.toThrow(/ECONNREFUSED/)
+    content.arrive()
+    expect(await body).toBe(MIB)
+    expect(await drained).toBe(true)
+    agent.destroy()
+  })
+
+  it('cuts what is still running in the end', async () => {
+    const content = new FakeContent(patternBytes(MIB), 1000)
+    app = await startApp({ blobs: blobsOf(() => content) })
+    const response = await open(new PlainAgent())
+    const body = response.body()
+    const outcome = expect(body).rejects.toThrow()
+    expect(await drain(app.app, 100)).toBe(false)
+    await outcome
+    await until(() => content.closed === 1)
+  })
+
+  it('ends at once where nothing runs, whatever connections are kept', async () => {
+    app = await startApp()
+    const agent = new PlainAgent({ keepAlive: true })
+    await new Promise((resolve) =>
+      get(`${app!.url}/v2/`, { agent }, (res) => res.resume().on('end', resolve)),
+    )
+    const startedAt = performance.now()
+    expect(await drain(app.app, 10_000)).toBe(true)
+    expect(performance.now() - startedAt).toBeLessThan(2000)
+    agent.destroy()
+  })
+})
