@@ -14,7 +14,7 @@ export interface BlobsOptions {
   readonly driver: StorageDriver
   /** A local directory that exists, on the driver's file system where the driver has one. */
   readonly ingestDirectory: string
-  readonly observer?: StoreObserver
+  readonly observer?: StoreObserver | undefined
 }
 
 export class Blobs {

@@ -1,7 +1,20 @@
 // Positional reads and writes that finish what they began, and fsync of directories.
 
-import { open } from 'node:fs/promises'
+import { mkdir, open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { isAbsent } from './errno.ts'
+
+/** Creates a file that must not exist yet, and its directory where somebody has removed that. */
+export async function openNew(path: string, flags: 'wx' | 'wx+'): Promise<FileHandle> {
+  try {
+    return await open(path, flags, 0o644)
+  } catch (error) {
+    if (!isAbsent(error)) throw error
+  }
+  await mkdir(dirname(path), { recursive: true })
+  return await open(path, flags, 0o644)
+}
 
 /** Fills `into` from byte `at`; returns fewer bytes only at the end of the file. */
 export async function readFully(file: FileHandle, into: Uint8Array, at: number): Promise<number> {

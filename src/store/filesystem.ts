@@ -1,5 +1,6 @@
 // The driver that keeps every key as a file below one directory. Last use is the file's mtime: unlike atime,
-// reading and backups do not change it, and copies with `cp -a` or rsync keep it.
+// reading and backups do not change it, and copies with `cp -a` or rsync keep it. Tags differ by case, so the
+// file system must tell case apart.
 
 import { randomUUID } from 'node:crypto'
 import type { Dirent } from 'node:fs'
@@ -16,19 +17,19 @@ import type {
   WalkOptions,
 } from './driver.ts'
 import { isAbsent } from './errno.ts'
-import { readFully, syncDirectory } from './file-io.ts'
+import { openNew, readFully, syncDirectory } from './file-io.ts'
 import { INGEST_DIRECTORY, OWNER_DIRECTORY } from './layout.ts'
 import { Turns } from './turns.ts'
 
 /** Stats in flight while walking: bounded, so that readers get their turn in libuv's thread pool. */
-const WALK_BATCH = 16
+const WALK_BATCH = 8
 const NOT_KEYS: ReadonlySet<string> = new Set([`${INGEST_DIRECTORY}/`, `${OWNER_DIRECTORY}/`])
 
 export class FilesystemDriver implements StorageDriver {
   readonly #root: string
   readonly #turns = new Turns()
 
-  /** `<directory>/ingest` must exist before the first put: files are written there and renamed. */
+  /** Files are written in `<directory>/ingest` and renamed: it must be on one file system with the rest. */
   constructor(directory: string) {
     this.#root = directory
   }
@@ -167,7 +168,7 @@ class OpenFile implements StoredObject {
 }
 
 async function writeNew(path: string, value: Uint8Array, sync: boolean): Promise<void> {
-  const file = await open(path, 'wx', 0o644)
+  const file = await openNew(path, 'wx')
   try {
     await file.writeFile(value)
     if (sync) await file.datasync()

@@ -2,14 +2,14 @@
 // process and one download; who fetches and who reads is cache/'s business.
 
 import { randomUUID } from 'node:crypto'
-import { open, rename, rm, writeFile } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Intervals } from '../http/intervals.ts'
 import { algorithmOf, createDigester } from '../oci/digest.ts'
 import type { Digest, Digester } from '../oci/digest.ts'
 import { ContentError } from './content-error.ts'
-import { readFully, writeFully } from './file-io.ts'
+import { openNew, readFully, writeFully } from './file-io.ts'
 
 export interface Ingest {
   readonly digest: Digest
@@ -41,6 +41,13 @@ export interface LocalIngestOptions {
   readonly adopt: (file: string, size: number) => Promise<void>
 }
 
+/** A write on its way to the file. */
+interface Writing {
+  readonly start: number
+  readonly end: number
+  readonly ended: Promise<void>
+}
+
 // 1 MiB is hashed in about 1 ms with SHA extensions and 5 ms without: other requests get their turn.
 const VERIFY_SLICE = 1024 * 1024
 
@@ -50,11 +57,12 @@ export class LocalIngest implements Ingest {
   readonly #path: string
   readonly #adopt: LocalIngestOptions['adopt']
   readonly #have = new Intervals()
-  readonly #writes = new Set<Promise<void>>()
+  readonly #writes = new Set<Writing>()
   #digester: Digester
   /** Bytes from 0 that #digester has seen; they may still be on their way to the file. */
   #hashed = 0
   #verifiedSize: number | undefined
+  /** The verify that runs, if one does: writes and other verifies wait for it. Never rejects. */
   #verifying: Promise<void> | undefined
   #ending: Promise<void> = Promise.resolve()
   #state: 'open' | 'committed' | 'aborted' = 'open'
@@ -71,7 +79,7 @@ export class LocalIngest implements Ingest {
   /** A new, empty file `<directory>/<uuid>`. */
   static async create(options: LocalIngestOptions): Promise<LocalIngest> {
     const path = join(options.directory, randomUUID())
-    return new LocalIngest(await open(path, 'wx+', 0o644), path, options)
+    return new LocalIngest(await openNew(path, 'wx+'), path, options)
   }
 
   have(): Intervals {
@@ -79,16 +87,15 @@ export class LocalIngest implements Ingest {
   }
 
   async write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void> {
+    while (this.#verifying !== undefined) await this.#verifying
     this.#checkWritable()
     // Node takes such a position to mean "where the file pointer is".
     if (!Number.isSafeInteger(at) || at < 0) throw new RangeError(`not a position: ${at}`)
     const chunks = (bytes instanceof Uint8Array ? [bytes] : bytes).filter((c) => c.length > 0)
     if (chunks.length === 0) return
-    this.#hash(at, chunks)
-    const writing = this.#writeChunks(at, chunks)
-    this.#writes.add(writing)
+    const writing = this.#begin(at, chunks)
     try {
-      await writing
+      await writing.ended
     } catch (error) {
       this.#forgetHash() // it has seen bytes that the file may not hold
       throw error
@@ -98,15 +105,17 @@ export class LocalIngest implements Ingest {
   }
 
   async read(into: Uint8Array, at: number): Promise<number> {
-    if (this.#closing !== undefined) throw new Error('the ingest is closed')
+    this.#checkOpen()
     const length = Math.min(into.length, this.#have.endFrom(at) - at)
     if (length <= 0) return 0
     return await readFully(this.#file, into.subarray(0, length), at)
   }
 
   async verify(size?: number): Promise<void> {
-    this.#verifying ??= this.#verify(size).finally(() => (this.#verifying = undefined))
-    await this.#verifying
+    while (this.#verifying !== undefined) await this.#verifying
+    const verifying = this.#verify(size)
+    this.#verifying = verifying.catch(() => {}).finally(() => (this.#verifying = undefined))
+    await verifying
   }
 
   commit(): Promise<void> {
@@ -159,7 +168,7 @@ export class LocalIngest implements Ingest {
   }
 
   async #close(): Promise<void> {
-    await Promise.allSettled(this.#writes)
+    await this.#writesEnded()
     try {
       await this.abort()
     } finally {
@@ -167,19 +176,36 @@ export class LocalIngest implements Ingest {
     }
   }
 
-  #checkWritable(): void {
+  async #writesEnded(): Promise<void> {
+    await Promise.allSettled([...this.#writes].map((writing) => writing.ended))
+  }
+
+  #checkOpen(): void {
     if (this.#closing !== undefined) throw new Error('the ingest is closed')
+  }
+
+  #checkWritable(): void {
+    this.#checkOpen()
     if (this.#state !== 'open') throw new Error(`the ingest was ${this.#state}`)
     if (this.#verifiedSize !== undefined) throw new Error('the ingest is verified and complete')
   }
 
-  #hash(at: number, chunks: readonly Uint8Array[]): void {
-    if (at < this.#hashed) this.#forgetHash() // overwritten: what was hashed is no longer what is kept
-    if (at !== this.#hashed) return
-    for (const chunk of chunks) {
-      this.#digester.update(chunk)
-      this.#hashed += chunk.length
-    }
+  #begin(at: number, chunks: readonly Uint8Array[]): Writing {
+    const end = chunks.reduce((sum, chunk) => sum + chunk.length, at)
+    this.#hash(at, end, chunks)
+    const ended = writeFully(this.#file, chunks, at, (from, to) => this.#have.add(from, to))
+    const writing = { start: at, end, ended }
+    this.#writes.add(writing)
+    return writing
+  }
+
+  #hash(start: number, end: number, chunks: readonly Uint8Array[]): void {
+    if (start < this.#hashed) this.#forgetHash() // written over: what was hashed is not what is kept
+    if (start !== this.#hashed) return
+    // Of two writes to one place that run at once nobody knows which one the file ends up with.
+    if ([...this.#writes].some((other) => other.start < end && start < other.end)) return
+    for (const chunk of chunks) this.#digester.update(chunk)
+    this.#hashed = end
   }
 
   /** `verify` starts from byte 0 of the file again. */
@@ -188,13 +214,9 @@ export class LocalIngest implements Ingest {
     this.#hashed = 0
   }
 
-  async #writeChunks(at: number, chunks: readonly Uint8Array[]): Promise<void> {
-    await writeFully(this.#file, chunks, at, (start, end) => this.#have.add(start, end))
-  }
-
   async #verify(expected?: number): Promise<void> {
-    if (this.#closing !== undefined) throw new Error('the ingest is closed')
-    await Promise.allSettled(this.#writes)
+    this.#checkOpen()
+    await this.#writesEnded()
     const size = this.#contiguousSize(expected)
     if (this.#verifiedSize === size) return
     await this.#hashRest(size)
@@ -216,6 +238,7 @@ export class LocalIngest implements Ingest {
   async #hashRest(size: number): Promise<void> {
     const slice = Buffer.allocUnsafe(Math.min(VERIFY_SLICE, Math.max(size - this.#hashed, 0)))
     while (this.#hashed < size) {
+      this.#checkOpen() // whoever closes does not wait for gigabytes
       const wanted = slice.subarray(0, Math.min(slice.length, size - this.#hashed))
       const count = await readFully(this.#file, wanted, this.#hashed)
       if (count === 0) throw new ContentError('wrong-size', size, this.#hashed)

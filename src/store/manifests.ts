@@ -12,7 +12,7 @@ import { Turns } from './turns.ts'
 
 export interface ManifestsOptions {
   readonly driver: StorageDriver
-  readonly observer?: StoreObserver
+  readonly observer?: StoreObserver | undefined
 }
 
 export class Manifests {

@@ -18,7 +18,7 @@ export interface StoreOptions {
   readonly directory: string
   /** Default: the file system, in the same directory. */
   readonly driver?: StorageDriver
-  readonly observer?: StoreObserver
+  readonly observer?: StoreObserver | undefined
 }
 
 export interface Store {
@@ -39,12 +39,12 @@ export async function openStore(options: StoreOptions): Promise<Store> {
   try {
     const isNew = await checkVersion(driver, directory)
     await mkdir(ingestDirectory, { recursive: true })
-    await clear(ingestDirectory)
     if (isNew) await driver.put(VERSION_KEY, Buffer.from(`${LAYOUT_VERSION}\n`))
+    else await clear(ingestDirectory)
   } catch (error) {
     throw explainStorageError(error, directory)
   }
-  const parts = { driver, ...(options.observer && { observer: options.observer }) }
+  const parts = { driver, observer: options.observer }
   const blobs = new Blobs({ ...parts, ingestDirectory })
   return {
     driver,
@@ -74,9 +74,13 @@ async function checkVersion(driver: StorageDriver, directory: string): Promise<b
   )
 }
 
+/** Ingests and unfinished puts have such names: what else may lie there is not ours to remove. */
+const INGEST_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.json(\.new)?)?$/
+
 /** Half-written files of a server that was killed. */
 async function clear(ingestDirectory: string): Promise<void> {
-  for (const name of await readdir(ingestDirectory)) {
-    await rm(join(ingestDirectory, name), { recursive: true, force: true })
+  const names = await readdir(ingestDirectory)
+  for (const name of names.filter((candidate) => INGEST_NAME.test(candidate))) {
+    await rm(join(ingestDirectory, name), { force: true })
   }
 }

@@ -219,6 +219,48 @@ describe('LocalIngest', () => {
       await ingest.verify(content.length)
     })
 
+    test('judges what the file holds, whichever of two writes at once came last', async () => {
+      for (let n = 0; n < 20; n++) {
+        const ingest = await create()
+        await ingest.write(200_000, content.subarray(200_000))
+        await Promise.all([
+          ingest.write(100_000, Buffer.alloc(100_000, n)),
+          ingest.write(0, content.subarray(0, 200_000)),
+        ])
+        const held = await readBack(ingest, 0, content.length)
+        const verified = await ingest.verify(content.length).then(
+          () => true,
+          () => false,
+        )
+        expect(verified).toBe(held.equals(content))
+        await ingest.close()
+      }
+    })
+
+    test('of another size waits its turn, and so does a write', async () => {
+      const ingest = await create()
+      await ingest.write(0, content.subarray(0, 1000))
+      const outcomes = await Promise.allSettled([
+        ingest.verify(1000),
+        ingest.write(1000, content.subarray(1000)),
+        ingest.verify(content.length),
+      ])
+      expect(outcomes.map((outcome) => outcome.status)).toEqual([
+        'rejected',
+        'fulfilled',
+        'fulfilled',
+      ])
+    })
+
+    test('ends early when the ingest is closed', async () => {
+      const large = Buffer.alloc(16 * 1024 * 1024, 7)
+      const ingest = await create(digestOf(large))
+      await ingest.write(1, large.subarray(1))
+      await ingest.write(0, large.subarray(0, 1))
+      const verifying = ingest.verify(large.length)
+      await Promise.all([expect(verifying).rejects.toThrow(/closed/), ingest.close()])
+    })
+
     test('sees what was written over: wrong bytes made right, right ones made wrong', async () => {
       const ingest = await create()
       await ingest.write(0, randomBytes(5000))
@@ -251,6 +293,15 @@ describe('LocalIngest', () => {
       await expect(ingest.write(0, Buffer.from('x'))).rejects.toThrow(/complete/)
       expect((await readBack(ingest, 0, 10)).equals(content.subarray(0, 10))).toBe(true)
     })
+  })
+
+  test('makes its directory again where somebody removed it', async () => {
+    await directory.remove()
+    const ingest = await create()
+    await ingest.write(0, content)
+    await ingest.verify(content.length)
+    await ingest.commit()
+    expect(await files()).toEqual(['kept'])
   })
 
   describe('the end', () => {

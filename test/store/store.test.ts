@@ -29,14 +29,26 @@ describe('openStore', () => {
 
   test('clears what a killed server left half done, and nothing else', async () => {
     await using directory = await temporaryDirectory()
-    ;(await openStore({ directory: directory.path })).close()
-    await writeFile(directory.join('ingest', 'half-a-blob'), 'half')
-    await writeFile(directory.join('ingest', 'half-a-blob.json'), '{}')
-    await mkdir(directory.join('ingest', 'stray'))
+    const first = await openStore({ directory: directory.path })
+    const ingest = await first.blobs.ingest(digest)
+    await ingest.write(0, content)
+    await ingest.checkpoint()
+    first.close()
+    await writeFile(directory.join('ingest', 'somebody-elses.txt'), 'stays')
     await writeFile(directory.join('somebody-elses.txt'), 'stays')
+    expect(await readdir(directory.join('ingest'))).toHaveLength(3)
     ;(await openStore({ directory: directory.path })).close()
-    expect(await readdir(directory.join('ingest'))).toEqual([])
+    expect(await readdir(directory.join('ingest'))).toEqual(['somebody-elses.txt'])
     expect(await readFile(directory.join('somebody-elses.txt'), 'utf8')).toBe('stays')
+    await ingest.close()
+  })
+
+  test('removes nothing from a directory that was no store before', async () => {
+    await using directory = await temporaryDirectory()
+    await mkdir(directory.join('ingest'))
+    await writeFile(directory.join('ingest', crypto.randomUUID()), 'somebody else’s')
+    ;(await openStore({ directory: directory.path })).close()
+    expect(await readdir(directory.join('ingest'))).toHaveLength(1)
   })
 
   test('leaves the directory of a newer version untouched and says what to do', async () => {
