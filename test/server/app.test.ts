@@ -42,6 +42,22 @@ async function ask(path: string, init: { method?: string; headers?: Record<strin
   return { status: response.status, header, body, json: () => JSON.parse(body.toString()) }
 }
 
+const tagsEndingIn = (next?: string): Faces['tags'] => ({
+  list: async (_repository, query) => ({
+    tags: ['a', 'b'],
+    next: next ?? (query === '' ? undefined : `after=${query}`),
+    cache: { state: 'miss', fwdStatus: 200 },
+  }),
+})
+
+const referrer = (artifactType: string): Descriptor => ({
+  mediaType: TYPE,
+  digest: DIGEST,
+  size: 3,
+  artifactType,
+  annotations: { a: 'b' },
+})
+
 /** What one connection gets for the text it sends. */
 function talk(text: string): Promise<string> {
   return new Promise((resolve) => {
@@ -248,16 +264,8 @@ describe('a blob', () => {
 })
 
 describe('the tags', () => {
-  const list = (next?: string): Faces['tags'] => ({
-    list: async (_repository, query) => ({
-      tags: ['a', 'b'],
-      next: next ?? (query === '' ? undefined : `after=${query}`),
-      cache: { state: 'miss', fwdStatus: 200 },
-    }),
-  })
-
   it("carry the client's own name, and a link on its own path with the upstream's cursor", async () => {
-    await start({ tags: list() })
+    await start({ tags: tagsEndingIn() })
     const answer = await ask('/docker.io/v2/library/alpine/tags/list?n=2&ns=docker.io&x=%2F')
     expect(answer.json()).toEqual({ name: 'library/alpine', tags: ['a', 'b'] })
     expect(answer.header('link')).toBe(
@@ -266,14 +274,14 @@ describe('the tags', () => {
   })
 
   it('have no link at the end, and refuse a page size that is none', async () => {
-    await start({ tags: list() })
+    await start({ tags: tagsEndingIn() })
     expect((await ask('/v2/library/alpine/tags/list')).header('link')).toBeNull()
     const bad = await ask('/v2/library/alpine/tags/list?n=-1')
     expect([bad.status, codesOf(bad)]).toEqual([400, ['PAGINATION_NUMBER_INVALID']])
   })
 
   it('cannot be made to end the link header early', async () => {
-    await start({ tags: list('last=a>b"\r\nX-Evil: 1') })
+    await start({ tags: tagsEndingIn('last=a>b"\r\nX-Evil: 1') })
     const answer = await ask('/v2/library/alpine/tags/list')
     expect(answer.header('link')).toMatch(/^<[^<>"\s]*>; rel="next"$/)
     expect(answer.header('x-evil')).toBeNull()
@@ -281,15 +289,11 @@ describe('the tags', () => {
 })
 
 describe('the referrers', () => {
-  const one = (artifactType: string): Descriptor => ({
-    mediaType: TYPE,
-    digest: DIGEST,
-    size: 3,
-    artifactType,
-    annotations: { a: 'b' },
-  })
   const referrers: Faces['referrers'] = {
-    list: async () => ({ manifests: [one('x/sbom'), one('x/sig')], cache: { state: 'hit' } }),
+    list: async () => ({
+      manifests: [referrer('x/sbom'), referrer('x/sig')],
+      cache: { state: 'hit' },
+    }),
   }
 
   it('are an index of exactly that type, filtered on demand', async () => {
@@ -300,11 +304,11 @@ describe('the referrers', () => {
     expect(all.json()).toEqual({
       schemaVersion: 2,
       mediaType: INDEX_TYPE,
-      manifests: [one('x/sbom'), one('x/sig')],
+      manifests: [referrer('x/sbom'), referrer('x/sig')],
     })
     const some = await ask(`/v2/library/alpine/referrers/${DIGEST}?artifactType=x%2Fsig`)
     expect(some.header('oci-filters-applied')).toBe('artifactType')
-    expect(some.json().manifests).toEqual([one('x/sig')])
+    expect(some.json().manifests).toEqual([referrer('x/sig')])
   })
 
   it('of what is no digest are refused', async () => {
@@ -441,9 +445,8 @@ describe('errors', () => {
   })
 
   it('that are faults of ours tell the client nothing, and the log everything', async () => {
-    const failing = async () => {
-      throw new TypeError('secret detail')
-    }
+    const error = new TypeError('secret detail')
+    const failing = () => Promise.reject(error)
     await start({ manifests: { get: failing, head: failing } })
     const answer = await ask('/v2/library/alpine/manifests/latest')
     expect(answer.status).toBe(500)
@@ -452,8 +455,9 @@ describe('errors', () => {
   })
 
   it('of routing are told as they are', async () => {
+    const error = new OciError('NAME_UNKNOWN', 'registry example.com is not served')
     const route = () => {
-      throw new OciError('NAME_UNKNOWN', 'registry example.com is not served')
+      throw error
     }
     await start({ registries: { route } })
     const answer = await ask('/v2/example.com/x/manifests/latest')

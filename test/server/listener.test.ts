@@ -88,7 +88,7 @@ describe('the TLS listener', () => {
     }
     agent.destroy()
     expect(pool.usage.peak).toBeGreaterThan(64 * 1024)
-    expect(pool.usage.inUse).toBe(0)
+    await until(() => pool.usage.inUse === 0)
   })
 
   it('drops a reader that takes nothing', async () => {
@@ -156,30 +156,37 @@ describe('the TLS listener', () => {
   })
 })
 
-describe('draining', () => {
-  const open = (agent: PlainAgent) =>
-    new Promise<{ status: number | undefined; body: () => Promise<number> }>((resolve, reject) => {
-      get(app!.url + PATH, { agent }, (res) => {
-        const body = () =>
-          new Promise<number>((done, fail) => {
-            let length = 0
-            res.on('data', (chunk: Buffer) => (length += chunk.length))
-            res.on('end', () => done(length))
-            res.on('error', fail)
-          })
-        resolve({ status: res.statusCode, body })
-      }).on('error', reject)
-    })
+interface Opened {
+  readonly status: number | undefined
+  /** Reads on; resolves with the length of a complete body. */
+  readonly body: () => Promise<number>
+}
 
+function open(port: number, agent: PlainAgent): Promise<Opened> {
+  return new Promise((resolve, reject) => {
+    get({ port, path: PATH, agent }, (res) => {
+      const body = () =>
+        new Promise<number>((done, fail) => {
+          let length = 0
+          res.on('data', (chunk: Buffer) => (length += chunk.length))
+          res.on('end', () => done(length))
+          res.on('error', fail)
+        })
+      resolve({ status: res.statusCode, body })
+    }).on('error', reject)
+  })
+}
+
+describe('draining', () => {
   it('lets running responses end, refuses new connections, and does not wait for idle ones', async () => {
     const content = new FakeContent(patternBytes(MIB), 1000)
     app = await startApp({ blobs: blobsOf(() => content) })
     const agent = new PlainAgent({ keepAlive: true })
-    const response = await open(agent)
+    const response = await open(app.port, agent)
     const drained = drain(app.app, 10_000)
     const body = response.body()
     await sleep(50)
-    await expect(open(new PlainAgent())).rejects.toThrow(/ECONNREFUSED/)
+    await expect(open(app.port, new PlainAgent())).rejects.toThrow(/ECONNREFUSED/)
     content.arrive()
     expect(await body).toBe(MIB)
     expect(await drained).toBe(true)
@@ -189,7 +196,7 @@ describe('draining', () => {
   it('cuts what is still running in the end', async () => {
     const content = new FakeContent(patternBytes(MIB), 1000)
     app = await startApp({ blobs: blobsOf(() => content) })
-    const response = await open(new PlainAgent())
+    const response = await open(app.port, new PlainAgent())
     const body = response.body()
     const outcome = expect(body).rejects.toThrow()
     expect(await drain(app.app, 100)).toBe(false)

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import {
   type Piece,
@@ -63,12 +63,11 @@ describe('the piece pool', () => {
     const [first, second] = takeAll(pool, 64 * KIB, 'new')
     const order: string[] = []
     const { signal } = new AbortController()
-    const waiting = (['slow', 'new', 'fast'] as const).map((standing) =>
-      pool.wait(64 * KIB, standing, signal).then((piece) => {
-        order.push(standing)
-        pool.release(piece)
-      }),
-    )
+    const waiting = (['slow', 'new', 'fast'] as const).map(async (standing) => {
+      const piece = await pool.wait(64 * KIB, standing, signal)
+      order.push(standing)
+      pool.release(piece)
+    })
     expect(pool.usage.waiting).toBe(3)
     pool.release(first!)
     await Promise.resolve()
