@@ -1,8 +1,9 @@
 // Chandlery itself, started as a user starts it: `chandlery serve --config FILE`.
 import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { answers, Daemon, freePort } from './processes.ts'
+import { answers, Daemon, freePort, tail } from './processes.ts'
 
+// E2E_CHANDLERY: another launcher, to try a copy or another version with the same scenario.
 const LAUNCHER =
   process.env.E2E_CHANDLERY ?? fileURLToPath(import.meta.resolve('../../bin/chandlery.js'))
 
@@ -63,6 +64,12 @@ export class Chandlery implements AsyncDisposable {
   /** Everything it printed, over all its starts. */
   async log(): Promise<string> {
     return await readFile(`${this.#options.directory}/chandlery.log`, 'utf8')
+  }
+
+  /** The end of the log without its informative lines. */
+  async complaints(): Promise<string> {
+    const lines = (await this.log()).split('\n')
+    return tail(lines.filter((line) => !line.startsWith('{"level":"info"')).join('\n'))
   }
 
   async stop(signal?: NodeJS.Signals): Promise<number | null> {

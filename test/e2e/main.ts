@@ -5,7 +5,6 @@ import { mkdir } from 'node:fs/promises'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { Chandlery } from './chandlery.ts'
 import { checkMetrics, checkReadOnly, checkTokenRequests } from './faces.ts'
-import { tail } from './processes.ts'
 import { pullEverything } from './pulls.ts'
 import { print, Report } from './report.ts'
 import { checkKill, checkSecondServer } from './restarts.ts'
@@ -52,7 +51,7 @@ async function scenario(report: Report, directory: string): Promise<void> {
   } finally {
     if (report.failed) {
       for (const [client, chandlery] of Object.entries(chandleries)) {
-        print(`e2e: the end of the log of ${client}'s Chandlery:\n${tail(await chandlery.log())}`)
+        print(`e2e: the last complaints of ${client}'s Chandlery:\n${await chandlery.complaints()}`)
       }
     }
   }

@@ -1,0 +1,58 @@
+// A whole Chandlery in this process, composed as `serve` composes it, on ports of its own.
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { Chandlery } from '../../src/chandlery.ts'
+import { loadConfig } from '../../src/config/load.ts'
+import { createLogger } from '../../src/observability/logger.ts'
+
+export interface RunningChandlery extends AsyncDisposable {
+  readonly url: string
+  readonly adminUrl: string
+  /** The log so far, one parsed line each. */
+  readonly log: Record<string, unknown>[]
+  stop(): Promise<void>
+}
+
+/**
+ * Starts one on `directory` (cache and configuration file live there). `config` is what a file may
+ * hold; listen addresses and the directory are given.
+ */
+export async function startChandlery(
+  directory: string,
+  config: Record<string, unknown>,
+): Promise<RunningChandlery> {
+  const file = join(directory, 'chandlery.yaml')
+  const fixed = {
+    listen: '127.0.0.1:0',
+    admin: { listen: '127.0.0.1:0' },
+    storage: { directory: join(directory, 'cache') },
+  }
+  // JSON is YAML.
+  await writeFile(file, JSON.stringify({ ...fixed, ...config }))
+  const log: Record<string, unknown>[] = []
+  const destination = { write: (line: string) => void log.push(JSON.parse(line)) }
+  const loaded = await loadConfig({ config: file }, {})
+  const logger = createLogger({ level: 'info', destination })
+  const server = new Chandlery(loaded.config, { version: '0.0.0-test', logger })
+  await server.start()
+  let stopped: Promise<boolean> | undefined
+  const stop = async () => {
+    stopped ??= server.stop()
+    await stopped
+  }
+  return {
+    url: `http://127.0.0.1:${server.ports.api}`,
+    adminUrl: `http://127.0.0.1:${server.ports.admin}`,
+    log,
+    stop,
+    [Symbol.asyncDispose]: stop,
+  }
+}
+
+/** The configuration of one registry, `registry`, behind one endpoint without a default one. */
+export function mirrorOf(
+  registry: string,
+  ...endpoints: string[]
+): { defaultEndpoints: false; mirrors: Record<string, { endpoint: string[] }> } {
+  return { defaultEndpoints: false, mirrors: { [registry]: { endpoint: endpoints } } }
+}
