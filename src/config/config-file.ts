@@ -61,7 +61,8 @@ function toProblems(issue: Issue, source: YamlSource): Problem[] {
     return [error(source.keyPlace(path), path, issue.issues[0]?.message ?? issue.message)]
   }
   if (issue.code === 'invalid_union') return unionProblems(issue, source)
-  const at = isMissing(issue) ? source.keyPlace(path) : source.valuePlace(path)
+  const isAboutKey = issue.code === 'custom' && issue.params?.['at'] === 'key'
+  const at = isAboutKey || isMissing(issue) ? source.keyPlace(path) : source.valuePlace(path)
   return [error(at, path, isMissing(issue) ? missingMessage(issue.message) : issue.message)]
 }
 

@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRegistry, normaliseRegistry } from '../oci/reference.ts'
 import { EndpointError, normaliseEndpoint } from '../upstream/endpoint.ts'
+import { Rewrite, RewriteError } from '../upstream/rewrite.ts'
 import { checkFreshnessPattern } from './freshness-pattern.ts'
 import { parseListenAddress } from './listen-address.ts'
 import { Secret } from './secret.ts'
@@ -181,6 +182,19 @@ const hostConfig = section({
     .describe('Addresses to use instead of asking DNS.'),
 })
 
+/** Each rule by itself; how they go together is linted. */
+function checkRules(rules: Readonly<Record<string, string>>, context: z.RefinementCtx): void {
+  for (const [pattern, replacement] of Object.entries(rules)) {
+    try {
+      void new Rewrite(pattern, replacement)
+    } catch (error) {
+      if (!(error instanceof RewriteError)) throw error
+      const { message } = error
+      context.addIssue({ code: 'custom', path: [pattern], message, params: { at: 'key' } })
+    }
+  }
+}
+
 const mirror = section({
   endpoint: z
     .array(endpoint(), { error: 'expected a list of URLs, such as ["https://mirror.example.com"]' })
@@ -193,6 +207,7 @@ const mirror = section({
     .record(z.string(), z.string({ error: 'expected a text; put the replacement into quotes' }), {
       error: 'expected a map of patterns and replacements, such as {"^cp/(.+)$": "team/$1"}',
     })
+    .superRefine(checkRules)
     .nullable()
     .optional()
     .describe(

@@ -1,0 +1,260 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import { readConfigFile } from '../../src/config/config-file.ts'
+import { registrySettingsOf } from '../../src/config/config.ts'
+import { formatProblem, inReadingOrder } from '../../src/config/problem.ts'
+
+const lines = (text: string) =>
+  inReadingOrder(readConfigFile('c.yaml', text).problems).map(formatProblem)
+
+test('an empty file, and one with every section commented out, are the defaults', () => {
+  const empty = readConfigFile('c.yaml', '')
+  expect(empty.problems).toEqual([])
+  expect(empty.content).toMatchObject({
+    listen: { host: '0.0.0.0', port: 5000 },
+    defaultEndpoints: true,
+  })
+  for (const text of [
+    '# nothing',
+    '---',
+    '{}',
+    'admin:\nstorage:\nmirrors:\nconfigs:\nfreshness:\nlog:\ntls:\n',
+  ]) {
+    expect(lines(text)).toEqual([])
+  }
+})
+
+test('all problems are reported at once, each with its place and its cure', () => {
+  const text = `listen: 5000
+lisen: :5000
+storage: { directry: x, driver: s3 }
+directory: ./x
+tls: { certFile: a.pem }
+mirrors:
+  https://foo/: {}
+  docker.io: { endpoint: ["ftp://x", "https://u:hunter2@h/x"], rewrite: { "b": c, "0": 5 } }
+  ghcr.io: { rewrite: { "a": b, "(x": y, "\\\\1": z } }
+configs:
+  x.y:
+    auth: { password: 12, usrname: q, identity_token: { env: 5 } }
+    tls: { cert_file: x }
+    resolve: [a]
+freshness:
+  ttl: 60
+  staleIfError: 5x
+  rules: [{ match: A, ttl: 1s }, { mach: x }]
+log: { level: loud }
+clientStallTimeout: 1ms
+`
+  expect(lines(text)).toMatchInlineSnapshot(`
+    [
+      "c.yaml:1:9 listen: expected a text such as 0.0.0.0:5000",
+      "c.yaml:2:1 lisen: unknown key; did you mean listen?",
+      "c.yaml:3:12 storage.directry: unknown key; did you mean directory?",
+      "c.yaml:3:33 storage.driver: expected filesystem",
+      "c.yaml:4:1 directory: unknown key here; did you mean storage.directory?",
+      "c.yaml:5:1 tls.keyFile: is missing; expected a text such as /etc/chandlery/file",
+      "c.yaml:7:3 mirrors."https://foo/": is no registry; write host or host:port without a scheme or path, or "*"",
+      "c.yaml:8:27 mirrors."docker.io".endpoint[0]: endpoint "ftp://x" has the scheme ftp: http and https are possible (https://host[:port][/path])",
+      "c.yaml:8:38 mirrors."docker.io".endpoint[1]: endpoint "…@h/x" holds a user name: move it to configs, under auth (https://host[:port][/path])",
+      "c.yaml:8:88 mirrors."docker.io".rewrite.0: expected a text; put the replacement into quotes",
+      "c.yaml:9:33 mirrors."ghcr.io".rewrite."(x": rewrite pattern '(x': error parsing regexp: missing closing ): \`(x\`",
+      "c.yaml:9:42 mirrors."ghcr.io".rewrite."\\\\1": rewrite pattern '\\1': error parsing regexp: invalid escape sequence: \`\\1\` (Go regular expressions have no back-references)",
+      "c.yaml:12:23 configs."x.y".auth.password: expected a text (a number in quotes), {env: NAME} or {file: PATH}",
+      "c.yaml:12:27 configs."x.y".auth.usrname: unknown key; did you mean username?",
+      "c.yaml:12:55 configs."x.y".auth.identity_token: expected a text (a number in quotes), {env: NAME} or {file: PATH}",
+      "c.yaml:13:23 configs."x.y".tls.cert_file: has no key_file beside it; add key_file",
+      "c.yaml:14:15 configs."x.y".resolve[0]: "a" is no IP address; write one such as 203.0.113.7 or 2001:db8::7",
+      "c.yaml:16:8 freshness.ttl: expected a text such as 30s or 2h30m",
+      "c.yaml:17:17 freshness.staleIfError: "5x" is not a duration; write whole numbers with units d, h, m, s, ms, largest first, such as 30s or 2h30m",
+      "c.yaml:18:20 freshness.rules[0].match: "A" is not a pattern; repository names are lower-case",
+      "c.yaml:18:34 freshness.rules[1].match: is missing; expected a text such as docker.io/library/*:latest",
+      "c.yaml:18:36 freshness.rules[1].mach: unknown key; did you mean match?",
+      "c.yaml:19:15 log.level: expected one of fatal, error, warn, info, debug, trace, silent",
+      "c.yaml:20:21 clientStallTimeout: "1ms" is out of bounds; write a duration between 1s and 24d",
+    ]
+  `)
+})
+
+/** A list that is ten times another one. */
+function level(name: string, of: string): string {
+  return `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`
+}
+
+describe('unknown keys', () => {
+  test.each([
+    ['mirors: {}', 'c.yaml:1:1 mirors: unknown key; did you mean mirrors?'],
+    [
+      'capacity: 5GiB',
+      /^c.yaml:1:1 capacity: unknown key; known here: admin, clientStallTimeout, /,
+    ],
+    [
+      'storage: { capacity: 5GiB }',
+      'c.yaml:1:12 storage.capacity: unknown key; known here: directory, driver',
+    ],
+    ['certFile: x', 'c.yaml:1:1 certFile: unknown key here; did you mean tls.certFile?'],
+    [
+      'configs: { "a.b": { tls: { caFile: /x } } }',
+      'c.yaml:1:28 configs."a.b".tls.caFile: unknown key; did you mean ca_file?',
+    ],
+    [
+      'configs: { "a.b": { auth: { token: x } } }',
+      /auth.token: unknown key; known here: auth, identity_token/,
+    ],
+    ['__proto__: { a: 1 }', 'c.yaml:1:1 __proto__: cannot be a key'],
+    ['mirrors: { __proto__: {} }', 'c.yaml:1:12 mirrors.__proto__: cannot be a key'],
+    ['"\\e[31m": 1', /c.yaml:1:1 "\\u001b\[31m": unknown key/],
+  ])('%s', (text, expected) => {
+    expect(lines(text)).toEqual([
+      typeof expected === 'string' ? expected : expect.stringMatching(expected),
+    ])
+  })
+})
+
+describe('YAML that is none', () => {
+  test.each([
+    ['a: [', 'bracket is not closed'],
+    ['\ta: 1', 'a tab cannot indent'],
+    ['a: "x', 'closing quote'],
+    ['listen: [::1]:5000', 'put a value with special characters into quotes'],
+    ['listen: @x', 'cannot begin with this character'],
+    ['listen: :5000\n---\nlisten: :5001', 'c.yaml:2:1: a second document'],
+    ['listen: !port 5000', 'unknown tag'],
+    ['dockerConfig: *x', 'no anchor has the name'],
+    ['? [a]\n: b', 'a key must be a plain text'],
+    ['[1]', 'expected a map of keys'],
+    ['text', 'expected a map of keys'],
+  ])('%j', (text, expected) => {
+    const found = lines(text)
+    expect(found.join('\n')).toContain(expected)
+    for (const line of found) expect(line).toMatch(/^c\.yaml:\d+:\d+[: ]/)
+  })
+
+  test('a key given twice is an error that tells where it is first', () => {
+    expect(lines('log:\n  level: info\nlisten: :1\nlog:\n  level: debug\n')).toEqual([
+      'c.yaml:4:1 log: given twice; line 1 has it first; keep one',
+    ])
+    expect(lines('freshness:\n  rules:\n    - { match: a/b, ttl: 1s, ttl: 2s }')).toEqual([
+      'c.yaml:3:30 freshness.rules[0].ttl: given twice; line 3 has it first; keep one',
+    ])
+  })
+
+  test('two spellings of one registry are an error', () => {
+    expect(lines('mirrors:\n  Docker.io:\n  index.docker.io:\n')).toEqual([
+      'c.yaml:3:3 mirrors."index.docker.io": is the same as Docker.io on line 2; keep one',
+    ])
+  })
+
+  test('aliases that multiply beyond reason are refused', () => {
+    const text = [
+      'a: &a [x]',
+      level('b', 'a'),
+      level('c', 'b'),
+      level('d', 'c'),
+      level('e', 'd'),
+    ].join('\n')
+    expect(lines(text).join('\n')).toContain('beyond reason')
+  })
+
+  test('an alias that holds itself is refused, not followed', () => {
+    expect(lines('mirrors: &a\n  docker.io: *a\n')).not.toEqual([])
+  })
+})
+
+test('what a secret was written as is never repeated', () => {
+  const wrongs = [
+    'password: [hunter2]',
+    'password: { env: hunter2-x }',
+    'password: { enw: hunter2 }',
+    'password: !x hunter2',
+    'password: *hunter2',
+    'password: "hunter2',
+    'password: hunter2: x',
+    'password: { file: [hunter2] }',
+    'password: @hunter2',
+    'password: "hunter2\\q"',
+    'username: [hunter2]',
+  ]
+  for (const wrong of wrongs) {
+    const found = lines(`configs:\n  a.b:\n    auth:\n      username: u\n      ${wrong}\n`)
+    expect(found.length, wrong).toBeGreaterThan(0)
+    expect(found.join('\n'), wrong).not.toContain('hunter2')
+  }
+  const userinfo = lines(
+    'mirrors: { a.b: { endpoint: ["https://u:hunter2@h/", "u:hunter2@h?", "x://u:hunter2@"] } }',
+  )
+  expect(userinfo).toHaveLength(3)
+  expect(userinfo.join('\n')).not.toContain('hunter2')
+})
+
+describe('credentials and TLS', () => {
+  test.each([
+    ['auth: { password: p }', 'has no username beside it'],
+    ['auth: { username: u }', 'has no password beside it'],
+    ['tls: { cert_file: /c }', 'has no key_file beside it'],
+    ['tls: { key_file: /k }', 'has no cert_file beside it'],
+    ['tls: { insecure_skip_verify: yes }', 'expected true or false'],
+    ['auth: { username: u, password: p, realms: ["https://auth.x/"] }', 'write host or host:port'],
+    ['auth: { username: 12, password: p }', 'put a number into quotes'],
+  ])('%s', (entry, expected) => {
+    expect(lines(`configs: { "a.b:5000": { ${entry} } }`).join('\n')).toContain(expected)
+  })
+})
+
+test('rewrite rules keep the order of the file, also where they look like numbers', () => {
+  const text = 'mirrors:\n  Docker.io:\n    rewrite:\n      b: x\n      "2": y\n      "1": z\n'
+  const { content, source, problems } = readConfigFile('c.yaml', text)
+  expect(problems).toEqual([])
+  const [mirror] = registrySettingsOf(content!, source).mirrors
+  expect(mirror?.registry).toBe('docker.io')
+  expect(mirror?.rewrites).toEqual([
+    { pattern: 'b', replacement: 'x', place: { file: 'c.yaml', line: 4, column: 7 } },
+    { pattern: '2', replacement: 'y', place: { file: 'c.yaml', line: 5, column: 7 } },
+    { pattern: '1', replacement: 'z', place: { file: 'c.yaml', line: 6, column: 7 } },
+  ])
+})
+
+test('any text at all gives a content or problems with places, and never throws', () => {
+  const word = fc.constantFrom(
+    'listen',
+    'mirrors',
+    'docker.io',
+    ':5000',
+    '*a',
+    '&a',
+    '<<',
+    '!x',
+    '1m',
+    'null',
+  )
+  const mark = fc.constantFrom(
+    ': ',
+    '\n',
+    '\n  ',
+    '- ',
+    '{',
+    '}',
+    '[',
+    ']',
+    ',',
+    '"',
+    "'",
+    '#',
+    '\t',
+    '|',
+    '%',
+    '? ',
+  )
+  const text = fc.oneof(
+    fc.string({ unit: 'binary' }),
+    fc.array(fc.oneof(word, mark), { maxLength: 25 }).map((parts) => parts.join('')),
+  )
+  fc.assert(
+    fc.property(text, (yaml) => {
+      const { content, problems } = readConfigFile('c.yaml', yaml)
+      if (!content) expect(problems.length).toBeGreaterThan(0)
+      for (const problem of problems) expect(formatProblem(problem)).toMatch(/^c\.yaml:\d+:\d+/)
+    }),
+    { numRuns: 400 },
+  )
+})

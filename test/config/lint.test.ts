@@ -1,0 +1,136 @@
+import { describe, expect, test } from 'vitest'
+import type { Mirror } from '../../src/config/config.ts'
+import { lintRewrites } from '../../src/config/lint.ts'
+
+function mirror(rules: Record<string, string>, registry = 'docker.io'): Mirror {
+  return {
+    registry,
+    endpoints: ['https://mirror.example.com'],
+    hosts: [],
+    rewrites: Object.entries(rules).map(([pattern, replacement], i) => ({
+      pattern,
+      replacement,
+      place: { file: 'f.yaml', line: i + 1, column: 5 },
+    })),
+  }
+}
+
+const messages = (rules: Record<string, string>, registry?: string) =>
+  lintRewrites([mirror(rules, registry)]).map(({ message }) => message)
+
+describe('rules that are right', () => {
+  test.each<[Record<string, string>, string?]>([
+    [{ '^cp/(.+)$': 'team/$1' }],
+    [{ '(.*)': 'docker/$1' }],
+    [{ '^rancher/(.*)$': 'mirrors/rancher/$1', '^longhornio/(.*)$': 'mirrors/longhorn/$1' }],
+    [{ '(.*)': 'registry.k8s.io/$1' }, 'registry.k8s.io'],
+    [{ '(.*)': '$1/docker' }],
+    [{ '/': '-' }, 'registry.local'],
+    [{ '^(?P<team>[^/]+)/(?P<app>.+)$': 'x/${team}/$app' }],
+    [{ '^library/': '' }],
+    [{ '^(?i)LIBRARY/(.*)$': 'official/$1' }],
+  ])('%j has nothing to be said about', (rules, registry) => {
+    expect(messages(rules, registry)).toEqual([])
+  })
+})
+
+test('an invalid pattern is an error at the rule', () => {
+  const [problem, ...rest] = lintRewrites([mirror({ '(.*': 'a/$1' })])
+  expect(rest).toEqual([])
+  expect(problem).toMatchObject({
+    severity: 'error',
+    at: { file: 'f.yaml', line: 1, column: 5 },
+    path: ['mirrors', 'docker.io', 'rewrite', '(.*'],
+  })
+})
+
+describe('references without a group', () => {
+  test.each([
+    [{ '^cp/.+$': 'team/$1' }, 'no group "1", so nothing is put there; it has none'],
+    [{ '^cp/(.+)$': 'team/a$2' }, 'no group "2", so nothing is put there; it has 1'],
+    [{ '^cp/(.+)$': 'team/a$1x' }, 'write ${1}x for group 1'],
+    [{ '^cp/(.+)$': 'team/a${name}' }, '(?P<name>…)'],
+  ])('%j', (rules, expected) => {
+    expect(messages(rules).join('\n')).toContain(expected)
+  })
+
+  test('$$ is a dollar sign, not a reference', () => {
+    expect(messages({ '^cp/(.+)$': 'team/$$1' }).join()).not.toContain('no group')
+  })
+})
+
+describe('rules that can never match', () => {
+  test.each([
+    ['^Library/', 'lower case'],
+    ['^library/alpine:latest$', 'without registry, tag and digest'],
+    ['^docker.io:443/(.*)$', 'leave the registry out'],
+    ['^alpine$', 'library/'],
+    ['^/library', 'none has such a form'],
+    ['a//b', 'none has such a form'],
+    ['a b', 'none has such a form'],
+    ['x^y', 'none has such a form'],
+    ['_-', 'none has such a form'],
+  ])('%s', (pattern, hint) => {
+    const [message, ...rest] = messages({ [pattern]: 'x/y' })
+    expect(rest).toEqual([])
+    expect(message).toMatch(/^can never match: /)
+    expect(message).toContain(hint)
+  })
+
+  test.each(['^alpine$', '(?i)^LIBRARY', '[A-Za-z]+', 'a.b', '\\.', '^[^/]+$', 'a__b', 'a---b'])(
+    '%s can match on another registry, so nothing is claimed',
+    (pattern) => {
+      expect(messages({ [pattern]: 'x' }, 'ghcr.io').join()).not.toContain('never')
+    },
+  )
+})
+
+test('a pattern that begins with its registry is pointed out, though such names are legal', () => {
+  expect(messages({ [String.raw`^docker\.io/(.*)$`]: '$1/x' })).toEqual([
+    'begins with the registry: a rule sees the name alone; leave docker.io/ out',
+  ])
+})
+
+describe('overlaps', () => {
+  test('two rules that rewrite one name differently, with that name', () => {
+    expect(messages({ '^team/(.*)$': 'a/$1', app$: 'b' })).toEqual([
+      'overlaps with "^team/(.*)$" on line 1: both rewrite "team/app", and the earlier one wins (K3s would pick either)',
+    ])
+  })
+
+  test('a rule behind one that matches all it matches comes too late', () => {
+    expect(messages({ '(.*)': 'a/$1', '^team/(.*)$': 'b/$1' })[0]).toMatch(
+      /^comes too late: every name it matches, such as "team\/.*", is matched by "\(\.\*\)" on line 1/,
+    )
+  })
+
+  test('rules that lead to the same name do not overlap', () => {
+    expect(messages({ '^team/(.*)$': 'a/$1', '^team/app': 'a/app' })).toEqual([])
+  })
+
+  test('an earlier rule that is passed over takes nothing from a later one', () => {
+    expect(messages({ '^team/(.*)$': 'A/$1', '^team/app': 'b' })).toEqual([
+      expect.stringContaining('which is no valid name'),
+    ])
+  })
+})
+
+test('a result that is no valid name is shown by an example', () => {
+  expect(messages({ '^team/(.*)$': 'Team/$1' })).toEqual([
+    '"team/a" would become "Team/a", which is no valid name, so the rule is passed over for it; a name is lower-case components between slashes',
+  ])
+})
+
+test('rules without an endpoint never apply', () => {
+  const [problem] = lintRewrites([{ ...mirror({ '^a/': 'b/' }), endpoints: [] }])
+  expect(problem?.message).toContain('no endpoint beside them')
+})
+
+test('costly patterns are linted within a moment', () => {
+  const rules = Object.fromEntries(
+    Array.from({ length: 30 }, (_, i) => [`(a|b|[c-f]+){0,40}${i}(.*(x|y)){3}`, 'q/$1']),
+  )
+  const before = performance.now()
+  lintRewrites([mirror(rules)])
+  expect(performance.now() - before).toBeLessThan(10_000)
+})

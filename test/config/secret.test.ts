@@ -1,0 +1,45 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { format, inspect } from 'node:util'
+import { expect, test } from 'vitest'
+import { Secret } from '../../src/config/secret.ts'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
+
+test('a literal is given to who asks, and to nobody who prints', async () => {
+  const secret = new Secret('hunter2')
+  expect(await secret.read({})).toBe('hunter2')
+  const holder = { auth: { password: secret } }
+  const printed = [
+    inspect(holder, { showHidden: true, depth: 9 }),
+    format('%o %O %j %s', holder, holder, holder, secret),
+    JSON.stringify(holder),
+    secret.toString(),
+    JSON.stringify(Object.entries(secret)),
+  ]
+  for (const text of printed) expect(text).not.toContain('hunter2')
+})
+
+test('a variable is read when asked for', async () => {
+  const secret = new Secret({ env: 'TOKEN' })
+  expect(await secret.read({ TOKEN: 't' })).toBe('t')
+  await expect(secret.read({})).rejects.toThrow('environment variable TOKEN is not set')
+  expect(JSON.stringify(secret)).toBe('{"env":"TOKEN"}')
+})
+
+test('a file is read anew each time, without the line break at its end', async () => {
+  await using directory = await temporaryDirectory()
+  const file = join(directory.path, 'password')
+  const secret = new Secret({ file })
+  await expect(secret.read({})).rejects.toThrow('ENOENT')
+  await writeFile(file, 'first\n')
+  expect(await secret.read({})).toBe('first')
+  await writeFile(file, ' second \r\n')
+  expect(await secret.read({})).toBe(' second ')
+})
+
+test('a file that is no secret is refused by its size, without its content', async () => {
+  await using directory = await temporaryDirectory()
+  const file = join(directory.path, 'password')
+  await writeFile(file, 'x'.repeat(100_000))
+  await expect(new Secret({ file }).read({})).rejects.toThrow(/larger than 65536 bytes/)
+})
