@@ -1,4 +1,4 @@
-import { expect, it } from 'vitest'
+import { expect, expectTypeOf, it } from 'vitest'
 import type { BlobCache } from '../../src/cache/blob-cache.ts'
 import type { Catalog } from '../../src/cache/catalog.ts'
 import type { ManifestCache } from '../../src/cache/manifest-cache.ts'
@@ -18,8 +18,7 @@ interface Real {
 }
 
 it('the real caches and registries fit what the server asks for', () => {
-  const fit = (real: Real): Pick<Faces & AppOptions, keyof Real> => real
-  expect(fit).toBeTypeOf('function')
+  expectTypeOf<Real>().toExtend<Pick<Faces & AppOptions, keyof Real>>()
   const registries: AppOptions['registries'] = new Registries({
     defaultRegistry: 'docker.io',
     defaultEndpoints: true,
