@@ -85,6 +85,11 @@ export class Chandlery {
     return this.#lost.promise
   }
 
+  /** The ports listened on; of use where the configuration says 0. */
+  get ports(): { readonly api: number; readonly admin: number } {
+    return { api: portOf(this.#app), admin: portOf(this.#admin) }
+  }
+
   /** Listens, then waits until the directory is ours, then opens it. Rejects where that cannot be. */
   async start(): Promise<void> {
     const { listen, admin, storage } = this.#config
@@ -178,6 +183,11 @@ async function bind(app: FastifyInstance, address: ListenAddress, key: string): 
     const text = `${formatListenAddress(address)} ${why}: set ${key} to another address`
     throw new Error(text, { cause: error })
   }
+}
+
+function portOf(app: FastifyInstance): number {
+  const address = app.server.address()
+  return typeof address === 'object' && address !== null ? address.port : 0
 }
 
 const CAUSES: Readonly<Record<string, string>> = {
