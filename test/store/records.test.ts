@@ -78,6 +78,25 @@ describe('Links', () => {
     expect(await new Links(options()).get(repository, 'blob', digest)).toBeUndefined()
   })
 
+  test('one that is removed while it is read does not stay in memory', async () => {
+    const gate = Promise.withResolvers<void>()
+    class SlowReader extends FilesystemDriver {
+      override async get(key: string): ReturnType<FilesystemDriver['get']> {
+        const held = await super.get(key)
+        await gate.promise
+        return held
+      }
+    }
+    await new Links(options()).put(repository, digest, link)
+    const links = new Links({ driver: new SlowReader(directory.path) })
+    const reading = links.get(repository, 'blob', digest)
+    await new Promise((resolve) => setTimeout(resolve, 50))
+    await links.remove(repository, 'blob', digest)
+    gate.resolve()
+    expect(await reading).toEqual(link)
+    expect(await links.get(repository, 'blob', digest)).toBeUndefined()
+  })
+
   test('a better grant replaces a lesser one at once', async () => {
     const links = new Links(options())
     await links.put(repository, digest, { ...link, grantedBy: 'credential' })
