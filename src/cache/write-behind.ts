@@ -57,6 +57,8 @@ export class WriteBehind {
   }
 
   async #perform(key: string, write: Write): Promise<void> {
+    // Not before it stands among the running ones, or it would be removed before it is entered.
+    await Promise.resolve()
     try {
       await write.run()
     } catch (error) {

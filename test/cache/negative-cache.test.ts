@@ -1,0 +1,51 @@
+import { describe, expect, it } from 'vitest'
+import { NegativeCache } from '../../src/cache/negative-cache.ts'
+import { UpstreamError, type FailureReason } from '../../src/upstream/failure.ts'
+
+function failed(reason: FailureReason): UpstreamError {
+  return new UpstreamError(reason, 'what happened', { endpoint: 'https://x/v2' })
+}
+
+describe('NegativeCache', () => {
+  it('remembers a 404 for its time', () => {
+    let now = 1_000
+    const cache = new NegativeCache({ now: () => now })
+    const gone = failed('not-found')
+    cache.remember('key', gone, 500)
+    now = 1_499
+    expect(cache.get('key')).toBe(gone)
+    now = 1_500
+    expect(cache.get('key')).toBeUndefined()
+  })
+
+  it.each<FailureReason>([
+    'denied',
+    'needs-credentials',
+    'rate-limited',
+    'server-error',
+    'wrong-digest',
+  ])('never remembers %s', (reason) => {
+    const cache = new NegativeCache()
+    cache.remember('key', failed(reason), 60_000)
+    expect(cache.get('key')).toBeUndefined()
+  })
+
+  it('remembers nothing with a time of 0, and nothing from the future', () => {
+    let now = 1_000
+    const cache = new NegativeCache({ now: () => now })
+    cache.remember('zero', failed('not-found'), 0)
+    cache.remember('key', failed('not-found'), 500)
+    now = 999
+    expect(cache.get('zero')).toBeUndefined()
+    expect(cache.get('key')).toBeUndefined()
+  })
+
+  it('is bounded, and can be told to forget', () => {
+    const cache = new NegativeCache({ maxEntries: 2 })
+    for (const key of ['a', 'b', 'c']) cache.remember(key, failed('not-found'), 60_000)
+    expect(cache.get('a')).toBeUndefined()
+    expect(cache.get('c')).toBeDefined()
+    cache.forget('c')
+    expect(cache.get('c')).toBeUndefined()
+  })
+})
