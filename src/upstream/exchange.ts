@@ -47,7 +47,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     options.signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  /** Must be called right after construction: an aborted signal fires no event. */
+  /** To be called before it is sent: a signal that is aborted already fires no event. */
   throwIfAborted(): void {
     if (this.#options.signal?.aborted === true) this.#onAbort()
   }

@@ -7,5 +7,7 @@ const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
 export function isStaleConnection(error: unknown): boolean {
   if (!(error instanceof Error) || !('code' in error)) return false
   if (error instanceof errors.SocketError && error.socket?.bytesRead === 0) return false
-  return typeof error.code === 'string' && CLOSED.has(error.code)
+  if (typeof error.code !== 'string') return false
+  // A server that sent a body to HEAD leaves it on the connection, where the next answer should be.
+  return CLOSED.has(error.code) || error.code === 'HPE_INVALID_CONSTANT'
 }

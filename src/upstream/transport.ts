@@ -1,5 +1,6 @@
 // Connections: one bounded pool per origin, TLS state, reach and lane. Sends single requests;
 // redirects, authorisation and what an answer means are the client's.
+import { setImmediate } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import { buildConnector, Pool } from 'undici'
 
@@ -63,6 +64,9 @@ export class Transport {
   async send(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
     const pool = await this.#poolFor(request)
     const exchange = new Exchange(options)
+    // undici learns a turn after an answer's end that its connection is free: at once, the next
+    // request (HEAD, then GET) would open another one.
+    await setImmediate()
     exchange.throwIfAborted()
     if (options.signal?.aborted !== true) {
       pool.dispatch(
@@ -73,6 +77,8 @@ export class Transport {
           ...(request.body !== undefined && { body: request.body }),
           headersTimeout: this.#limits.headersTimeoutMs,
           bodyTimeout: this.#limits.bodyStallMs,
+          // Else undici closes the connection after every HEAD, and each freshness check costs a handshake.
+          reset: false,
         },
         exchange,
       )

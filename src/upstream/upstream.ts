@@ -2,7 +2,6 @@
 // failure; of several failures the least final decides.
 import type { Descriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
-import { isRepositoryName } from '../oci/reference.ts'
 import type { Repository } from '../oci/reference.ts'
 import { getBlob, headBlob } from './blobs.ts'
 import type { BlobHead } from './blobs.ts'
@@ -145,12 +144,6 @@ export class Upstream {
   ): Promise<Place> {
     const name = rewritten(endpoint, repo)
     const { key } = endpoint
-    if (!isRepositoryName(name)) {
-      const what = `${key}: a rewrite makes ${JSON.stringify(name)} of ${repo.name}, which is no name`
-      throw new UpstreamError('protocol', `${what}: mend mirrors."${repo.registry}".rewrite`, {
-        endpoint: key,
-      })
-    }
     try {
       const credential = await credentials.credentialFor(endpoint)
       return { client: this.#client, endpoint, name, credential }
