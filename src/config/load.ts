@@ -33,6 +33,7 @@ export async function loadConfig(flags: Flags, env: Environment): Promise<Loaded
 
   const config = combine(ours, ours.content, k3s, overrides)
   problems.push(...listenConflict(config, overrides, ours.source.valuePlace(['admin', 'listen'])))
+  problems.push(...sharedHosts(config))
   problems.push(...lintRewrites(config.mirrors))
   problems.push(...unusedConfigs(config))
   problems.push(...(await checkReferences(config, env, locate(ours, config))))
@@ -109,6 +110,20 @@ function listenConflict(
 
 function isEveryAddress(host: string | undefined): boolean {
   return host === undefined || host === '0.0.0.0' || host === '::'
+}
+
+/** A Host header that two registries claim: neither would be right. */
+function sharedHosts({ mirrors }: Config): Problem[] {
+  const owners = new Map<string, string>()
+  return mirrors.flatMap(({ registry, hosts, place }) =>
+    hosts.flatMap((host): Problem[] => {
+      const owner = owners.get(host)
+      owners.set(host, owner ?? registry)
+      if (owner === undefined || owner === registry || !place) return []
+      const message = `${host} already means ${owner}; a host means one registry`
+      return [{ severity: 'error', at: place, path: ['mirrors', registry, 'hosts'], message }]
+    }),
+  )
 }
 
 /** A configs entry that is nearly, but not quite, the host of an endpoint or a registry. */

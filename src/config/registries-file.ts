@@ -25,7 +25,7 @@ export function readRegistriesFile(file: string, text: string): RegistriesFile {
 }
 
 /** More entries than any real file has; aliases could multiply them without end. */
-const MAX_ENTRIES = 100_000
+const MAX_ENTRIES = 20_000
 const MAX_MERGE_DEPTH = 10
 
 type Fields = Readonly<Record<string, (value: unknown, path: KeyPath) => void>>

@@ -3,9 +3,11 @@ import { configJsonSchema, type JsonSchema } from './json-schema.ts'
 import { formatPath, type KeyPath } from './problem.ts'
 import { suggest } from './suggest.ts'
 
+let schema: JsonSchema | undefined
+
 /** Why `key` cannot stand in the map at `path`, and what may have been meant. */
 export function unknownKeyMessage(path: KeyPath, key: string): string {
-  const root = configJsonSchema()
+  const root = (schema ??= configJsonSchema())
   const keys = nodesAt(root, path).flatMap(({ properties = {} }) => Object.keys(properties))
   const near = suggest(key, keys)
   if (near !== undefined) return `unknown key; did you mean ${near}?`

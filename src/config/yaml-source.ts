@@ -1,5 +1,5 @@
 // One YAML file as text, nodes and positions. Knows the syntax, not what the keys mean.
-import type { Document, LineCounter as Lines, ParsedNode, Scalar, YAMLMap } from 'yaml'
+import type { Document, LineCounter as Lines, Node, ParsedNode, Scalar, YAMLMap } from 'yaml'
 import {
   isAlias,
   isMap,
@@ -31,6 +31,7 @@ export class YamlSource {
   readonly documents: number
   readonly #document: Document.Parsed | undefined
   readonly #lines: Lines
+  readonly #targets: ReadonlyMap<unknown, Node>
 
   constructor(file: string, text: string, options: YamlOptions) {
     const lines = new LineCounter()
@@ -49,6 +50,7 @@ export class YamlSource {
     this.documents = documents.length
     this.#document = 'empty' in documents ? undefined : documents[0]
     this.root = this.#document?.contents ?? null
+    this.#targets = aliasTargets(this.#document)
     this.problems = this.#syntaxProblems(options.version === '1.2')
   }
 
@@ -80,7 +82,7 @@ export class YamlSource {
 
   /** What an alias stands for; any other node is itself. */
   resolve(node: unknown): unknown {
-    return isAlias(node) && this.#document ? node.resolve(this.#document) : node
+    return isAlias(node) ? this.#targets.get(node) : node
   }
 
   #find(path: KeyPath): { key: Place; value: Place; node: unknown } {
@@ -114,7 +116,7 @@ export class YamlSource {
     const problems: Problem[] = []
     visit(document, {
       Alias: (_, alias) => {
-        if (alias.resolve(document) !== undefined) return
+        if (this.#targets.has(alias)) return
         problems.push(this.#error(startOf(alias) ?? 0, [], SYNTAX.BAD_ALIAS))
       },
       Map: (_, map, ancestors) => {
@@ -138,6 +140,22 @@ export class YamlSource {
   #error(offset: number, path: KeyPath, message: string): Problem {
     return { severity: 'error', at: this.place(offset), path, message }
   }
+}
+
+/** What each alias stands for: the nearest anchor of its name before it. All of them in one pass. */
+function aliasTargets(document: Document.Parsed | undefined): Map<unknown, Node> {
+  const anchors = new Map<string, Node>()
+  const targets = new Map<unknown, Node>()
+  if (!document) return targets
+  visit(document, {
+    Node: (_, node) => {
+      if (isAlias(node)) {
+        const target = anchors.get(node.source)
+        if (target) targets.set(node, target)
+      } else if (node.anchor !== undefined) anchors.set(node.anchor, node)
+    },
+  })
+  return targets
 }
 
 /** A key's text as written, whatever type YAML gives it. */

@@ -255,6 +255,6 @@ test('any text at all gives a content or problems with places, and never throws'
       if (!content) expect(problems.length).toBeGreaterThan(0)
       for (const problem of problems) expect(formatProblem(problem)).toMatch(/^c\.yaml:\d+:\d+/)
     }),
-    { numRuns: 400 },
+    { numRuns: 300 },
   )
 })

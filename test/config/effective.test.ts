@@ -164,6 +164,6 @@ test('what is printed is a configuration file again that means the same', () => 
       const again = configOf(toYaml(effectiveConfig(config)))
       expect(comparable(again)).toEqual(comparable(config))
     }),
-    { numRuns: 150 },
+    { numRuns: 60 },
   )
 })

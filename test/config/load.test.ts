@@ -286,6 +286,15 @@ describe('settings that do not go together', () => {
     ])
   })
 
+  test('one Host header for two registries', async () => {
+    await using world = await setUp({
+      'c.yaml': 'mirrors:\n  a.b: { hosts: [X.y] }\n  c.d: { hosts: [x.y, z.y] }\n',
+    })
+    expect(await world.problems({ config: 'c.yaml' })).toEqual([
+      'c.yaml:3:3 mirrors."c.d".hosts: x.y already means a.b; a host means one registry',
+    ])
+  })
+
   test('a configs entry that nearly is the host of an endpoint', async () => {
     await using world = await setUp({
       'c.yaml': `
