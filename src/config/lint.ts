@@ -4,7 +4,7 @@ import { isRepositoryName } from '../oci/reference.ts'
 import { Rewrite, replacementReferences, RewriteError, rewriteName } from '../upstream/rewrite.ts'
 import type { Mirror, RewriteRule } from './config.ts'
 import type { KeyPath, Problem } from './problem.ts'
-import { type Budget, findNames, PatternNames } from './rewrite-language.ts'
+import { type Budget, findNames, PatternNames } from '../upstream/rewrite-language.ts'
 import { quote } from './value-error.ts'
 
 /** What one mirror's rules may cost together; about a second at worst. */

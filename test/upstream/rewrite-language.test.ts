@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { RE2JS } from 're2js'
 import { describe, expect, test } from 'vitest'
-import { findNames, PatternNames } from '../../src/config/rewrite-language.ts'
+import { findNames, PatternNames } from '../../src/upstream/rewrite-language.ts'
 import { isRepositoryName } from '../../src/oci/reference.ts'
 
 const budget = () => ({ steps: 2_000_000 })
