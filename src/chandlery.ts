@@ -1,8 +1,6 @@
 // The server put together: which room gets which options and observer, and in which order things
 // start and stop. The one place besides main.ts that knows every room.
 import { randomUUID } from 'node:crypto'
-import type { FastifyInstance } from 'fastify'
-import type { Logger } from 'pino'
 import { createAdminApp } from './admin/app.ts'
 import { Readiness } from './admin/readiness.ts'
 import { BlobCache } from './cache/blob-cache.ts'
@@ -12,6 +10,7 @@ import type { Config } from './config/config.ts'
 import { formatListenAddress, type ListenAddress } from './config/listen-address.ts'
 import { AccessLog } from './observability/access-log.ts'
 import { EventLog } from './observability/event-log.ts'
+import type { Logger } from './observability/logger.ts'
 import { Metrics } from './observability/metrics.ts'
 import { Observer } from './observability/observer.ts'
 import { OciError } from './oci/errors.ts'
@@ -30,6 +29,8 @@ export interface ChandleryOptions {
   readonly logger: Logger
 }
 
+type App = ReturnType<typeof createApp>
+
 /** What there is once the directory is ours. */
 interface Open {
   readonly store: Store
@@ -46,8 +47,8 @@ export class Chandlery {
   readonly #readiness = new Readiness()
   readonly #registries: Registries
   readonly #client: RegistryClient
-  readonly #admin: FastifyInstance
-  readonly #app: FastifyInstance
+  readonly #admin: App
+  readonly #app: App
   readonly #starting = new AbortController()
   readonly #lost = Promise.withResolvers<void>()
   #ownership: Ownership | undefined
@@ -145,6 +146,7 @@ export class Chandlery {
     const { storage, freshness, configs: hosts, dockerConfig } = this.#config
     const observer = this.#observer
     const store = await openStore({ directory: storage.directory, observer })
+    void store.blobs.usage() // begins to count in the background
     const upstream = new Upstream({ registries: this.#registries, client: this.#client })
     const room = openManifestRoom({ upstream, store, observer, freshness })
     const downloads = new Downloads({
@@ -173,7 +175,7 @@ export class Chandlery {
   }
 }
 
-async function bind(app: FastifyInstance, address: ListenAddress, key: string): Promise<void> {
+async function bind(app: App, address: ListenAddress, key: string): Promise<void> {
   const { host = '::', port } = address
   try {
     await app.listen({ host, port })
@@ -185,7 +187,7 @@ async function bind(app: FastifyInstance, address: ListenAddress, key: string): 
   }
 }
 
-function portOf(app: FastifyInstance): number {
+function portOf(app: App): number {
   const address = app.server.address()
   return typeof address === 'object' && address !== null ? address.port : 0
 }

@@ -26,7 +26,7 @@ const OUTSIDE: Record<string, readonly RegExp[]> = {
   'prom-client': [/^observability\//],
   zod: [/^config\//],
   yaml: [/^config\//, /^cli\//],
-  re2js: [/^upstream\/rewrite\.ts$/],
+  re2js: [/^upstream\/rewrite(-language)?\.ts$/],
   tldts: [/^upstream\//],
   'node:fs': [/^store\//, /^config\//, /^cli\//, /^upstream\//, /^server\/tls/, /^main\.ts$/],
   'node:fs/promises': [/^store\//, /^config\//, /^cli\//, /^upstream\//, /^server\/tls/],
@@ -39,7 +39,8 @@ const files = readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((fi
   file.endsWith('.ts'),
 )
 
-const IMPORT = /^(?:import|export)\s(?:[^'"]*?\sfrom\s)?['"]([^'"]+)['"]|\bimport\(['"]([^'"]+)['"]\)/gm
+const IMPORT =
+  /^(?:import|export)\s(?:[^'"]*?\sfrom\s)?['"]([^'"]+)['"]|\bimport\(['"]([^'"]+)['"]\)/gm
 
 function importsOf(file: string): string[] {
   const text = readFileSync(join(SRC, file), 'utf8')

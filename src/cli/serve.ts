@@ -1,9 +1,8 @@
 // `chandlery serve`: runs a server until a signal, and turns how it ended into an exit code.
-import type { Logger } from 'pino'
 import type { Config } from '../config/config.ts'
 import { loadConfig } from '../config/load.ts'
 import { formatProblem } from '../config/problem.ts'
-import { createLogger } from '../observability/logger.ts'
+import { createLogger, type Logger } from '../observability/logger.ts'
 import type { Options } from './arguments.ts'
 import type { Io } from './io.ts'
 

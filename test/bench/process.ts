@@ -23,7 +23,7 @@ export async function startServer(
   const output = openSync(log, 'a')
   const child = spawn(command, args, { stdio: ['ignore', output, output] })
   const gone = once(child, 'exit').then(() => {
-    throw new Error(`${name} ended; its output is in ${log}`)
+    throw new Error(`${name} ended: ${readFileSync(log, 'utf8').slice(-2000)}`)
   })
   await Promise.race([accepts(port), gone])
   gone.catch(() => {})

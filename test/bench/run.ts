@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { compileSink, download, hammer } from './load.ts'
 import { Bench } from './peers.ts'
+import { SlowReaders } from './slow-readers.ts'
 import { isInstalled, peakMemory, type Server } from './process.ts'
 
 const MIB = 1024 * 1024
@@ -22,7 +23,7 @@ interface Setting {
   readonly report: (title: string, rows: Row[]) => void
 }
 
-const SCENARIOS = { warm, cold, herd, manifests }
+const SCENARIOS = { warm, cold, herd, manifests, slow }
 
 /** Held blobs of three sizes: the server's CPU seconds for each 1e9 bytes. */
 async function warm({ bench, sink, origin, hasRegistry, report }: Setting): Promise<void> {
@@ -105,6 +106,30 @@ async function herd(setting: Setting): Promise<void> {
     })
   }
   report('50 clients at once on one cold blob of 200 MiB', rows)
+}
+
+/** 1,000 readers that hardly read and 8 that read at once, all of one blob that is still arriving. */
+async function slow({ bench, sink, origin, report }: Setting): Promise<void> {
+  const path = blob(bench, 512)
+  await using server = await bench.chandlery(origin)
+  const alone = await download(sink, server, path, { connections: 8, requests: 16 })
+  await using crowded = await bench.chandlery(origin)
+  await using crowd = await SlowReaders.connect(crowded.port, path, 1000)
+  const among = await download(sink, crowded, path, { connections: 8, requests: 16 })
+  report('8 fast readers of 512 MiB, alone and among 1,000 slow ones', [
+    {
+      readers: 'alone',
+      'GB/s': rounded(alone.gbPerSecond),
+      'peak MiB': Math.round(peakMemory(server.pid)),
+    },
+    {
+      readers: 'among 1,000 slow',
+      'GB/s': rounded(among.gbPerSecond),
+      'peak MiB': Math.round(peakMemory(crowded.pid)),
+      'slow ones still served': crowd.open,
+      'slow bytes each': Math.round(crowd.bytes / 1000),
+    },
+  ])
 }
 
 /** A 2 KiB manifest by tag, fresh, 50 connections. */
