@@ -136,12 +136,19 @@ describe('the event log', () => {
 describe('the logger', () => {
   it('leaves secrets out, wherever an error drags them along', () => {
     const { lines, logger } = capture()
-    logger.info({ headers: { authorization: 'Bearer abc' }, password: 'abc' }, 'x')
-    logger.info({
-      err: Object.assign(new Error('x'), { options: { headers: { authorization: 'abc' } } }),
-    })
+    const headers = { Authorization: 'Bearer abc', 'set-cookie': 'abc', accept: '*/*' }
+    logger.info({ headers }, 'x')
+    const cause = Object.assign(new Error('refused'), { options: { headers } })
+    logger.info({ err: Object.assign(new Error('failed', { cause }), { request: { headers } }) })
     expect(JSON.stringify(lines)).not.toContain('abc')
-    expect(JSON.stringify(lines)).toContain('[redacted]')
+    expect(lines).toMatchObject([
+      { headers: { Authorization: '[redacted]', accept: '*/*' } },
+      { err: { message: 'failed', type: 'Error', causes: ['Error: refused'] } },
+    ])
+  })
+
+  it('can be made for standard output, too', () => {
+    expect(createLogger({ level: 'silent' }).level).toBe('silent')
   })
 })
 
