@@ -1,0 +1,104 @@
+// The manifest rooms over a real upstream, a real registry and a real store, with a clock of the
+// test's own. What the cache reports is recorded.
+import type { FreshnessOptions } from '../../src/cache/freshness.ts'
+import { DEFAULT_FRESHNESS } from '../../src/cache/freshness.ts'
+import { openManifestRoom, type ManifestRoom } from '../../src/cache/manifest-room.ts'
+import type { CacheObserver } from '../../src/cache/observer.ts'
+import type { StorageDriver } from '../../src/store/driver.ts'
+import { openStore, type Store } from '../../src/store/store.ts'
+import {
+  TestRegistry,
+  type RegistryOptions,
+  type RegistryRequestRecord,
+} from '../support/registry.ts'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { REPO, upstreamOver } from '../upstream/upstream-fixture.ts'
+
+export { REPO }
+export const NAME = REPO.name
+
+export interface RoomFixture extends AsyncDisposable {
+  readonly registry: TestRegistry
+  readonly caller: Parameters<ManifestRoom['manifests']['get']>[2]
+  readonly store: Store
+  readonly observed: string[]
+  readonly clock: { now: number }
+  room: ManifestRoom
+  /** A new process on the same directory: nothing is in memory, all that was written is there. */
+  restart(): Promise<void>
+  /** "GET latest", "HEAD sha256:…": the requests for manifests since the last call. */
+  asked(): string[]
+}
+
+export interface RoomFixtureOptions {
+  readonly freshness?: Partial<FreshnessOptions>
+  readonly registry?: RegistryOptions
+  readonly driver?: StorageDriver
+}
+
+export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFixture> {
+  const registry = new TestRegistry(options.registry ?? {})
+  await registry.listen()
+  const directory = await temporaryDirectory()
+  const { upstream, credentials, client } = upstreamOver([registry.url])
+  const clock = { now: 1_700_000_000_000 }
+  const observed: string[] = []
+  const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: 150, ...options.freshness }
+  const { driver } = options
+  const now = () => clock.now
+  const open = async () => {
+    const store = await openStore({ directory: directory.path, ...(driver && { driver }) })
+    const observer = recording(observed)
+    return { store, room: openManifestRoom({ upstream, store, observer, freshness, now }) }
+  }
+  const first = await open()
+  let seen = 0
+  const fixture = {
+    ...first,
+    registry,
+    caller: { credentials },
+    observed,
+    clock,
+    asked: () => {
+      const requests = registry.requests.slice(seen).filter(({ kind }) => kind === 'manifest')
+      seen = registry.requests.length
+      return requests.map(asText)
+    },
+    restart: async () => {
+      await fixture.room.drain()
+      fixture.store.close()
+      Object.assign(fixture, await open())
+    },
+    [Symbol.asyncDispose]: async () => {
+      await registry.close()
+      await fixture.room.drain()
+      fixture.store.close()
+      await client.close()
+      await directory.remove()
+    },
+  }
+  return fixture
+}
+
+function asText({ method, reference }: RegistryRequestRecord): string {
+  return `${method} ${reference ?? ''}`
+}
+
+function recording(observed: string[]): CacheObserver {
+  return {
+    storeError: (operation) => void observed.push(`store: ${operation}`),
+    staleServed: (reason) => void observed.push(`stale: ${reason}`),
+    verificationFailed: (_endpoint, what) => void observed.push(`bad: ${what}`),
+    unexpectedError: (operation, error) => {
+      observed.push(`unexpected: ${operation}: ${String(error)}`)
+    },
+  }
+}
+
+/** Waits until the condition holds; fails after two seconds. */
+export async function until(condition: () => boolean): Promise<void> {
+  for (let tries = 0; !condition(); tries++) {
+    if (tries > 400) throw new Error('it never came true')
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
