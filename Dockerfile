@@ -15,14 +15,18 @@ LABEL org.opencontainers.image.title="Chandlery" \
 ENV NODE_ENV=production \
     CHANDLERY_LISTEN=0.0.0.0:5000 \
     CHANDLERY_ADMIN_LISTEN=0.0.0.0:5001 \
-    CHANDLERY_DIRECTORY=/var/lib/chandlery
+    CHANDLERY_DIRECTORY=/var/lib/chandlery \
+    NODE_COMPILE_CACHE=/app/.compile-cache
 WORKDIR /app
 COPY --from=dependencies /app/node_modules node_modules
 COPY package.json LICENSE ./
 COPY bin bin
 COPY src src
-RUN mkdir -p /var/lib/chandlery && chown 65532:65532 /var/lib/chandlery
+RUN mkdir -p /var/lib/chandlery .compile-cache \
+    && chown 65532:65532 /var/lib/chandlery .compile-cache
 USER 65532:65532
+# Loads every module once, so that no start has to strip types again; the file system may then be read-only.
+RUN node bin/chandlery.js --version
 VOLUME /var/lib/chandlery
 EXPOSE 5000 5001
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s \
