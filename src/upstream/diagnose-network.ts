@@ -1,5 +1,6 @@
 // Which kind of failure a network error is, and what to do about it: pure, one row per error code
 // of Node, OpenSSL, llhttp and undici.
+import { notPlainHttp } from './diagnose.ts'
 import type { Asked } from './diagnose.ts'
 import { UpstreamError } from './failure.ts'
 import type { FailureReason } from './failure.ts'
@@ -28,7 +29,7 @@ function judge(error: Error, asked: Asked, phase: Phase): Verdict {
     judgeConnect(code, asked) ??
     judgeCertificate(code, asked) ??
     judgeTls(code, error, asked) ??
-    judgeHttp(code, error, asked) ??
+    judgeHttp(code, error, asked, phase) ??
     judgeEnd(code, asked, phase)
   )
 }
@@ -110,18 +111,18 @@ function judgeTls(code: string, error: Error, asked: Asked): Verdict | undefined
   return ['tls', `no TLS connection with ${host} (${code} ${lineOf(error)}): check ${key}.tls`]
 }
 
-function judgeHttp(code: string, error: Error, asked: Asked): Verdict | undefined {
+function judgeHttp(code: string, error: Error, asked: Asked, phase: Phase): Verdict | undefined {
   const { host } = asked.url
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return ['protocol', `${host} sent too long a head`]
-  if (!code.startsWith('HPE_')) return undefined
+  // llhttp's own errors; undici does not give all of them a code.
+  if (error.name !== 'HTTPParserError') return undefined
+  if (phase === 'body') return ['cut', `${host} sent a body that breaks off (${lineOf(error)})`]
   // A TLS alert record (RFC 8446 5.1) in answer to plain text.
-  if (parsedData(error).startsWith('\x15\x03')) {
-    return [
-      'not-plain-http',
-      `the server speaks HTTPS: write https://${host} in mirrors.<registry>.endpoint`,
-    ]
+  if ('data' in error && typeof error.data === 'string' && error.data.startsWith('\x15\x03')) {
+    return ['not-plain-http', notPlainHttp(asked)]
   }
-  return ['protocol', `${host} does not speak HTTP (${code}): check mirrors.<registry>.endpoint`]
+  const cure = 'check mirrors.<registry>.endpoint'
+  return ['protocol', `${host} does not speak HTTP (${lineOf(error)}): ${cure}`]
 }
 
 function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict {
@@ -143,12 +144,8 @@ function refusedMessage(error: AddressRefused, asked: Asked): string {
 function codeOf(error: Error): string {
   if ('code' in error && typeof error.code === 'string') return error.code
   const tried: unknown[] = error instanceof AggregateError ? error.errors : []
-  const inner = tried.find((one) => one instanceof Error)
-  return inner === undefined ? '' : codeOf(inner)
-}
-
-function parsedData(error: Error): string {
-  return 'data' in error && typeof error.data === 'string' ? error.data : ''
+  const codes = tried.map((inner) => (inner instanceof Error ? codeOf(inner) : ''))
+  return codes.find((code) => code !== '') ?? ''
 }
 
 function lineOf(error: Error): string {

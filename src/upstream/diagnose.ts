@@ -117,7 +117,8 @@ function loopMessage(asked: Asked): string {
   return `the request came back to us: take our own address out of mirrors.<registry>.endpoint or ${asked.endpoint}'s`
 }
 
-function notPlainHttp(asked: Asked): string {
+/** The cure is the scheme: it alone decides. */
+export function notPlainHttp(asked: Asked): string {
   return `the server speaks HTTPS: write https://${asked.url.host} in mirrors.<registry>.endpoint`
 }
 

@@ -5,9 +5,8 @@ const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
 
 /** True before any answer came: GET and HEAD may be sent again. Not if the connection was new. */
 export function isStaleConnection(error: unknown): boolean {
-  if (!(error instanceof Error) || !('code' in error)) return false
-  if (error instanceof errors.SocketError && error.socket?.bytesRead === 0) return false
-  if (typeof error.code !== 'string') return false
   // A server that sent a body to HEAD leaves it on the connection, where the next answer should be.
-  return CLOSED.has(error.code) || error.code === 'HPE_INVALID_CONSTANT'
+  if (error instanceof errors.HTTPParserError) return true
+  if (error instanceof errors.SocketError && error.socket?.bytesRead === 0) return false
+  return error instanceof Error && 'code' in error && CLOSED.has(String(error.code))
 }

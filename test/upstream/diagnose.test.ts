@@ -1,0 +1,349 @@
+import fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+
+import { diagnoseAnswer, readError, type Asked, type Refusal } from '../../src/upstream/diagnose.ts'
+import { diagnoseNetwork } from '../../src/upstream/diagnose-network.ts'
+import { AddressRefused } from '../../src/upstream/lookup.ts'
+import { TlsFileError } from '../../src/upstream/tls.ts'
+
+const NOW = Date.UTC(2026, 0, 1)
+
+const ASKED: Asked = {
+  endpoint: 'https://mirror.test/v2',
+  url: new URL('https://mirror.test/v2/a/manifests/b?secret=1'),
+  host: 'mirror.test',
+  redirected: false,
+  credential: 'anonymous',
+  identified: false,
+}
+const STORAGE: Partial<Asked> = {
+  url: new URL('https://cdn.test/x?sig=secret'),
+  host: 'cdn.test',
+  redirected: true,
+}
+
+interface Row {
+  readonly what: string
+  readonly status: number
+  readonly headers?: Refusal['headers']
+  readonly body?: string
+  readonly asked?: Partial<Asked>
+  readonly reason: string
+  readonly says: RegExp
+  readonly retryAfterMs?: number
+}
+
+const HTML = { 'content-type': 'text/html; charset=utf-8' }
+const oci = (code: string, message = '') => JSON.stringify({ errors: [{ code, message }] })
+
+const ROWS: Row[] = [
+  {
+    what: 'a 401 to nobody',
+    status: 401,
+    reason: 'needs-credentials',
+    says: /set configs\."mirror\.test"\.auth/,
+  },
+  {
+    what: 'a 401 to a password',
+    status: 401,
+    asked: { credential: 'basic' },
+    reason: 'bad-credentials',
+    says: /credentials in configs\."mirror\.test"\.auth/,
+  },
+  {
+    what: 'a 401 to a token for a password',
+    status: 401,
+    asked: { credential: 'basic', identified: true },
+    reason: 'denied',
+    says: /not for the user in configs/,
+  },
+  {
+    what: 'a 401 behind a redirect',
+    status: 401,
+    asked: STORAGE,
+    reason: 'denied',
+    says: /cdn\.test.*mirrors\.<registry>\.endpoint/,
+  },
+  {
+    what: 'a 403 in HTML',
+    status: 403,
+    headers: HTML,
+    body: '<html>Your client does not have permission',
+    reason: 'blocked',
+    says: /blocks us.*another endpoint.*mirrors/,
+  },
+  {
+    what: 'a 403 that looks like HTML',
+    status: 403,
+    body: ' <!DOCTYPE html><html>',
+    reason: 'blocked',
+    says: /blocks us/,
+  },
+  { what: 'a 451', status: 451, reason: 'blocked', says: /blocks us/ },
+  {
+    what: 'a 403 in JSON to nobody',
+    status: 403,
+    body: oci('DENIED', 'requested access'),
+    reason: 'denied',
+    says: /set configs\."mirror\.test"\.auth: DENIED requested access/,
+  },
+  {
+    what: 'a 403 to a user',
+    status: 403,
+    asked: { credential: 'basic' },
+    reason: 'denied',
+    says: /not for the user/,
+  },
+  {
+    what: 'a 403 of the storage',
+    status: 403,
+    asked: STORAGE,
+    body: '<?xml version="1.0"?><Error/>',
+    reason: 'denied',
+    says: /cdn\.test/,
+  },
+  {
+    what: 'a 404',
+    status: 404,
+    body: oci('MANIFEST_UNKNOWN', 'manifest unknown'),
+    reason: 'not-found',
+    says: /MANIFEST_UNKNOWN/,
+  },
+  {
+    what: 'a 404 of Red Hat',
+    status: 404,
+    body: oci('UNKNOWN', 'Not Found'),
+    reason: 'not-found',
+    says: /Not Found/,
+  },
+  {
+    what: 'a 404 with {message}',
+    status: 404,
+    body: '{"message":"nope"}',
+    reason: 'not-found',
+    says: /nope/,
+  },
+  {
+    what: 'a 404 in HTML',
+    status: 404,
+    headers: HTML,
+    body: '<html>',
+    reason: 'not-found',
+    says: /404/,
+  },
+  { what: 'a 410', status: 410, reason: 'not-found', says: /410/ },
+  {
+    what: 'a 400 for a name it could never have',
+    status: 400,
+    body: oci('NAME_INVALID'),
+    reason: 'not-found',
+    says: /NAME_INVALID/,
+  },
+  {
+    what: 'a 400 of nginx to plain HTTP',
+    status: 400,
+    headers: HTML,
+    body: '<title>400 The plain HTTP request was sent to HTTPS port</title>',
+    reason: 'not-plain-http',
+    says: /write https:\/\/mirror\.test in mirrors/,
+  },
+  {
+    what: 'a 400 of Go to plain HTTP',
+    status: 400,
+    body: 'Client sent an HTTP request to an HTTPS server.\n',
+    reason: 'not-plain-http',
+    says: /speaks HTTPS/,
+  },
+  { what: 'another 400', status: 400, reason: 'protocol', says: /400/ },
+  { what: 'a 405', status: 405, reason: 'protocol', says: /405/ },
+  { what: 'a 304', status: 304, reason: 'protocol', says: /304/ },
+  { what: 'a 408', status: 408, reason: 'timed-out', says: /408/ },
+  {
+    what: 'a 429 in seconds',
+    status: 429,
+    headers: { 'retry-after': '30' },
+    reason: 'rate-limited',
+    says: /for 30 s/,
+    retryAfterMs: 30_000,
+  },
+  {
+    what: 'a 429 with a date',
+    status: 429,
+    headers: { 'retry-after': new Date(NOW + 90_000).toUTCString() },
+    reason: 'rate-limited',
+    says: /for 90 s/,
+    retryAfterMs: 90_000,
+  },
+  {
+    what: 'a 429 of Docker Hub',
+    status: 429,
+    headers: { 'x-retry-after': String(NOW / 1000 + 55) },
+    body: oci('TOOMANYREQUESTS', 'You have reached your pull rate limit'),
+    reason: 'rate-limited',
+    says: /pull rate limit/,
+    retryAfterMs: 55_000,
+  },
+  {
+    what: 'a 429 with a reset',
+    status: 429,
+    headers: { 'ratelimit-reset': '12' },
+    reason: 'rate-limited',
+    says: /12 s/,
+    retryAfterMs: 12_000,
+  },
+  {
+    what: 'a 429 without a time',
+    status: 429,
+    reason: 'rate-limited',
+    says: /rate limited \(429\)$/,
+  },
+  {
+    what: 'TOOMANYREQUESTS with 403',
+    status: 403,
+    body: oci('TOOMANYREQUESTS'),
+    reason: 'rate-limited',
+    says: /rate limited/,
+  },
+  { what: 'a 500', status: 500, body: 'oops', reason: 'server-error', says: /500/ },
+  {
+    what: 'a 503 with a time',
+    status: 503,
+    headers: { 'retry-after': '5' },
+    reason: 'server-error',
+    says: /503/,
+    retryAfterMs: 5000,
+  },
+  { what: 'a 508', status: 508, reason: 'loop', says: /came back to us.*mirrors/ },
+]
+
+describe('an answer', () => {
+  test.each(ROWS)('that is $what is $reason', (row) => {
+    const refusal = { status: row.status, headers: row.headers ?? {}, body: row.body ?? '' }
+    const failure = diagnoseAnswer(refusal, { ...ASKED, ...row.asked }, NOW)
+    expect(failure.reason).toBe(row.reason)
+    expect(failure.message).toMatch(row.says)
+    expect(failure.message.startsWith('https://mirror.test/v2: ')).toBe(true)
+    expect(failure.message).not.toContain('secret')
+    expect(failure).toMatchObject({ status: row.status, endpoint: 'https://mirror.test/v2' })
+    expect(failure.retryAfterMs).toBe(row.retryAfterMs)
+  })
+
+  test('of any kind gets a verdict in one short printable line', () => {
+    const anyRefusal = fc.record({
+      status: fc.integer({ min: 300, max: 599 }),
+      headers: fc.dictionary(
+        fc.constantFrom('content-type', 'retry-after', 'ratelimit-reset'),
+        fc.string(),
+      ),
+      body: fc.oneof(
+        fc.string({ unit: 'binary' }),
+        fc.json(),
+        fc.string().map((m) => oci('X', m)),
+      ),
+    })
+    fc.assert(
+      fc.property(anyRefusal, (refusal) => {
+        const failure = diagnoseAnswer(refusal, ASKED, NOW)
+        expect(failure.message).toMatch(/^[\x20-\x7e…]{1,500}$/)
+        expect(failure.retryAfterMs ?? 0).toBeGreaterThanOrEqual(0)
+      }),
+    )
+  })
+
+  test.each([
+    { body: '{"errors":[{"code":"A","message":"b"}]}', error: { code: 'A', message: 'b' } },
+    { body: '{"details":"incorrect username"}', error: { message: 'incorrect username' } },
+    { body: '{"error":"invalid_grant"}', error: { message: 'invalid_grant' } },
+    { body: '{"errors":"no list"}', error: {} },
+    { body: '{"errors":[null]}', error: {} },
+    { body: '[]', error: {} },
+    { body: '', error: {} },
+  ])('with the body $body says what there is to say', ({ body, error }) => {
+    expect(readError(body)).toEqual(error)
+  })
+})
+
+const coded = (code: string, extra: object = {}) =>
+  Object.assign(new Error(code), { code, ...extra })
+
+describe('a network error', () => {
+  test.each([
+    {
+      code: 'ENOTFOUND',
+      reason: 'name-not-resolved',
+      says: /cannot resolve mirror\.test.*configs\."mirror\.test"\.resolve/,
+    },
+    { code: 'EAI_AGAIN', reason: 'name-not-resolved', says: /DNS/ },
+    { code: 'ECONNREFUSED', reason: 'refused', says: /refuses connections/ },
+    { code: 'EHOSTUNREACH', reason: 'refused', says: /no way/ },
+    { code: 'ENETUNREACH', reason: 'refused', says: /no way/ },
+    { code: 'ETIMEDOUT', reason: 'timed-out', says: /no connection/ },
+    { code: 'UND_ERR_CONNECT_TIMEOUT', reason: 'timed-out', says: /no connection/ },
+    { code: 'UND_ERR_HEADERS_TIMEOUT', reason: 'timed-out', says: /no answer/ },
+    {
+      code: 'SELF_SIGNED_CERT_IN_CHAIN',
+      reason: 'not-trusted',
+      says: /set configs\."mirror\.test"\.tls\.ca_file/,
+    },
+    { code: 'DEPTH_ZERO_SELF_SIGNED_CERT', reason: 'not-trusted', says: /ca_file/ },
+    { code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE', reason: 'not-trusted', says: /ca_file/ },
+    { code: 'ERR_TLS_CERT_ALTNAME_INVALID', reason: 'not-trusted', says: /not for mirror\.test/ },
+    { code: 'CERT_HAS_EXPIRED', reason: 'not-trusted', says: /not valid now/ },
+    {
+      code: 'ERR_SSL_WRONG_VERSION_NUMBER',
+      reason: 'plain-http',
+      says: /speaks HTTP: write http:\/\/mirror\.test in mirrors\.<registry>\.endpoint/,
+    },
+    { code: 'ERR_SSL_PACKET_LENGTH_TOO_LONG', reason: 'plain-http', says: /speaks HTTP/ },
+    { code: 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', reason: 'tls', says: /tls\.cert_file/ },
+    { code: 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', reason: 'tls', says: /client certificate/ },
+    { code: 'ERR_SSL_UNSUPPORTED_PROTOCOL', reason: 'tls', says: /configs\."mirror\.test"\.tls/ },
+    { code: 'EPROTO', reason: 'tls', says: /TLS/ },
+    { code: 'UND_ERR_HEADERS_OVERFLOW', reason: 'protocol', says: /head/ },
+    { code: 'ECONNRESET', reason: 'reset', says: /broke/ },
+    { code: 'UND_ERR_SOCKET', reason: 'reset', says: /broke/ },
+    { code: 'NEVER_SEEN', reason: 'reset', says: /NEVER_SEEN/ },
+  ])('$code before an answer is $reason', ({ code, reason, says }) => {
+    const failure = diagnoseNetwork(coded(code), ASKED, 'head')
+    expect(failure).toMatchObject({ reason, kind: 'unavailable' })
+    expect(failure.message).toMatch(says)
+    expect(failure.message).not.toContain('secret')
+  })
+
+  test.each([
+    { code: 'UND_ERR_SOCKET', reason: 'cut' },
+    { code: 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH', reason: 'cut' },
+    { code: 'ECONNRESET', reason: 'reset' },
+    { code: 'UND_ERR_BODY_TIMEOUT', reason: 'timed-out' },
+  ])('$code within a body is $reason', ({ code, reason }) => {
+    expect(diagnoseNetwork(coded(code), ASKED, 'body').reason).toBe(reason)
+  })
+
+  test('of the HTTP parser is a matter of the scheme, the protocol or a cut', () => {
+    const parserError = (data: string) =>
+      Object.assign(new Error('?'), { name: 'HTTPParserError', data })
+    const alert = diagnoseNetwork(parserError('\x15\x03\x01\x00\x02\x02F'), ASKED, 'head')
+    expect(alert.reason).toBe('not-plain-http')
+    expect(alert.message).toContain('write https://mirror.test in mirrors.<registry>.endpoint')
+    expect(diagnoseNetwork(parserError('SSH-2.0'), ASKED, 'head').reason).toBe('protocol')
+    expect(diagnoseNetwork(parserError('zz'), ASKED, 'body').reason).toBe('cut')
+  })
+
+  test('of several addresses is that of the first', () => {
+    const error = new AggregateError([new Error('?'), coded('ECONNREFUSED'), coded('EHOSTUNREACH')])
+    expect(diagnoseNetwork(error, ASKED, 'head').reason).toBe('refused')
+  })
+
+  test('of ours keeps its words', () => {
+    const refused = diagnoseNetwork(
+      new AddressRefused('10.0.0.1'),
+      { ...ASKED, ...STORAGE },
+      'head',
+    )
+    expect(refused.reason).toBe('redirect-refused')
+    expect(refused.message).toMatch(/10\.0\.0\.1.*configs\."cdn\.test"\.resolve/)
+    const file = diagnoseNetwork(new TlsFileError('ca_file /x: no such file'), ASKED, 'head')
+    expect(file).toMatchObject({ reason: 'tls' })
+    expect(file.message).toContain('configs."mirror.test".tls: ca_file /x')
+  })
+})
