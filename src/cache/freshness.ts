@@ -99,7 +99,10 @@ export function ttlSeconds(checkedAt: number, ttlMs: number, now: number): numbe
   return Math.floor((checkedAt + ttlMs - now) / 1000)
 }
 
-/** Whether what was last checked at `checkedAt` may still be served when asking again failed so. */
+/**
+ * Whether what was last checked at `checkedAt` may still be served when asking again failed so, or
+ * takes too long.
+ */
 export function mayServeStale(
   checkedAt: number,
   settings: Pick<FreshnessSettings, 'ttlMs' | 'staleIfErrorMs' | 'whenGone'>,

@@ -62,9 +62,8 @@ export class HeldManifests {
   /** Keeps verified bytes: in memory at once, in the store behind the answer. */
   put(digest: Digest, held: HeldManifest): void {
     this.#memory.set(digest, held)
-    this.#writes.push(`manifest ${digest}`, 'write manifest', () => {
-      return this.#manifests.put(digest, held.bytes)
-    })
+    const write = (): Promise<void> => this.#manifests.put(digest, held.bytes)
+    this.#writes.push(`manifest ${digest}`, 'write manifest', write, held.bytes.length)
   }
 
   async #read(digest: Digest): Promise<HeldManifest | undefined> {

@@ -5,16 +5,19 @@ import { isSchema1Type } from '../oci/media-types.ts'
 import { readManifest } from '../oci/manifest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Link } from '../store/links.ts'
+import { UpstreamError } from '../upstream/failure.ts'
 import type { FetchedManifest, ManifestHead, Upstream } from '../upstream/upstream.ts'
 import type { Caller } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
 import type { Grants } from './grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
+import type { CacheObserver } from './observer.ts'
 
 export interface ManifestIntakeOptions {
   readonly upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
   readonly held: HeldManifests
   readonly grants: Grants
+  readonly observer: Pick<CacheObserver, 'verificationFailed'>
   readonly now?: () => number
 }
 
@@ -22,6 +25,7 @@ export class ManifestIntake {
   readonly #upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
   readonly #held: HeldManifests
   readonly #grants: Grants
+  readonly #observer: Pick<CacheObserver, 'verificationFailed'>
   readonly #now: () => number
   readonly #gets: Coalescer<FetchedManifest>
   readonly #heads: Coalescer<ManifestHead | FetchedManifest>
@@ -30,15 +34,30 @@ export class ManifestIntake {
     this.#upstream = options.upstream
     this.#held = options.held
     this.#grants = options.grants
+    this.#observer = options.observer
     this.#now = options.now ?? Date.now
     this.#gets = new Coalescer(this.#now)
     this.#heads = new Coalescer(this.#now)
   }
 
+  /** One upstream GET, by tag or digest. Throws what the upstream throws. */
+  askGet(repo: Repository, reference: string, caller: Caller): Promise<FetchedManifest> {
+    return this.#checked(this.#upstream.getManifest(repo, reference, caller.credentials))
+  }
+
+  /** One upstream HEAD, by tag or digest. Throws what the upstream throws. */
+  askHead(
+    repo: Repository,
+    reference: string,
+    caller: Caller,
+  ): Promise<ManifestHead | FetchedManifest> {
+    return this.#checked(this.#upstream.headManifest(repo, reference, caller.credentials))
+  }
+
   /** One GET by digest for all who want it at once. */
   fetch(repo: Repository, digest: Digest, caller: Caller): Flight<FetchedManifest> {
     return this.#gets.run(keyOf(repo, digest), async () => {
-      const fetched = await this.#upstream.getManifest(repo, digest, caller.credentials)
+      const fetched = await this.askGet(repo, digest, caller)
       this.keep(repo, fetched)
       return fetched
     })
@@ -49,7 +68,7 @@ export class ManifestIntake {
     const key = keyOf(repo, digest)
     if (this.#gets.has(key)) return this.fetch(repo, digest, caller)
     return this.#heads.run(key, async () => {
-      const head = await this.#upstream.headManifest(repo, digest, caller.credentials)
+      const head = await this.askHead(repo, digest, caller)
       if ('bytes' in head) this.keep(repo, head)
       else this.link(repo, head)
       return head
@@ -89,6 +108,17 @@ export class ManifestIntake {
   recall(repo: Repository, held: HeldManifest, link: Pick<Link, 'grantedBy' | 'at'>): void {
     const summary = readManifest(held.bytes, held.mediaType)
     if (summary) this.#grants.recordNamed(repo, summary, link, false)
+  }
+
+  async #checked<T>(answer: Promise<T>): Promise<T> {
+    try {
+      return await answer
+    } catch (error) {
+      if (error instanceof UpstreamError && error.kind === 'corrupt') {
+        this.#observer.verificationFailed(error.endpoint, 'manifest')
+      }
+      throw error
+    }
   }
 }
 

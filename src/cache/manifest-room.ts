@@ -62,10 +62,10 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
     ...(memoryBytes !== undefined && { memoryBytes }),
   })
   const access = new Access({ upstream, grants, now })
-  const intake = new ManifestIntake({ upstream, held, grants, now })
+  const intake = new ManifestIntake({ upstream, held, grants, observer, now })
   const negative = new NegativeCache({ now })
   const tags = new TagCache({ tags: store.tags, freshness, ...kept })
-  const common = { upstream, held, intake, freshness, negative, observer, access, now }
+  const common = { held, intake, freshness, negative, observer, access, now }
   const manifests = new ManifestCache({ ...common, resolver: new TagResolver({ ...common, tags }) })
   const referrersOf = { referrers: store.referrers, grants, manifests }
   return {

@@ -101,10 +101,12 @@ export class ReferrersCache {
   }
 
   async #asked(subject: Subject, caller: Caller, known: Known | undefined): Promise<ReferrersList> {
+    const { settings } = subject
     const flight = this.#flights.run(subject.key, () => this.#refresh(subject, caller, known))
-    const leftMs =
-      subject.settings.revalidateTimeoutMs - Math.max(0, this.#now() - flight.startedAt)
-    const answer = await (known ? within(flight.promise, leftMs) : flight.promise)
+    const now = this.#now()
+    const leftMs = settings.revalidateTimeoutMs - Math.max(0, now - flight.startedAt)
+    const usable = known && mayServeStale(known.checkedAt, settings, 'revalidating', now)
+    const answer = await (usable ? within(flight.promise, leftMs) : flight.promise)
     if (known && answer === undefined) return this.#stale(subject, known, 'revalidating')
     const { manifests, stale } = answer ?? { manifests: [] }
     if (stale) return { manifests, cache: { state: 'stale', detail: stale } }

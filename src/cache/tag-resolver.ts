@@ -5,7 +5,7 @@ import { isSchema1Type } from '../oci/media-types.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { TagEntry } from '../store/tags.ts'
 import { UpstreamError } from '../upstream/failure.ts'
-import type { FetchedManifest, ManifestHead, Upstream } from '../upstream/upstream.ts'
+import type { FetchedManifest, ManifestHead } from '../upstream/upstream.ts'
 import { survivesDenial } from './access.ts'
 import { failureAt, isPaused, staleReasonOf } from './backoff.ts'
 import type { Caller } from './caller.ts'
@@ -21,7 +21,6 @@ import { passedThrough, type ServedManifest } from './served-manifest.ts'
 import { tagKeyOf, type TagCache, type TagRecord } from './tag-cache.ts'
 
 export interface TagResolverOptions {
-  readonly upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
   readonly tags: TagCache
   readonly held: HeldManifests
   readonly intake: ManifestIntake
@@ -95,12 +94,12 @@ export class TagResolver {
     caller: Caller,
     want: Want,
   ): Promise<ServedManifest> {
-    const { upstream, intake } = this.#options
+    const { intake } = this.#options
     const at = this.#now()
     const found =
       want === 'get'
-        ? await upstream.getManifest(repo, tag, caller.credentials)
-        : await upstream.headManifest(repo, tag, caller.credentials)
+        ? await intake.askGet(repo, tag, caller)
+        : await intake.askHead(repo, tag, caller)
     if (isSchema1Type(found.mediaType)) return passedThrough(found)
     const stored = 'bytes' in found
     if (stored) intake.keep(repo, found)
@@ -126,10 +125,13 @@ export class TagResolver {
     }
     const flight = this.#revalidate(repo, tag, caller, record)
     if (!answerable) return flight.promise
+    const { entry, settings } = record
     try {
-      const timeoutMs = record.settings.revalidateTimeoutMs
+      // Too old to be served for a failure is too old to be served for slowness.
+      if (!mayServeStale(entry.checkedAt, settings, 'revalidating', now))
+        return await flight.promise
       const waitedMs = Math.max(0, now - flight.startedAt)
-      const served = await within(flight.promise, timeoutMs - waitedMs)
+      const served = await within(flight.promise, settings.revalidateTimeoutMs - waitedMs)
       return served ?? this.#stale(record, 'revalidating')
     } catch (error) {
       return this.#afterFailure(record, error)
@@ -160,9 +162,9 @@ export class TagResolver {
     caller: Caller,
     record: TagRecord,
   ): Promise<ServedManifest> {
-    const { upstream, tags } = this.#options
+    const { intake, tags } = this.#options
     const at = this.#now()
-    const head = await upstream.headManifest(repo, tag, caller.credentials)
+    const head = await intake.askHead(repo, tag, caller)
     if (isSchema1Type(head.mediaType)) return passedThrough(head)
     const moved = head.digest !== record.entry.digest
     await this.#takeIn(repo, caller, record.entry, head)

@@ -8,37 +8,48 @@ export interface WriteBehindOptions {
   readonly concurrency?: number
   /** Writes that may wait; one more is dropped. */
   readonly maxPending?: number
+  /** Bytes that the waiting ones may hold in memory. */
+  readonly maxPendingBytes?: number
 }
 
 interface Write {
   readonly operation: string
   readonly run: () => Promise<void>
+  readonly bytes: number
 }
 
 export class WriteBehind {
   readonly #observer: Pick<CacheObserver, 'storeError'>
   readonly #concurrency: number
   readonly #maxPending: number
+  readonly #maxPendingBytes: number
   readonly #pending = new Map<string, Write>()
   /** Keys being written now: a second write of such a key waits, or it could land first. */
   readonly #running = new Map<string, Promise<void>>()
+  #pendingBytes = 0
 
   constructor(options: WriteBehindOptions) {
     this.#observer = options.observer
     this.#concurrency = options.concurrency ?? 4
     this.#maxPending = options.maxPending ?? 20_000
+    this.#maxPendingBytes = options.maxPendingBytes ?? 32 * 1024 * 1024
   }
 
-  /** Queues a write; `operation` names it in reports. Never throws and never waits. */
-  push(key: string, operation: string, run: () => Promise<void>): void {
-    if (!this.#pending.has(key) && this.#pending.size >= this.#maxPending) {
-      const why = new Error(
-        `${this.#maxPending} writes to the store are waiting: this one is dropped`,
-      )
+  /**
+   * Queues a write; `operation` names it in reports, `bytes` is what `run` keeps in memory until
+   * it runs. Never throws and never waits.
+   */
+  push(key: string, operation: string, run: () => Promise<void>, bytes = 0): void {
+    this.#unqueue(key)
+    const full = this.#pending.size >= this.#maxPending
+    if (full || this.#pendingBytes + bytes > this.#maxPendingBytes) {
+      const waiting = `${this.#pending.size} writes (${this.#pendingBytes} bytes)`
+      const why = new Error(`the disk is too slow: ${waiting} wait for it, this one is dropped`)
       this.#observer.storeError(operation, why)
       return
     }
-    this.#pending.set(key, { operation, run })
+    this.#pending.set(key, { operation, run, bytes })
+    this.#pendingBytes += bytes
     this.#startMore()
   }
 
@@ -47,11 +58,18 @@ export class WriteBehind {
     while (this.#running.size > 0) await Promise.all(this.#running.values())
   }
 
+  #unqueue(key: string): void {
+    const write = this.#pending.get(key)
+    if (write === undefined) return
+    this.#pending.delete(key)
+    this.#pendingBytes -= write.bytes
+  }
+
   #startMore(): void {
     for (const [key, write] of this.#pending) {
       if (this.#running.size >= this.#concurrency) return
       if (this.#running.has(key)) continue
-      this.#pending.delete(key)
+      this.#unqueue(key)
       this.#running.set(key, this.#perform(key, write))
     }
   }

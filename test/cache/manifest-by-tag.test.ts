@@ -253,6 +253,15 @@ describe('a manifest by tag', () => {
     })
   })
 
+  it('is waited for when what is held is too old to be served for a failure', async () => {
+    await using f = await openRoom({ freshness: { staleIfErrorMs: MINUTE } })
+    f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    f.registry.fault({ match: { kind: 'manifest' }, delayMs: 250 })
+    f.clock.now += 2 * MINUTE
+    expect((await f.room.manifests.get(REPO, 'latest', f.caller)).cache.state).toBe('revalidated')
+  })
+
   it('is answered at once within staleWhileRevalidate, and revalidated behind', async () => {
     await using f = await openRoom({ freshness: { staleWhileRevalidateMs: MINUTE } })
     f.registry.addImage(NAME, 'latest')

@@ -80,4 +80,25 @@ describe('WriteBehind', () => {
     expect(written).toEqual(['running', 'new'])
     expect(errors).toEqual([expect.stringContaining('dropped')])
   })
+
+  it('holds no more bytes in memory than it may, while the disk hangs', async () => {
+    const { writes, errors } = writeBehind({ concurrency: 1, maxPendingBytes: 100 })
+    const gate = Promise.withResolvers<void>()
+    const written: string[] = []
+    const push = (key: string, bytes: number): void => {
+      writes.push(key, 'write manifest', async () => void written.push(key), bytes)
+    }
+    writes.push('hangs', 'write', () => gate.promise)
+    push('a', 60)
+    push('b', 60)
+    push('a', 90)
+    push('c', 10)
+    gate.resolve()
+    await writes.drain()
+    expect(written).toEqual(['a', 'c'])
+    expect(errors).toHaveLength(1)
+    push('d', 100)
+    await writes.drain()
+    expect(written).toContain('d')
+  })
 })
