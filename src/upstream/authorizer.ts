@@ -7,6 +7,7 @@ import type { Challenge } from '../http/challenge.ts'
 import { fingerprintOf } from './credentials.ts'
 import type { Credential } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
+import { UpstreamError } from './failure.ts'
 import { parseRealm } from './realm.ts'
 import { scopesFor } from './scope.ts'
 import { TokenCache } from './token-cache.ts'
@@ -52,15 +53,15 @@ export class Authorizer {
     this.#tokens = new TokenCache(options.now)
   }
 
-  /** What worked before for this repository; undefined: nothing known, ask without. */
+  /** What worked before for this repository; undefined: nothing known, ask without. Throws UpstreamError. */
   async recall(asker: Asker): Promise<Grant | undefined> {
     const [own, whole] = wayKeys(asker)
     const way = this.#ways.get(own) ?? this.#ways.get(whole)
     if (way === undefined) return undefined
     try {
       return await this.#grant(asker, way)
-    } catch {
-      asker.signal?.throwIfAborted()
+    } catch (error) {
+      if (!(error instanceof UpstreamError) || error.kind !== 'denied') throw error
       // The registry may want something else by now: its next challenge says what.
       this.#ways.delete(own)
       return undefined

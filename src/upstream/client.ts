@@ -19,7 +19,6 @@ import type { UpstreamObserver } from './observer.ts'
 import { readStart } from './read-body.ts'
 import { RedirectRefused, redirectTarget } from './redirect.ts'
 import type { GrantedBy } from './source.ts'
-import { isStaleConnection } from './stale-connection.ts'
 import { Transport } from './transport.ts'
 import type { Answer, HostOptions } from './transport.ts'
 
@@ -211,7 +210,7 @@ export class RegistryClient {
       this.#observer?.upstreamRequest({ endpoint: who.endpoint, method, kind, outcome, seconds })
     }
     try {
-      const answer = await this.#sendTwice(call, url, who, authorization)
+      const answer = await this.#exchange(call, url, who, authorization)
       report(String(answer.status))
       return answer
     } catch (error) {
@@ -222,22 +221,7 @@ export class RegistryClient {
     }
   }
 
-  /** A kept connection may be closed by the other side just when we use it: then once more. */
-  async #sendTwice(
-    call: Call,
-    url: URL,
-    who: Asked,
-    authorization: string | undefined,
-  ): Promise<Answer> {
-    try {
-      return await this.#sendOnce(call, url, who, authorization)
-    } catch (error) {
-      if (call.request.signal?.aborted === true || !isStaleConnection(error)) throw error
-      return await this.#sendOnce(call, url, who, authorization)
-    }
-  }
-
-  #sendOnce(call: Call, url: URL, who: Asked, authorization: string | undefined): Promise<Answer> {
+  #exchange(call: Call, url: URL, who: Asked, authorization: string | undefined): Promise<Answer> {
     const { method, accept, range, kind, signal } = call.request
     const isOwn = url.origin === call.endpoint.base.origin
     return this.#transport.send(

@@ -11,6 +11,7 @@ import type { ExchangeOptions, Head } from './exchange.ts'
 import { configForHost, exactConfig } from './host-config.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { checkLiteral, guardedLookup } from './lookup.ts'
+import { isStaleConnection } from './stale-connection.ts'
 import { TlsFiles } from './tls.ts'
 import type { TlsOptions, TlsState } from './tls.ts'
 
@@ -62,6 +63,28 @@ export class Transport {
 
   /** Throws AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
   async send(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
+    try {
+      return await this.#sendOnce(request, options)
+    } catch (error) {
+      // The other side may close a kept connection just when we use it: then once more.
+      if (options.signal?.aborted === true || !isStaleConnection(error)) throw error
+      return await this.#sendOnce(request, options)
+    }
+  }
+
+  /** How far an origin may lead us: to its own network, as the last connection to it found that. */
+  reachFrom(origin: string): Reach {
+    return this.#networks.get(origin) ?? 'public'
+  }
+
+  /** Breaks off what is running. */
+  async close(): Promise<void> {
+    const pools = [...this.#pools.values()]
+    await Promise.all(pools.map((pool) => pool.destroy()))
+    this.#pools.clear()
+  }
+
+  async #sendOnce(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
     const pool = await this.#poolFor(request)
     const exchange = new Exchange(options)
     // undici learns a turn after an answer's end that its connection is free: at once, the next
@@ -84,18 +107,6 @@ export class Transport {
       )
     }
     return { ...(await exchange.head), body: exchange }
-  }
-
-  /** How far an origin may lead us: to its own network, as the last connection to it found that. */
-  reachFrom(origin: string): Reach {
-    return this.#networks.get(origin) ?? 'public'
-  }
-
-  /** Breaks off what is running. */
-  async close(): Promise<void> {
-    const pools = [...this.#pools.values()]
-    await Promise.all(pools.map((pool) => pool.destroy()))
-    this.#pools.clear()
   }
 
   async #poolFor(request: OutgoingRequest): Promise<Pool> {

@@ -256,7 +256,6 @@ describe('a realm', () => {
     expect(failure.message).toContain(`auth.realms`)
     expect(tokens.requests).toEqual([])
     const credential: Credential = {
-      ...BOT,
       kind: 'basic',
       username: 'bot',
       password: 'secret',
@@ -268,8 +267,8 @@ describe('a realm', () => {
   })
 
   test('at the metadata service is not asked, even without a password', async () => {
-    const challenge = () => 'Bearer realm="http://169.254.169.254/token",service="x"'
-    await using x = await guarded({}, { challenge })
+    const header = 'Bearer realm="http://169.254.169.254/token",service="x"'
+    await using x = await guarded({}, { challenge: () => header })
     const failure = await failureOf(x.pull())
     expect(failure).toMatchObject({ reason: 'realm-refused', kind: 'denied' })
   })

@@ -1,6 +1,6 @@
-import { chmod, rm, writeFile } from 'node:fs/promises'
+import { chmod, readFile, rm, writeFile } from 'node:fs/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 
 import {
   CredentialError,
@@ -21,6 +21,12 @@ beforeEach(async () => {
   now = 0
 })
 afterEach(() => directory.remove())
+
+async function withConfig(config: object): Promise<ConfiguredCredentials> {
+  const file = directory.join('config.json')
+  await writeFile(file, JSON.stringify(config))
+  return new ConfiguredCredentials({ hosts: {}, dockerConfigPath: file })
+}
 
 describe('the configs entry of a host', () => {
   test.each([
@@ -44,11 +50,12 @@ describe('the configs entry of a host', () => {
 
 describe('a configured credential', () => {
   test('is read from texts and from wherever a secret is', async () => {
-    const read = () => Promise.resolve('from file\n')
     const credentials = new ConfiguredCredentials({
       hosts: {
         'a.test': { auth: { username: 'u', password: 'p', realms: ['auth.test'] } },
-        'b.test': { auth: { username: 'u', password: { read } } },
+        'b.test': {
+          auth: { username: 'u', password: { read: () => Promise.resolve('from file\n') } },
+        },
         'c.test': { auth: { auth: base64('u:p:q') } },
         'd.test': { auth: { identity_token: 'id' } },
         'e.test': {},
@@ -68,9 +75,11 @@ describe('a configured credential', () => {
   })
 
   test('that cannot be read says whose, and no secret', async () => {
-    const read = () => Promise.reject(new Error('the environment variable X is not set'))
+    const password = {
+      read: () => Promise.reject(new Error('the environment variable X is not set')),
+    }
     const hosts = {
-      'a.test': { auth: { username: 'u', password: { read } } },
+      'a.test': { auth: { username: 'u', password } },
       'b.test': { auth: { auth: base64('nocolonsecret') } },
     }
     const credentials = new ConfiguredCredentials({ hosts })
@@ -192,12 +201,6 @@ describe('a credential helper', () => {
     process.env['PATH'] = `${directory.path}:${path}`
   }
 
-  async function withConfig(config: object): Promise<ConfiguredCredentials> {
-    const file = directory.join('config.json')
-    await writeFile(file, JSON.stringify(config))
-    return new ConfiguredCredentials({ hosts: {}, dockerConfigPath: file })
-  }
-
   test('is asked for its host, others are looked up in the store, then in the file', async () => {
     await install('one', `echo '{"ServerURL":"x","Username":"helped","Secret":"s"}'`)
     await install('all', `echo 'credentials not found in native keychain'; exit 1`)
@@ -223,7 +226,6 @@ describe('a credential helper', () => {
       { kind: 'identity', token: 'id' },
       { kind: 'identity', token: 'id' },
     ])
-    const { readFile } = await import('node:fs/promises')
     expect(await readFile(directory.join('hub.log'), 'utf8')).toBe(
       'get https://index.docker.io/v1/\n',
     )

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 import { diagnoseAnswer, readError, type Asked, type Refusal } from '../../src/upstream/diagnose.ts'
@@ -266,6 +266,9 @@ describe('an answer', () => {
 const coded = (code: string, extra: object = {}) =>
   Object.assign(new Error(code), { code, ...extra })
 
+const parserError = (data: string) =>
+  Object.assign(new Error('?'), { name: 'HTTPParserError', data })
+
 describe('a network error', () => {
   test.each([
     {
@@ -320,8 +323,6 @@ describe('a network error', () => {
   })
 
   test('of the HTTP parser is a matter of the scheme, the protocol or a cut', () => {
-    const parserError = (data: string) =>
-      Object.assign(new Error('?'), { name: 'HTTPParserError', data })
     const alert = diagnoseNetwork(parserError('\x15\x03\x01\x00\x02\x02F'), ASKED, 'head')
     expect(alert.reason).toBe('not-plain-http')
     expect(alert.message).toContain('write https://mirror.test in mirrors.<registry>.endpoint')

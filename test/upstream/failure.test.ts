@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 
 import { leastFinal, UpstreamError, type FailureReason } from '../../src/upstream/failure.ts'

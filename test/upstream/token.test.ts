@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 import { parseRealm, checkRealm, RealmRefused } from '../../src/upstream/realm.ts'
@@ -63,9 +63,9 @@ describe('the scopes of a challenge', () => {
   })
 })
 
-describe('a token answer', () => {
-  const read = (json: object) => readToken(JSON.stringify(json), NOW)
+const read = (json: object) => readToken(JSON.stringify(json), NOW)
 
+describe('a token answer', () => {
   test('prefers access_token and lives for a minute where nothing is said', () => {
     expect(read({ token: 'a', access_token: 'b' })).toEqual({
       value: 'b',
@@ -146,19 +146,19 @@ describe('a token request', () => {
   })
 })
 
-describe('a realm', () => {
-  const at = (endpoint: string, realm: string, credential: Credential = BOT) => {
-    const url = parseRealm(realm, new URL(endpoint))
-    if (url === undefined) return 'none'
-    try {
-      checkRealm(url, endpointOf(endpoint), credential)
-      return 'asked'
-    } catch (error) {
-      if (error instanceof RealmRefused) return 'refused'
-      throw error
-    }
+const at = (endpoint: string, realm: string, credential: Credential = BOT) => {
+  const url = parseRealm(realm, new URL(endpoint))
+  if (url === undefined) return 'none'
+  try {
+    checkRealm(url, endpointOf(endpoint), credential)
+    return 'asked'
+  } catch (error) {
+    if (error instanceof RealmRefused) return 'refused'
+    throw error
   }
+}
 
+describe('a realm', () => {
   test.each([
     ['https://registry-1.docker.io', 'https://auth.docker.io/token', 'asked'],
     ['https://registry.gitlab.com', 'https://gitlab.com/jwt/auth', 'asked'],

@@ -8,7 +8,7 @@ import { RegistryClient, type ClientOptions } from '../../src/upstream/client.ts
 import { normaliseEndpoint, type Endpoint } from '../../src/upstream/endpoint.ts'
 import { UpstreamError } from '../../src/upstream/failure.ts'
 import type { UpstreamObserver } from '../../src/upstream/observer.ts'
-import { Rewrite } from '../../src/upstream/rewrite.ts'
+import type { Rewrite } from '../../src/upstream/rewrite.ts'
 import { Upstream } from '../../src/upstream/upstream.ts'
 
 export const REPO = { registry: 'registry.test', name: 'library/alpine' }
