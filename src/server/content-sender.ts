@@ -9,6 +9,11 @@ import { BASE_PIECE, LARGEST_PIECE, type PiecePool, type Standing } from './piec
 /** More than a client's and our socket buffers together usually hold, in bytes. */
 const PROVEN_BYTES = 16 * 1024 * 1024
 
+/**
+ * A piece that the kernel has within this time was drained at once. Longer than a turn of a busy event
+ * loop; a reader that needs more for 64 KiB is slower than 2.5 MB/s and shall not hold more of them.
+ */
+const AT_ONCE_MS = 25
 const FRUITLESS_WAITS = 100
 
 /** The content ended, or gave nothing, before its end. */
@@ -119,7 +124,8 @@ class Run {
       const room = Math.min(wanted, piece.bytes.length)
       const length = await this.#content.read(piece.bytes.subarray(0, room), at)
       if (length === 0) return this.#nothingRead(at)
-      this.#drained = await this.#outgoing.write(piece.bytes.subarray(0, length))
+      const tookMs = await this.#outgoing.write(piece.bytes.subarray(0, length))
+      this.#drained = tookMs <= AT_ONCE_MS
       this.#adapt(length === this.#pieceSize)
       return length
     } finally {
@@ -138,7 +144,7 @@ class Run {
 
   #adapt(filled: boolean): void {
     if (!this.#drained) this.#pieceSize = BASE_PIECE
-    else if (filled) this.#pieceSize = Math.min(this.#pieceSize * 2, LARGEST_PIECE)
+    else if (filled) this.#pieceSize = Math.min(this.#pieceSize * 4, LARGEST_PIECE)
   }
 
   get #standing(): Standing {

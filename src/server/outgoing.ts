@@ -25,20 +25,19 @@ export class Outgoing {
   }
 
   /**
-   * Resolves when the kernel has all the bytes, which may be reused from then on: true where it took
-   * them at once. Rejects with ClientGone.
+   * Resolves when the kernel has all the bytes, which may be reused from then on, with the
+   * milliseconds that took. Rejects with ClientGone.
    */
-  write(bytes: Uint8Array): Promise<boolean> {
-    const { promise, resolve, reject } = Promise.withResolvers<boolean>()
+  write(bytes: Uint8Array): Promise<number> {
+    const { promise, resolve, reject } = Promise.withResolvers<number>()
     if (this.#gone.aborted) return Promise.reject(this.#whyGone())
     this.#giveUp = reject
-    const turns = countTurns()
+    const startedAt = performance.now()
     this.#res.write(bytes, (error) => {
       this.#giveUp = undefined
-      turns.stop()
       if (error) return reject(this.#whyGone(error))
       this.bytes += bytes.length
-      resolve(turns.passed < 2)
+      resolve(performance.now() - startedAt)
     })
     return promise
   }
@@ -65,19 +64,4 @@ export class Outgoing {
     const what = this.#stalled ? 'the client took nothing for too long' : 'the client left'
     return new ClientGone(what, cause && { cause })
   }
-}
-
-// "At once" is: before the event loop has come round twice. A plain socket that has room is done in
-// the same tick; TLS always reports one turn later.
-function countTurns() {
-  const turns = {
-    passed: 0,
-    stop: () => clearImmediate(immediate),
-  }
-  const next = () => {
-    turns.passed += 1
-    if (turns.passed < 2) immediate = setImmediate(next)
-  }
-  let immediate = setImmediate(next)
-  return turns
 }

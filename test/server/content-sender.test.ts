@@ -79,7 +79,7 @@ describe('a held blob', () => {
     )
   })
 
-  it('is read in pieces that double while the client keeps up', async () => {
+  it('is read in pieces that grow while the client keeps up', async () => {
     const pool = new PiecePool()
     const content = new FakeContent(patternBytes(2 * MIB))
     const app = await serving(() => content, { pool })
