@@ -18,7 +18,11 @@ export function explainDeps(config: Config, now: number): ExplainDeps {
     registries: new Registries(config),
     defaultRegistry: config.defaultRegistry,
     host: (host) => summarise(config, host),
-    freshness: (repository, tag) => ({ ttlMs: policy.settingsFor(repository, tag).ttlMs }),
+    freshness: (repository, tag) => {
+      const rule = policy.ruleFor(repository, tag)
+      const { ttlMs } = policy.settingsFor(repository, tag)
+      return rule === undefined ? { ttlMs } : { ttlMs, rule }
+    },
     store: readOnlyStore(config.storage.directory),
     now,
   }

@@ -1,8 +1,8 @@
 // The command line: which command runs, and how its outcome becomes an exit code (0 done, 1 it
 // failed, 2 wrong usage).
-import { createRequire } from 'node:module'
+import packageJson from '../package.json' with { type: 'json' }
 import { Chandlery } from './chandlery.ts'
-import { type Options, parseArguments } from './cli/arguments.ts'
+import { type Arguments, type Options, parseArguments } from './cli/arguments.ts'
 import { runCheck } from './cli/check.ts'
 import { explain } from './cli/explain.ts'
 import { helpText } from './cli/help.ts'
@@ -16,28 +16,28 @@ import { ConfigError, formatProblem } from './config/problem.ts'
 import { explainDeps } from './explain-deps.ts'
 import { OciError } from './oci/errors.ts'
 
-const { version } = createRequire(import.meta.url)('../package.json') as { version: string }
+const { version } = packageJson
 
-async function run(args: readonly string[], io: Io): Promise<number> {
-  const { command, options, positionals } = parseArguments(args)
-  switch (command) {
-    case 'help':
-      io.stdout.write(helpText(positionals[0]))
-      return 0
-    case 'version':
-      io.stdout.write(`chandlery ${version}\n`)
-      return 0
-    case 'schema':
-      return runSchema(io)
-    case 'check':
-      return await runCheck(options, io)
-    case 'explain':
-      return await runExplain(positionals[0] ?? '', options, io)
-    case 'serve':
-      return await runServe(options, io, (config, logger) => {
-        return new Chandlery(config, { version, logger })
-      })
-  }
+type Run = (args: Arguments, io: Io) => number | Promise<number>
+
+const COMMANDS: Readonly<Record<Arguments['command'], Run>> = {
+  help: ({ positionals }, io) => print(io, helpText(positionals[0])),
+  version: (_args, io) => print(io, `chandlery ${version}\n`),
+  schema: (_args, io) => runSchema(io),
+  check: ({ options }, io) => runCheck(options, io),
+  explain: ({ options, positionals }, io) => runExplain(positionals[0] ?? '', options, io),
+  serve: ({ options }, io) =>
+    runServe(options, io, (config, logger) => new Chandlery(config, { version, logger })),
+}
+
+async function run(argv: readonly string[], io: Io): Promise<number> {
+  const args = parseArguments(argv)
+  return await COMMANDS[args.command](args, io)
+}
+
+function print(io: Io, text: string): 0 {
+  io.stdout.write(text)
+  return 0
 }
 
 async function runExplain(image: string, options: Options, io: Io): Promise<0> {
@@ -51,12 +51,14 @@ async function runExplain(image: string, options: Options, io: Io): Promise<0> {
 
 /** Wrong usage is 2, every other error 1; what we foresaw is told without a stack. */
 function fail(error: unknown, io: Io): number {
-  const foreseen =
-    error instanceof ConfigError || error instanceof OciError || error instanceof UsageError
-  const text =
-    foreseen || !(error instanceof Error) ? String((error as Error).message) : error.stack
-  io.stderr.write(`${text}\n`)
+  io.stderr.write(`${describe(error)}\n`)
   return error instanceof UsageError ? 2 : 1
+}
+
+function describe(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const foreseen = [ConfigError, OciError, UsageError].some((kind) => error instanceof kind)
+  return foreseen ? error.message : (error.stack ?? error.message)
 }
 
 const io: Io = { stdout: process.stdout, stderr: process.stderr, env: process.env }

@@ -37,11 +37,30 @@ async function fetchBytes(url: string, headers: Record<string, string> = {}): Pr
   return Buffer.from(await response.arrayBuffer())
 }
 
+async function pull(reference: string, digest: string): Promise<void> {
+  const base = `${chandlery.url}/v2/team/app`
+  const head = await fetch(`${base}/manifests/${reference}?ns=${REGISTRY}`, { method: 'HEAD' })
+  expect(head.headers.get('docker-content-digest')).toBe(digest)
+  const seen = [digest]
+  for (const each of seen) {
+    const bytes = await fetchBytes(`${base}/manifests/${each}?ns=${REGISTRY}`)
+    expect(digestOf(bytes)).toBe(each)
+    const { manifests = [], layers = [], config } = JSON.parse(bytes.toString())
+    for (const child of manifests) seen.push(child.digest)
+    for (const blob of config ? [config, ...layers] : [])
+      expect(digestOf(await fetchBytes(blobUrl(blob.digest)))).toBe(blob.digest)
+  }
+  expect(seen).toHaveLength(3)
+}
+
 describe('one cold blob and fifty clients', () => {
   test('cost the upstream its bytes once; who leaves or crawls harms nobody', async () => {
     const size = 6 * MIB
     const { digest } = upstream.addSyntheticBlob(size, 'herd')
-    upstream.fault({ match: { kind: 'blob', method: 'GET' }, drip: { bytes: MIB / 4, everyMs: 40 } })
+    upstream.fault({
+      match: { kind: 'blob', method: 'GET' },
+      drip: { bytes: MIB / 4, everyMs: 40 },
+    })
     const expected = syntheticBytes('herd', 0, size)
     using leaver = await rawRequest(blobUrl(digest))
     using crawler = await rawRequest(blobUrl(digest))
@@ -110,22 +129,6 @@ describe('an image', () => {
       await pull('v1', image.digest)
     },
   )
-
-  async function pull(reference: string, digest: string): Promise<void> {
-    const base = `${chandlery.url}/v2/team/app`
-    const head = await fetch(`${base}/manifests/${reference}?ns=${REGISTRY}`, { method: 'HEAD' })
-    expect(head.headers.get('docker-content-digest')).toBe(digest)
-    const seen = [digest]
-    for (const each of seen) {
-      const bytes = await fetchBytes(`${base}/manifests/${each}?ns=${REGISTRY}`)
-      expect(digestOf(bytes)).toBe(each)
-      const { manifests = [], layers = [], config } = JSON.parse(bytes.toString())
-      for (const child of manifests) seen.push(child.digest)
-      for (const blob of config ? [config, ...layers] : [])
-        expect(digestOf(await fetchBytes(blobUrl(blob.digest)))).toBe(blob.digest)
-    }
-    expect(seen).toHaveLength(3)
-  }
 })
 
 describe('a restart', () => {

@@ -49,18 +49,18 @@ export type Freshness = 'fresh' | 'stale-while-revalidate' | 'expired'
 /** The settings of each tag, with the rules compiled once. */
 export class FreshnessPolicy {
   readonly defaults: FreshnessSettings
-  readonly #rules: readonly { repository: Glob; tag: Glob; settings: FreshnessSettings }[]
+  readonly #rules: readonly CompiledRule[]
 
   constructor(options: FreshnessOptions = DEFAULT_FRESHNESS) {
     const { rules = [], ...defaults } = options
     this.defaults = defaults
     this.#rules = rules.map(({ match, ...changes }) => {
-      return { ...splitMatch(match), settings: { ...defaults, ...changes } }
+      return { match, ...splitMatch(match), settings: { ...defaults, ...changes } }
     })
   }
 
   settingsFor(repo: Repository, tag: string): FreshnessSettings {
-    const settings = this.#matching(repo, tag)
+    const settings = this.#ruleFor(repo, tag)?.settings ?? this.defaults
     if (!isDigestTag(tag)) return settings
     return {
       ...settings,
@@ -69,12 +69,23 @@ export class FreshnessPolicy {
     }
   }
 
-  #matching(repo: Repository, tag: string): FreshnessSettings {
-    if (this.#rules.length === 0) return this.defaults
-    const name = `${repo.registry}/${repo.name}`
-    const rule = this.#rules.find((each) => each.repository.matches(name) && each.tag.matches(tag))
-    return rule?.settings ?? this.defaults
+  /** The `match` of the rule that decides; undefined: none does. */
+  ruleFor(repo: Repository, tag: string): string | undefined {
+    return this.#ruleFor(repo, tag)?.match
   }
+
+  #ruleFor(repo: Repository, tag: string): CompiledRule | undefined {
+    if (this.#rules.length === 0) return undefined
+    const name = `${repo.registry}/${repo.name}`
+    return this.#rules.find((each) => each.repository.matches(name) && each.tag.matches(tag))
+  }
+}
+
+interface CompiledRule {
+  readonly match: string
+  readonly repository: Glob
+  readonly tag: Glob
+  readonly settings: FreshnessSettings
 }
 
 /**
