@@ -4,6 +4,7 @@ import { LRUCache } from 'lru-cache'
 
 import { parseChallenges } from '../http/challenge.ts'
 import type { Challenge } from '../http/challenge.ts'
+import type { Reach } from './addresses.ts'
 import { fingerprintOf } from './credentials.ts'
 import type { Credential } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -22,6 +23,8 @@ export interface Asker {
   /** What stands between /v2/ and /manifests in the request sent. */
   readonly name: string
   readonly credential: Credential
+  /** Where the endpoint itself may be. */
+  readonly reach: Reach
   readonly signal?: AbortSignal | undefined
 }
 
@@ -92,13 +95,13 @@ export class Authorizer {
 
   async #grant(asker: Asker, way: Way): Promise<Grant> {
     const [own, whole] = wayKeys(asker)
-    const { credential, endpoint, signal } = asker
+    const { credential, signal } = asker
     if (way.scheme === 'basic') {
       this.#ways.set(whole, way)
       return { header: basicHeader(credential), scheme: 'basic', key: '', isFresh: true }
     }
     const key = tokenKey(asker, way)
-    const fetch = () => fetchToken(this.#options, endpoint, { ...way, credential })
+    const fetch = () => fetchToken(this.#options, asker, { ...way, credential })
     const token = await this.#tokens.get(key, fetch, signal)
     this.#ways.set(own, way)
     return { header: `Bearer ${token.value}`, scheme: 'bearer', key, isFresh: token.isNew }

@@ -12,14 +12,16 @@ export interface Place {
   /** The repository's name there, after rewrite. */
   readonly name: string
   readonly credential: Credential
+  /** A client named the registry, the operator did not. */
+  readonly publicOnly: boolean
 }
 
-export type Question = Omit<RegistryRequest, 'name' | 'credential'>
+export type Question = Omit<RegistryRequest, 'name' | 'credential' | 'publicOnly'>
 
 /** Asks the place. Throws UpstreamError, or the signal's reason. */
 export function ask(place: Place, question: Question): Promise<RegistryResponse> {
-  const { client, endpoint, name, credential } = place
-  return client.request(endpoint, { ...question, name, credential })
+  const { client, endpoint, name, credential, publicOnly } = place
+  return client.request(endpoint, { ...question, name, credential, publicOnly })
 }
 
 /** What an answer that is wrong in itself is. */

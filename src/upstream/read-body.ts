@@ -14,10 +14,14 @@ export async function readWhole(body: Body, maxBytes: number): Promise<Buffer | 
   return Buffer.concat(chunks, length)
 }
 
-/** As text what comes of the first `maxBytes`; a body that breaks ends there. */
+/** An error is worth no longer wait. */
+const START_TIMEOUT_MS = 5000
+
+/** As text what comes of the first `maxBytes` in 5 s; a body that breaks ends there. Never throws. */
 export async function readStart(body: Body, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = []
   let length = 0
+  const timer = setTimeout(() => body.discard(), START_TIMEOUT_MS)
   try {
     for await (const chunk of body) {
       chunks.push(chunk)
@@ -26,6 +30,8 @@ export async function readStart(body: Body, maxBytes: number): Promise<string> {
     }
   } catch {
     // What came says what it can.
+  } finally {
+    clearTimeout(timer)
   }
   return Buffer.concat(chunks).subarray(0, maxBytes).toString()
 }

@@ -1,6 +1,7 @@
 // One token from a token server over the network: the ways of asking in turn, redirects, bounds.
 import { performance } from 'node:perf_hooks'
 
+import type { Reach } from './addresses.ts'
 import { diagnoseAnswer } from './diagnose.ts'
 import type { Asked } from './diagnose.ts'
 import { diagnoseNetwork } from './diagnose-network.ts'
@@ -25,13 +26,20 @@ export interface TokenServerOptions {
   readonly now: () => number
 }
 
+/** Who sent us there. */
+export interface Challenger {
+  readonly endpoint: Endpoint
+  /** Where the endpoint itself may be. */
+  readonly reach: Reach
+}
+
 const MAX_HOPS = 5
 const MAX_BYTES = 64 * 1024
 
 /** Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, the network's. */
 export async function fetchToken(
   options: TokenServerOptions,
-  endpoint: Endpoint,
+  challenger: Challenger,
   request: TokenRequest,
 ): Promise<Token> {
   const startedAt = performance.now()
@@ -40,7 +48,7 @@ export async function fetchToken(
     options.observer?.tokenRequest({ realm: request.realm.host, outcome, seconds })
   }
   try {
-    const token = await askAllWays(new Conversation(options, endpoint, request))
+    const token = await askAllWays(new Conversation(options, challenger, request))
     report('ok')
     return token
   } catch (error) {
@@ -67,11 +75,14 @@ class Conversation {
   readonly request: TokenRequest
   readonly #options: TokenServerOptions
   readonly #endpoint: Endpoint
+  readonly #ownReach: Reach
   readonly #signal: AbortSignal
 
-  constructor(options: TokenServerOptions, endpoint: Endpoint, request: TokenRequest) {
+  constructor(options: TokenServerOptions, challenger: Challenger, request: TokenRequest) {
+    const { endpoint, reach } = challenger
     this.#options = options
     this.#endpoint = endpoint
+    this.#ownReach = reach
     this.request = request
     this.#signal = AbortSignal.timeout(options.timeoutMs)
     this.#guard(() => checkRealm(request.realm, endpoint, request.credential))
@@ -143,11 +154,12 @@ class Conversation {
     }
   }
 
-  #reach(url: URL) {
+  #reach(url: URL): Reach {
     const { base } = this.#endpoint
     const { credential } = this.request
     const realms = credential.kind === 'anonymous' ? undefined : credential.realms
-    if (url.origin === base.origin || isListed(url, realms)) return 'any'
+    if (url.origin === base.origin) return this.#ownReach
+    if (isListed(url, realms)) return 'any'
     return this.#options.transport.reachFrom(base.origin)
   }
 

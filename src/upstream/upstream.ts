@@ -24,7 +24,11 @@ export type { TagPage } from './lists.ts'
 export type { UpstreamObserver } from './observer.ts'
 
 export interface UpstreamOptions {
-  readonly registries: { endpoints(registry: string): readonly Endpoint[] }
+  readonly registries: {
+    endpoints(registry: string): readonly Endpoint[]
+    /** Those with an entry of their own; the others are there by "*". */
+    readonly names: readonly string[]
+  }
   readonly client: RegistryClient
 }
 
@@ -146,7 +150,8 @@ export class Upstream {
     const { key } = endpoint
     try {
       const credential = await credentials.credentialFor(endpoint)
-      return { client: this.#client, endpoint, name, credential }
+      const publicOnly = this.#isNamedByClient(endpoint, repo)
+      return { client: this.#client, endpoint, name, credential, publicOnly }
     } catch (error) {
       if (!(error instanceof CredentialError)) throw error
       throw new UpstreamError('bad-credentials', `${key}: ${error.message}`, {
@@ -154,6 +159,11 @@ export class Upstream {
         cause: error,
       })
     }
+  }
+
+  /** By "*" a client may name any host, but must not make us ask our own network. */
+  #isNamedByClient(endpoint: Endpoint, repo: Repository): boolean {
+    return endpoint.isDefault && !this.#registries.names.includes(repo.registry)
   }
 
   /** Equal for equal sources; what they give is looked up later and may change. */

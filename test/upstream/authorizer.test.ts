@@ -273,6 +273,22 @@ describe('a realm', () => {
     expect(failure).toMatchObject({ reason: 'realm-refused', kind: 'denied' })
   })
 
+  test('that refuses leaves no connection behind, however long the 401 was', async () => {
+    await using registry = await startRegistry()
+    registry.fault({ match: { kind: 'other' }, status: 403 })
+    registry.fault({
+      match: { kind: 'manifest' },
+      status: 401,
+      body: Buffer.alloc(2_000_000),
+      headers: { 'www-authenticate': 'Bearer realm="/token"' },
+    })
+    await using at = upstreamOver([registry.url], { limits: { connections: 1 } })
+    for (let times = 0; times < 3; times++) {
+      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+      expect(failure.kind).toBe('denied')
+    }
+  })
+
   test('that does not answer is a failure of that upstream', async () => {
     await using x = await guarded()
     await x.tokens.close()

@@ -61,7 +61,10 @@ export function upstreamOver(urls: readonly string[], options: FixtureOptions = 
     ...clientOptions,
   })
   const endpoints = urls.map((url) => endpointOf(url, rewrites))
-  const upstream = new Upstream({ registries: { endpoints: () => endpoints }, client })
+  const upstream = new Upstream({
+    registries: { endpoints: () => endpoints, names: [REPO.registry] },
+    client,
+  })
   const credentials = always(credential)
   const dispose = () => client.close()
   return { client, upstream, endpoints, events, credentials, [Symbol.asyncDispose]: dispose }

@@ -4,8 +4,9 @@ import { describe, expect, test } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_SCHEMA1_SIGNED, OCI_MANIFEST } from '../../src/oci/media-types.ts'
 import { Rewrite } from '../../src/upstream/rewrite.ts'
+import { Upstream } from '../../src/upstream/upstream.ts'
 import { startRegistry } from '../support/registry.ts'
-import { collect, failureOf, REPO, upstreamOver } from './upstream-fixture.ts'
+import { collect, endpointOf, failureOf, REPO, upstreamOver } from './upstream-fixture.ts'
 
 const signal = new AbortController().signal
 
@@ -218,6 +219,22 @@ describe('several endpoints', () => {
     const manifest = await at.upstream.getManifest(REPO, 'latest', at.credentials)
     expect(manifest.digest).toBe(image.digest)
     expect(registry.requests[0]?.url).toBe('/v2/team/alpine/manifests/latest')
+  })
+
+  test('that a client named are asked at public addresses only', async () => {
+    await using registry = await startRegistry()
+    registry.addImage('library/alpine', 'latest')
+    await using at = upstreamOver([])
+    const endpoints = () => [
+      { ...endpointOf(`http://localhost:${registry.port}`), isDefault: true },
+    ]
+    const pull = (names: string[]) => {
+      const upstream = new Upstream({ registries: { endpoints, names }, client: at.client })
+      return upstream.getManifest(REPO, 'latest', at.credentials)
+    }
+    expect(await failureOf(pull(['other.test']))).toMatchObject({ reason: 'redirect-refused' })
+    expect(registry.accepted).toBe(0)
+    expect(await pull([REPO.registry])).toMatchObject({ mediaType: OCI_MANIFEST })
   })
 
   test('are not asked any more once the caller left', async () => {

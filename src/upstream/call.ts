@@ -1,0 +1,173 @@
+// One request on its way to an endpoint: its single HTTP exchanges, redirects followed by hand,
+// each observed. Authorisation is given to it; what the last answer is worth is the client's.
+import { performance } from 'node:perf_hooks'
+
+import type { Reach } from './addresses.ts'
+import type { Grant } from './authorizer.ts'
+import type { RegistryRequest } from './client.ts'
+import type { Asked } from './diagnose.ts'
+import { diagnoseNetwork } from './diagnose-network.ts'
+import type { Endpoint } from './endpoint.ts'
+import { UpstreamError } from './failure.ts'
+import type { FailureReason } from './failure.ts'
+import type { UpstreamObserver } from './observer.ts'
+import { RedirectRefused, redirectTarget } from './redirect.ts'
+import type { Answer, Transport } from './transport.ts'
+
+export interface CallOptions {
+  readonly transport: Transport
+  /** Sent with every exchange. */
+  readonly headers: Readonly<Record<string, string>>
+  readonly observer?: UpstreamObserver | undefined
+}
+
+/** What answered in the end. */
+export interface Reached extends Answer {
+  readonly url: URL
+  /** It is not the endpoint that answered. */
+  readonly redirected: boolean
+}
+
+const MAX_HOPS = 10
+
+export class Call {
+  readonly endpoint: Endpoint
+  readonly request: RegistryRequest
+  /** Where the endpoint itself may be. */
+  readonly reach: Reach
+  readonly #options: CallOptions
+
+  constructor(options: CallOptions, endpoint: Endpoint, request: RegistryRequest) {
+    this.#options = options
+    this.endpoint = endpoint
+    this.request = request
+    this.reach = request.publicOnly === true ? 'public' : 'any'
+  }
+
+  /** Asks the endpoint, and on where it redirects to. Throws UpstreamError, or the signal's reason. */
+  async follow(grant: Grant | undefined): Promise<Reached> {
+    let url = this.#url()
+    let authorization = grant?.header
+    for (let hop = 0; hop <= MAX_HOPS; hop++) {
+      const answer = await this.#send(url, grant, authorization)
+      const next = this.#nextHop(answer, url)
+      if (next === undefined) return { ...answer, url, redirected: !this.#isOwn(url) }
+      answer.body.discard()
+      const { key: endpoint } = this.endpoint
+      this.#options.observer?.upstreamRedirect?.({
+        endpoint,
+        host: next.host,
+        status: answer.status,
+      })
+      // Once left behind it stays behind: the other host must not choose what we ask with it.
+      if (next.origin !== url.origin) authorization = undefined
+      url = next
+    }
+    throw this.failure('redirect-refused', `more than ${MAX_HOPS} redirects`)
+  }
+
+  /** Who is asked at a URL, for a diagnosis. */
+  asked(url: URL, grant: Grant | undefined): Asked {
+    const isOwn = this.#isOwn(url)
+    return {
+      endpoint: this.endpoint.key,
+      url,
+      host: isOwn ? this.endpoint.host : url.host,
+      redirected: !isOwn,
+      credential: this.request.credential.kind,
+      identified: grant?.scheme === 'bearer',
+    }
+  }
+
+  failure(reason: FailureReason, what: string): UpstreamError {
+    const { key } = this.endpoint
+    return new UpstreamError(reason, `${key}: ${what}`, { endpoint: key })
+  }
+
+  /** That something is not there is an answer, not a failure. */
+  reportFailure(error: UpstreamError): void {
+    if (error.kind === 'gone') return
+    this.#options.observer?.upstreamFailure(error, { kind: this.request.kind })
+  }
+
+  #url(): URL {
+    const { base } = this.endpoint
+    const url = new URL(base)
+    url.pathname = `${base.pathname}/${this.request.name}/${this.request.path}`
+    url.search = this.request.query ?? ''
+    return url
+  }
+
+  #isOwn(url: URL): boolean {
+    return url.origin === this.endpoint.base.origin
+  }
+
+  #nextHop(answer: Answer, url: URL): URL | undefined {
+    try {
+      return redirectTarget(answer, url)
+    } catch (error) {
+      answer.body.discard()
+      if (error instanceof RedirectRefused) throw this.failure('redirect-refused', error.message)
+      throw error
+    }
+  }
+
+  async #send(
+    url: URL,
+    grant: Grant | undefined,
+    authorization: string | undefined,
+  ): Promise<Answer> {
+    const startedAt = performance.now()
+    const asked = this.asked(url, grant)
+    try {
+      const answer = await this.#exchange(url, asked, authorization)
+      this.#reportExchange(String(answer.status), startedAt)
+      return answer
+    } catch (error) {
+      this.request.signal?.throwIfAborted()
+      const cause = error instanceof Error ? error : new Error(String(error))
+      const failed = diagnoseNetwork(cause, asked, 'head')
+      this.#reportExchange(failed.reason, startedAt)
+      throw failed
+    }
+  }
+
+  #exchange(url: URL, asked: Asked, authorization: string | undefined): Promise<Answer> {
+    const { method, accept, range, kind, signal } = this.request
+    const { transport, observer, headers } = this.#options
+    const { key, base } = this.endpoint
+    return transport.send(
+      {
+        url,
+        method,
+        host: asked.host,
+        headers: {
+          ...headers,
+          ...(accept !== undefined && { accept }),
+          ...(range !== undefined && { range }),
+          ...(authorization !== undefined && { authorization }),
+        },
+        reach: this.#isOwn(url) ? this.reach : transport.reachFrom(base.origin),
+        lane: kind === 'blob' && method === 'GET' ? 'content' : 'rest',
+      },
+      {
+        signal,
+        translate: (error) => this.#bodyFailure(error, asked),
+        onBytes: (bytes) => observer?.upstreamBytes(key, bytes),
+      },
+    )
+  }
+
+  #bodyFailure(error: Error, asked: Asked): UpstreamError {
+    const failed = diagnoseNetwork(error, asked, 'body')
+    this.reportFailure(failed)
+    return failed
+  }
+
+  #reportExchange(outcome: string, startedAt: number): void {
+    const { method, kind } = this.request
+    const seconds = (performance.now() - startedAt) / 1000
+    const { key: endpoint } = this.endpoint
+    this.#options.observer?.upstreamRequest({ endpoint, method, kind, outcome, seconds })
+  }
+}
