@@ -126,7 +126,7 @@ class Run {
       if (length === 0) return this.#nothingRead(at)
       const tookMs = await this.#outgoing.write(piece.bytes.subarray(0, length))
       this.#drained = tookMs <= AT_ONCE_MS
-      this.#adapt(length === this.#pieceSize)
+      this.#adapt(length < ready)
       return length
     } finally {
       // After a failed write the socket is closed: the kernel takes nothing from the piece any more.
@@ -142,9 +142,10 @@ class Run {
     return 0
   }
 
-  #adapt(filled: boolean): void {
+  // Also where the pool gave less than was wanted: the next, larger piece may come from elsewhere.
+  #adapt(moreIsReady: boolean): void {
     if (!this.#drained) this.#pieceSize = BASE_PIECE
-    else if (filled) this.#pieceSize = Math.min(this.#pieceSize * 4, LARGEST_PIECE)
+    else if (moreIsReady) this.#pieceSize = Math.min(this.#pieceSize * 4, LARGEST_PIECE)
   }
 
   get #standing(): Standing {

@@ -31,7 +31,7 @@ export interface PoolLimits {
 }
 
 const DEFAULT_LIMITS: PoolLimits = {
-  baseBytes: 64 * MIB,
+  baseBytes: 32 * MIB,
   leanBytes: 32 * MIB,
   reserveBytes: 2 * MIB,
   growthBytes: 32 * MIB,
