@@ -5,6 +5,9 @@ import { cpuSeconds, type Server } from './process.ts'
 
 const run = promisify(execFile)
 
+/** docker-registry hides an OCI manifest from who does not ask for one. */
+const ACCEPT = 'Accept: application/vnd.oci.image.manifest.v1+json'
+
 export interface Download {
   readonly bytes: number
   readonly requests: number
@@ -54,7 +57,15 @@ export interface Requests {
 export async function hammer(server: Server, path: string, seconds = 5): Promise<Requests> {
   const before = cpuSeconds(server.pid)
   const url = `http://127.0.0.1:${server.port}${path}`
-  const { stdout } = await run('wrk', ['-t1', '-c50', `-d${seconds}s`, '--latency', url])
+  const { stdout } = await run('wrk', [
+    '-t1',
+    '-c50',
+    `-d${seconds}s`,
+    '--latency',
+    '-H',
+    ACCEPT,
+    url,
+  ])
   const count = Number(/(\d+) requests in/.exec(stdout)?.[1])
   if (/Non-2xx/.test(stdout)) throw new Error(`${server.name}: ${stdout}`)
   return {
