@@ -36,24 +36,21 @@ export async function pour({ ingest, body, from, at, limit, written }: Pouring):
   let writing: Promise<void> | undefined
 
   const writeAll = async () => {
-    while (batch.length > 0) {
-      const bytes = batch
-      const length = batchBytes
-      batch = []
-      batchBytes = 0
-      await ingest.write(writtenTo, bytes)
-      writtenTo += length
-      written()
+    try {
+      while (batch.length > 0) {
+        const bytes = batch
+        const length = batchBytes
+        batch = []
+        batchBytes = 0
+        await ingest.write(writtenTo, bytes)
+        writtenTo += length
+        written()
+      }
+    } catch (cause) {
+      broken = new WriteFailed('writing to the cache failed', { cause })
     }
-  }
-  const startWriting = () => {
-    writing ??= writeAll()
-      .catch((cause: unknown) => {
-        broken = new WriteFailed('writing to the cache failed', { cause })
-      })
-      .finally(() => {
-        writing = undefined
-      })
+    // In the same turn as the last look at the batch: a chunk that comes now starts a writer anew.
+    writing = undefined
   }
 
   let position = from
@@ -65,7 +62,7 @@ export async function pour({ ingest, body, from, at, limit, written }: Pouring):
       if (fresh.length === 0) continue
       batch.push(fresh)
       batchBytes += fresh.length
-      startWriting()
+      writing ??= writeAll()
       if (batchBytes >= WAITING_BYTES) await writing
       if (broken) throw broken
     }
