@@ -1,6 +1,7 @@
 // One try at filling a blob: the local file and whether its bytes can be trusted. Readers of it and
 // the download that fills it hold it together; the last one out closes the file.
 import type { Ingest } from '../store/ingest.ts'
+import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 
 const COMPARED_BYTES = 256 * 1024
@@ -10,7 +11,8 @@ export class Attempt {
   /** Every source that gave bytes. */
   readonly sources = new Set<Source>()
   verified = false
-  corrupt = false
+  /** Why its bytes are not what the digest names, once that is known. */
+  mismatch: UpstreamError | undefined
   #holders = 1
 
   constructor(ingest: Ingest) {

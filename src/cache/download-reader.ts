@@ -124,7 +124,7 @@ export class DownloadReader implements Content {
   #trustedTo(): number {
     if (this.#failure) return 0
     if (this.#attempt.verified) return Infinity
-    if (this.#attempt.corrupt) return 0
+    if (this.#attempt.mismatch) return 0
     if (!this.#whole) return this.#download.suspect ? 0 : Infinity
     const end = this.size ?? this.#attempt.readableFrom(0)
     return end <= SENT_VERIFIED_BYTES ? 0 : end - HELD_BACK_BYTES

@@ -3,6 +3,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Digest } from '../oci/digest.ts'
 import type { Ingest } from '../store/ingest.ts'
+import { OciError } from '../oci/errors.ts'
 import { ContentError } from '../store/content-error.ts'
 import { leastFinal, UpstreamError } from '../upstream/failure.ts'
 import type { Source, SourceResponse } from '../upstream/source.ts'
@@ -14,7 +15,6 @@ import { SourceQueue } from './source-queue.ts'
 /** Bytes that prove wrong are fetched again this often, or once from every source if there are more. */
 const LEAST_ATTEMPTS = 2
 const MOST_ATTEMPTS = 4
-const LONGEST_PAUSE_MS = 5000
 
 export interface DownloadObserver {
   downloadStarted(): void
@@ -46,7 +46,7 @@ export class Download implements DownloadView {
   /** Resolves when the download is over and its file kept or given up; never rejects. */
   readonly ended: Promise<void>
   readonly #options: DownloadOptions
-  readonly #queue = new SourceQueue()
+  readonly #queue: SourceQueue
   readonly #readers = new Set<DownloadReader>()
   readonly #abort = new AbortController()
   readonly #open = Promise.withResolvers<void>()
@@ -55,12 +55,14 @@ export class Download implements DownloadView {
   #size: number | undefined
   #suspect: boolean
   #failure: Error | undefined
+  #isOver = false
 
   constructor(options: DownloadOptions) {
     this.#options = options
     this.digest = options.digest
     this.#size = options.size
     this.#suspect = options.suspect
+    this.#queue = new SourceQueue(options.retryDelayMs)
     this.#queue.add(options.sources)
     this.opened = this.#open.promise
     this.opened.catch(() => {}) // nobody may be waiting for it any more
@@ -75,6 +77,11 @@ export class Download implements DownloadView {
     return this.#failure
   }
 
+  /** Nothing can be read of it any more by who comes now. */
+  get isOver(): boolean {
+    return this.#isOver || this.#failure !== undefined
+  }
+
   get suspect(): boolean {
     return this.#suspect
   }
@@ -84,7 +91,7 @@ export class Download implements DownloadView {
     this.#queue.add(sources)
   }
 
-  /** A new reader; `opened` has resolved. */
+  /** A new reader; `opened` has just resolved. */
   read(): DownloadReader {
     const attempt = this.#attempts.at(-1)
     if (!attempt) throw new Error('the download has not opened')
@@ -100,7 +107,7 @@ export class Download implements DownloadView {
 
   /** Ends it, for shutdown: readers are cut, the unfinished file goes. */
   async stop(): Promise<void> {
-    this.#abort.abort(new Error('Chandlery is shutting down'))
+    this.#abort.abort(new OciError('UNAVAILABLE', 'the server is shutting down'))
     await this.ended
   }
 
@@ -111,9 +118,10 @@ export class Download implements DownloadView {
       await this.#fetchGood()
       observer.downloadEnded((await this.#keep()) ? 'kept' : 'not-kept')
     } catch (error) {
-      this.#fail(error instanceof Error ? error : new Error(String(error)))
+      this.#fail(error)
       observer.downloadEnded('failed')
     }
+    this.#isOver = true
     await Promise.allSettled(this.#attempts.map((attempt) => attempt.release()))
   }
 
@@ -142,8 +150,9 @@ export class Download implements DownloadView {
     const { signal } = this.#abort
     for (;;) {
       const at = attempt.readableFrom(0)
+      if (at === this.#size && attempt.sources.size > 0) return // it broke at its very end
       const source = this.#queue.next()
-      if (!source) throw leastFinal(this.#queue.errors)
+      if (!source) throw this.#failed(leastFinal(this.#queue.errors))
       try {
         return await this.#take(attempt, source, await source.fetch(this.digest, at, signal), at)
       } catch (error) {
@@ -167,9 +176,11 @@ export class Download implements DownloadView {
     at: number,
   ): Promise<void> {
     const { start, size = this.#size, body } = response
-    if (start > at) throw failed(source, 'protocol', `answered from byte ${start}, not ${at}`)
-    if (this.#size !== undefined && size !== this.#size)
-      throw failed(source, 'wrong-size', `says ${size} bytes where ${this.#size} are expected`)
+    const refusal = this.#refusal(source, response, at)
+    if (refusal) {
+      body.discard() // or its connection would wait for a reader for ever
+      throw refusal
+    }
     this.#size = size
     attempt.sources.add(source)
     this.#open.resolve()
@@ -183,18 +194,24 @@ export class Download implements DownloadView {
     })
     const end = attempt.readableFrom(0)
     if (size !== undefined && end < size)
-      throw failed(source, 'wrong-size', `sent ${end} of ${size} bytes`)
+      throw failed(source, 'cut', `ended at byte ${end} of ${size}`)
     this.#size = end
+  }
+
+  #refusal(source: Source, { start, size }: SourceResponse, at: number): UpstreamError | undefined {
+    if (start > at) return failed(source, 'protocol', `answered from byte ${start}, not ${at}`)
+    const expected = this.#size
+    if (size === undefined || expected === undefined || size === expected) return undefined
+    return failed(source, 'wrong-size', `says ${size} bytes where ${expected} are expected`)
   }
 
   async #recover(source: Source, error: UpstreamError, given: number, at: number): Promise<void> {
     this.#options.observer.sourceFailed(error, this.digest)
-    const tries = this.#queue.failed(source, error, given, at + given > 0)
-    if (this.#queue.next() !== source) return
-    const pause = this.#options.retryDelayMs * 2 ** Math.max(0, tries - 1)
-    await sleep(Math.min(pause, LONGEST_PAUSE_MS) * (0.5 + Math.random()), undefined, {
-      signal: this.#abort.signal,
-    })
+    this.#queue.failed(source, error, given, at + given > 0)
+    const pauseMs = this.#queue.pauseMs
+    // Never less than it was asked for, and not in step with others.
+    if (pauseMs > 0)
+      await sleep(pauseMs * (1 + Math.random() / 2), undefined, { signal: this.#abort.signal })
   }
 
   /** @returns why the bytes are not what the digest names, or undefined when they are */
@@ -203,13 +220,13 @@ export class Download implements DownloadView {
       await attempt.ingest.verify(this.#size)
       return undefined
     } catch (error) {
-      if (!(error instanceof ContentError)) throw error
+      if (!(error instanceof ContentError))
+        throw new WriteFailed('what was written cannot be read again', { cause: error })
       return await this.#distrust(attempt, error)
     }
   }
 
   async #distrust(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
-    attempt.corrupt = true
     this.#suspect = true
     this.#size = this.#options.size
     const origins = [...new Set([...attempt.sources].map((source) => source.origin))]
@@ -219,6 +236,7 @@ export class Download implements DownloadView {
       `${origins.join(', ')} sent bytes that are not ${this.digest}: nothing was kept`,
       { endpoint: origin, cause },
     )
+    attempt.mismatch = error
     for (const source of attempt.sources) this.#queue.lied(source, error)
     this.#options.observer.verificationFailed(origin, this.digest)
     await attempt.ingest
@@ -244,7 +262,9 @@ export class Download implements DownloadView {
     } catch (error) {
       this.#options.observer.storeError('read', error)
     }
-    reader.cut(new Error(`bytes of ${this.digest} that were sent already proved to be corrupt`))
+    const message = `bytes of ${this.digest} that were sent already proved to be corrupt`
+    const { endpoint = 'several', reason = 'wrong-digest' } = reader.attempt.mismatch ?? {}
+    reader.cut(new UpstreamError(reason, message, { endpoint }))
   }
 
   // Verified readers are done waiting; a failure to keep the file costs the cache entry only.
@@ -258,11 +278,26 @@ export class Download implements DownloadView {
     }
   }
 
-  #fail(error: Error): void {
-    if (error instanceof WriteFailed) this.#options.observer.storeError('write', error)
+  // Known before it is thrown: who comes while it is on its way begins anew, nobody would ask their
+  // sources any more.
+  #failed(error: Error): Error {
     this.#failure = error
-    this.#open.reject(error)
+    return error
+  }
+
+  #fail(error: unknown): void {
+    if (error instanceof WriteFailed) this.#options.observer.storeError('write', error)
+    this.#open.reject(this.#failed(this.#told(error)))
     this.#wake()
+  }
+
+  #told(error: unknown): Error {
+    const { signal } = this.#abort
+    const cause: unknown = signal.aborted ? signal.reason : error
+    if (!(cause instanceof WriteFailed))
+      return cause instanceof Error ? cause : new Error(String(cause))
+    const message = 'the cache cannot be written: the log of the server says why'
+    return new OciError('UNAVAILABLE', message, { cause })
   }
 
   #wake(): void {
@@ -270,7 +305,11 @@ export class Download implements DownloadView {
   }
 }
 
-function failed(source: Source, reason: 'protocol' | 'wrong-size', what: string): UpstreamError {
+function failed(
+  source: Source,
+  reason: 'protocol' | 'wrong-size' | 'cut',
+  what: string,
+): UpstreamError {
   return new UpstreamError(reason, `${source.origin} ${what}`, { endpoint: source.origin })
 }
 

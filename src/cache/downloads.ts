@@ -2,6 +2,7 @@
 // wrong of late.
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
+import { OciError } from '../oci/errors.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { Source } from '../upstream/source.ts'
 import { Download, type DownloadObserver } from './download.ts'
@@ -27,15 +28,17 @@ export class Downloads {
     this.#options = options
   }
 
+  /** One that can be joined. */
   get(digest: Digest): Download | undefined {
-    return this.#running.get(digest)
+    const download = this.#running.get(digest)
+    return download?.isOver === true ? undefined : download
   }
 
   /** The running download of this digest, with these sources added, or a new one. */
   start(digest: Digest, sources: readonly Source[], size: number | undefined): Download {
-    if (this.#stopped) throw new Error('Chandlery is shutting down')
-    const running = this.#running.get(digest)
-    if (running && !running.failure) {
+    if (this.#stopped) throw new OciError('UNAVAILABLE', 'the server is shutting down')
+    const running = this.get(digest)
+    if (running) {
       running.join(sources)
       return running
     }
@@ -43,7 +46,7 @@ export class Downloads {
       digest,
       sources,
       size,
-      suspect: this.#suspects.has(digest),
+      suspect: this.#isSuspect(digest),
       observer: this.#options.observer,
       retryDelayMs: this.#options.retryDelayMs ?? 200,
       createIngest: this.#options.createIngest,
@@ -57,6 +60,11 @@ export class Downloads {
   async stop(): Promise<void> {
     this.#stopped = true
     await Promise.all([...this.#running.values()].map((download) => download.stop()))
+  }
+
+  // One that just failed may not have got here: a client that it cut is back sooner.
+  #isSuspect(digest: Digest): boolean {
+    return this.#suspects.has(digest) || this.#running.get(digest)?.suspect === true
   }
 
   #ended(download: Download): void {

@@ -284,6 +284,111 @@ describe('a download', () => {
   })
 })
 
+describe('a source', () => {
+  test('whose body just ends too early is asked for the rest', async () => {
+    const bytes = blob(3 * MIB)
+    const one = source('one', undefined, (start) => inChunks(bytes.subarray(start, start + MIB)))
+    const download = downloads.start(digestOf(bytes), [one], bytes.length)
+    const content = await reader(download)
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    expect(one.asked).toEqual([0, MIB, 2 * MIB])
+    await content.close()
+  })
+
+  test('whose answer is refused is told that nobody reads its body', async () => {
+    const bytes = blob(2 * MIB)
+    let discarded = 0
+    const odd: Source = {
+      ...refusing('odd', 'not-found'),
+      fetch: async () => ({
+        start: 0,
+        size: 17,
+        grantedBy: 'anonymous',
+        body: Object.assign(inChunks(bytes), { discard: () => void (discarded += 1) }),
+      }),
+    }
+    const download = downloads.start(digestOf(bytes), [odd], bytes.length)
+    await expect(download.opened).rejects.toMatchObject({ reason: 'wrong-size' })
+    expect(discarded).toBe(1)
+  })
+
+  test('that is limited for a moment is waited for, once; for longer it is not', async () => {
+    const bytes = blob(2 * MIB)
+    const limits = [30, 40]
+    const good = source('one', bytes.length, () => inChunks(bytes))
+    const one: Source & { asked: number[] } = {
+      ...good,
+      fetch: async (...parameters) => {
+        const retryAfterMs = limits.shift()
+        if (retryAfterMs === undefined) return await good.fetch(...parameters)
+        throw new UpstreamError('rate-limited', 'slow down', { endpoint: 'one', retryAfterMs })
+      },
+    }
+    const twice = downloads.start(digestOf(bytes), [one], undefined)
+    await expect(twice.opened).rejects.toMatchObject({ kind: 'rate-limited', retryAfterMs: 30 })
+    limits.push(30)
+    const startedAt = performance.now()
+    await downloads.start(digestOf(bytes), [one], undefined).opened
+    expect(performance.now() - startedAt).toBeGreaterThan(29)
+    limits.push(60_000)
+    const long = downloads.start(digestOf(blob(7)), [one], undefined)
+    await expect(long.opened).rejects.toMatchObject({ retryAfterMs: 60_000 })
+  })
+})
+
+describe('a local file that fails', () => {
+  test.each(['write', 'verify'] as const)('in %s is told as 503', async (step) => {
+    const bytes = blob(2 * MIB)
+    const failing = new Downloads({
+      observer,
+      createIngest: async (digest) => {
+        const ingest = await LocalIngest.create({ directory, digest, adopt: async () => {} })
+        ingest[step] = () => Promise.reject(new Error('the disk is full'))
+        return ingest
+      },
+    })
+    const one = source('one', bytes.length, () => inChunks(bytes))
+    const content = await reader(failing.start(digestOf(bytes), [one], undefined))
+    await expect(readFrom(content)).rejects.toMatchObject({ code: 'UNAVAILABLE', status: 503 })
+    await content.close()
+    expect(events.some((event) => event.startsWith('store write'))).toBe(true)
+    expect(await readdir(directory)).toEqual([])
+  })
+})
+
+describe('a download that is about to end', () => {
+  test('is not joined when its file is closing, nor its lie forgotten', async () => {
+    const bytes = blob(2 * MIB)
+    const wrong = Buffer.from(bytes).fill(1, 0, 10)
+    const closing = Promise.withResolvers<void>()
+    const slow = new Downloads({
+      observer,
+      createIngest: async (digest) => {
+        const ingest = await LocalIngest.create({ directory, digest, adopt: async () => {} })
+        const close = ingest.close.bind(ingest)
+        ingest.close = async () => {
+          await closing.promise
+          await close()
+        }
+        return ingest
+      },
+    })
+    const liar = source('liar', wrong.length, () => inChunks(wrong))
+    const first = slow.start(digestOf(bytes), [liar], undefined)
+    await expect.poll(() => first.failure).toMatchObject({ kind: 'corrupt' })
+    expect(slow.get(digestOf(bytes))).toBeUndefined()
+    const second = slow.start(digestOf(bytes), [liar], undefined)
+    expect(second).not.toBe(first)
+    expect(second.suspect).toBe(true)
+    const good = source('good', 5, () => inChunks(Buffer.from('right')))
+    const third = slow.start(digestOf(Buffer.from('right')), [good], undefined)
+    await expect.poll(() => events.includes('kept')).toBe(true)
+    expect(slow.start(digestOf(Buffer.from('right')), [good], undefined)).not.toBe(third)
+    closing.resolve()
+    await slow.stop()
+  })
+})
+
 describe('bytes that are not what the digest names', () => {
   const size = 3 * MIB
   const bytes = blob(size)
@@ -322,7 +427,7 @@ describe('bytes that are not what the digest names', () => {
     const rest = await readFrom(behind, 2 * MIB)
     expect(Buffer.concat([start, rest]).equals(bytes)).toBe(true)
     expect((await readFrom(untouched)).equals(bytes)).toBe(true)
-    await Promise.all([ahead.close(), behind.close(), untouched.close()])
+    await Promise.all([ahead.close(), behind.close(), untouched.close(), download.ended])
     expect(adopted).toEqual([digestOf(bytes)])
   })
 
