@@ -153,13 +153,15 @@ export class Chandlery {
       observer,
       createIngest: (digest) => store.blobs.ingest(digest),
     })
-    const { access, grants } = room
+    const { access, grants, negative } = room
     const blobs = new BlobCache({
       blobs: store.blobs,
       access,
       grants,
       upstream,
       downloads,
+      negative,
+      negativeTtlMs: freshness.negativeTtlMs,
       observer,
     })
     const credentials = new ConfiguredCredentials({ hosts, dockerConfigPath: dockerConfig })

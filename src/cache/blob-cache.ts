@@ -16,8 +16,8 @@ import type { Download } from './download.ts'
 import type { Downloads } from './downloads.ts'
 import { toClientError } from './failure.ts'
 import type { Grants } from './grants.ts'
+import type { NegativeCache } from './negative-cache.ts'
 import type { CacheObserver } from './observer.ts'
-import { WriteFailed } from './pour.ts'
 
 export interface BlobCacheOptions {
   readonly blobs: Pick<Blobs, 'open' | 'stat'>
@@ -25,6 +25,9 @@ export interface BlobCacheOptions {
   readonly grants: Grants
   readonly upstream: Pick<Upstream, 'blobSources'>
   readonly downloads: Downloads
+  readonly negative: NegativeCache
+  /** How long a blob that no endpoint has is not asked for again. */
+  readonly negativeTtlMs: number
   readonly observer: Pick<CacheObserver, 'storeError'>
   readonly now?: () => number
 }
@@ -55,18 +58,23 @@ export class BlobCache {
     const { access, downloads } = this.#options
     const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
     const held = await this.#openHeld(digest, named)
-    if (held) return await this.#serveHeld(held, repo, digest, caller)
+    if (held) {
+      const content = new HeldContent(digest, held)
+      await this.#authorised(content, repo, digest, caller)
+      return { content, cache: { state: 'hit' } }
+    }
+    if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(digest) !== undefined
-    const download = this.#start(repo, digest, named?.size, caller)
-    await this.#opened(download)
-    await this.#authorise(repo, digest, caller)
-    const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
-    return { content: download.read(), cache }
+    const download = this.#start(repo, digest, named, caller)
+    await this.#opened(download, repo)
+    // Read from at once: it may be over, and its file closed, before the upstream has said who may.
+    const content = await this.#authorised(download.read(), repo, digest, caller)
+    return { content, cache: joined ? { state: 'collapsed' } : { state: 'miss', stored: true } }
   }
 
   /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
   async head(repo: Repository, digest: Digest, caller: Caller): Promise<BlobHead> {
-    const { access, downloads } = this.#options
+    const { downloads } = this.#options
     const named = await this.#named(repo, digest)
     const held = await this.#heldSize(digest, named)
     if (held !== undefined) {
@@ -75,12 +83,12 @@ export class BlobCache {
     }
     const download = downloads.get(digest)
     if (download) {
-      await this.#opened(download)
+      await this.#opened(download, repo)
       await this.#authorise(repo, digest, caller)
       return { size: download.size ?? named?.size, cache: { state: 'collapsed' } }
     }
-    const link = await access.prove(repo, 'blob', digest, caller)
-    return { size: link.size ?? named?.size, cache: { state: 'miss', fwdStatus: 200 } }
+    const link = await this.#prove(repo, digest, caller, named)
+    return { size: named?.size ?? link.size, cache: { state: 'miss', fwdStatus: 200 } }
   }
 
   // Manifests are never served as blobs, even by an upstream that would: a client would take the
@@ -96,22 +104,50 @@ export class BlobCache {
     const { access } = this.#options
     if (access.peek(repo, 'blob', digest)) return
     if (await access.find(repo, 'blob', digest)) return
-    await access.prove(repo, 'blob', digest, caller)
+    await this.#prove(repo, digest, caller, await access.named(repo, 'blob', digest))
   }
 
-  async #serveHeld(
-    object: StoredObject,
+  async #prove(
     repo: Repository,
     digest: Digest,
     caller: Caller,
-  ): Promise<OpenBlob> {
+    named: Link | undefined,
+  ): Promise<Link> {
+    if (named === undefined) this.#checkGone(repo, digest)
     try {
-      await this.#authorise(repo, digest, caller)
-      return { content: new HeldContent(digest, object), cache: { state: 'hit' } }
+      return await this.#options.access.prove(repo, 'blob', digest, caller)
     } catch (error) {
-      await object.close()
+      this.#rememberGone(repo, digest, error instanceof OciError ? error.cause : error)
       throw error
     }
+  }
+
+  /** The content, or it is closed. */
+  async #authorised(
+    content: Content,
+    repo: Repository,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<Content> {
+    try {
+      await this.#authorise(repo, digest, caller)
+      return content
+    } catch (error) {
+      await content.close()
+      throw error
+    }
+  }
+
+  // Only for what no manifest of the repository names: one that was pushed a moment ago must not
+  // meet what was true before.
+  #checkGone(repo: Repository, digest: Digest): void {
+    const gone = this.#options.negative.get(negativeKey(repo, digest))
+    if (gone) throw toClientError(gone, 'blob')
+  }
+
+  #rememberGone(repo: Repository, digest: Digest, error: unknown): void {
+    const { negative, negativeTtlMs } = this.#options
+    negative.remember(negativeKey(repo, digest), error, negativeTtlMs)
   }
 
   // A file that is not as long as the manifest says is damaged: it is fetched again and replaced.
@@ -137,13 +173,10 @@ export class BlobCache {
     }
   }
 
-  #start(repo: Repository, digest: Digest, size: number | undefined, caller: Caller): Download {
-    const sources = this.#options.upstream.blobSources(repo, caller.credentials)
-    return this.#options.downloads.start(
-      digest,
-      sources.map((source) => this.#granting(repo, source)),
-      size,
-    )
+  #start(repo: Repository, digest: Digest, named: Link | undefined, caller: Caller): Download {
+    const sources = this.#options.upstream.blobSources(repo, caller)
+    const granting = sources.map((source) => this.#granting(repo, source))
+    return this.#options.downloads.start(digest, granting, named?.size)
   }
 
   // What the upstream gives under this repository, it grants to this repository.
@@ -153,29 +186,26 @@ export class BlobCache {
       origin: source.origin,
       fetch: async (digest, start, signal) => {
         const response = await source.fetch(digest, start, signal)
-        const { size, grantedBy } = response
+        const { grantedBy } = response
         const link: Link = { kind: 'blob', grantedBy, at: this.#now() }
-        this.#options.grants.recordFetched(
-          repo,
-          digest,
-          size === undefined ? link : { ...link, size },
-        )
+        this.#options.grants.recordFetched(repo, digest, link)
         return response
       },
     }
   }
 
-  async #opened(download: Download): Promise<void> {
+  async #opened(download: Download, repo: Repository): Promise<void> {
     try {
       await download.opened
     } catch (error) {
-      if (error instanceof WriteFailed)
-        throw new OciError('UNAVAILABLE', 'the cache cannot be written; its log says why', {
-          cause: error,
-        })
+      this.#rememberGone(repo, download.digest, error)
       throw toClientError(error, 'blob')
     }
   }
+}
+
+function negativeKey(repo: Repository, digest: Digest): string {
+  return `blob ${repo.registry}/${repo.name}@${digest}`
 }
 
 function isShort(size: number, named: Link | undefined): boolean {

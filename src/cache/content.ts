@@ -7,8 +7,9 @@ import type { Digest } from '../oci/digest.ts'
  * One reader's view of one blob. It belongs to one response and is closed by it.
  *
  * - `size`: bytes of the whole blob; undefined while nobody has said it.
- * - `plan(ranges)`: says once, before the first read, what the response will carry; undefined means
- *   everything. What runs from 0 to the end is held back until verified (design: the hold-back rule).
+ * - `plan(ranges)`: says once, before the head goes out, what the response will carry; undefined means
+ *   everything, as does not having said it yet. What runs from 0 to the end is held back until
+ *   verified (design: the hold-back rule). From then on the size is promised: it changes no more.
  * - `available(at)`: how many bytes can be read from `at` without waiting.
  * - `wait(at, signal)`: resolves when `available(at) > 0` or `at` has turned out to be the end;
  *   rejects when neither can come true any more, or when the signal fires.

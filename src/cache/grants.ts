@@ -68,8 +68,9 @@ export class Grants {
 
   /** The upstream gave (or answered a HEAD for) `digest` under `repo` itself. */
   recordFetched(repo: Repository, digest: Digest, link: Link): void {
-    this.#record(repo, digest, link, true)
-    this.#record({ registry: repo.registry, name: REGISTRY_WIDE }, digest, link, false)
+    const kept = link.kind === 'blob' ? asNamed(link, this.peek(repo, 'blob', digest)) : link
+    this.#record(repo, digest, kept, true)
+    this.#record({ registry: repo.registry, name: REGISTRY_WIDE }, digest, kept, false)
   }
 
   /**
@@ -129,6 +130,20 @@ function keyOf(repo: Repository, kind: Link['kind'], digest: Digest): string {
 
 function sameLink(a: Link, b: Link): boolean {
   return a.mediaType === b.mediaType && a.size === b.size && a.grantedBy === b.grantedBy
+}
+
+/**
+ * Size and type of a blob are a manifest's to say, whose own digest vouches for them. A header that
+ * is wrong once (a page with 200, a proxy in between) would make good bytes look damaged for ever.
+ */
+function asNamed({ kind, grantedBy, at }: Link, named: Link | undefined): Link {
+  return {
+    kind,
+    ...(named?.mediaType !== undefined && { mediaType: named.mediaType }),
+    ...(named?.size !== undefined && { size: named.size }),
+    grantedBy,
+    at,
+  }
 }
 
 function linkTo(

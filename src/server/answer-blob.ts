@@ -66,21 +66,28 @@ async function sendBlob(
   })
 }
 
-// An unknown size is often known once the first byte is here; ranges were not promised by then.
+// An unknown size is often known once the first byte is here, and one that an upstream said may have
+// proved wrong by then: nothing is promised before.
 async function openBody(exchange: Exchange, content: Content): Promise<BlobBody> {
   const request = {
     range: exchange.header('range'),
     ifRange: exchange.header('if-range'),
     etag: `"${content.digest}"`,
   }
+  const early = planBlobBody(request, content.size)
+  if (early.ranges) {
+    content.plan(early.ranges)
+    await firstByte(content, early.ranges[0]?.start ?? 0, exchange.gone)
+    return early
+  }
+  await firstByte(content, 0, exchange.gone)
   const body = planBlobBody(request, content.size)
   content.plan(body.ranges)
-  if (firstAvailable(content, body) > 0) return body
-  await firstByte(content, body.ranges?.[0]?.start ?? 0, exchange.gone)
-  return body.ranges ? body : planBlobBody({ ...request, range: undefined }, content.size)
+  return body
 }
 
 async function firstByte(content: Content, at: number, gone: AbortSignal): Promise<void> {
+  if (content.available(at) > 0) return
   const patience = AbortSignal.timeout(HEAD_PATIENCE_MS)
   try {
     await content.wait(at, AbortSignal.any([gone, patience]))

@@ -34,6 +34,7 @@ export async function getBlob(
     kind: 'blob',
   })
   try {
+    refusePages(place, digest, response)
     return readResponse(place, response, start)
   } catch (error) {
     response.body.discard()
@@ -120,7 +121,7 @@ export async function headBlob(
   }
 }
 
-/** A login page with 200 must not pass for the upstream's word that somebody may have the blob. */
+/** A login page with 200 is no blob, nor the upstream's word that somebody may have it. */
 function refusePages(place: Place, digest: Digest, response: RegistryResponse): void {
   const isPage = bareType(headerOf(response, 'content-type')) === 'text/html'
   if (!isPage || headerOf(response, 'docker-content-digest') === digest) return

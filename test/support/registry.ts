@@ -119,6 +119,11 @@ export class TestRegistry implements AsyncDisposable {
     return this.#server.accepted
   }
 
+  /** Connections open now. */
+  get connections(): number {
+    return this.#server.connections
+  }
+
   addBlob(bytes: Uint8Array, options: AddBlobOptions = {}): TestDescriptor {
     return this.#addContent(bytesContent(bytes), options)
   }

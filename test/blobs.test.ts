@@ -1,0 +1,264 @@
+// The blob path of the whole server, where upstreams, disks and clients misbehave.
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { digestOf } from '../src/oci/digest.ts'
+import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import { syntheticBytes } from './support/content.ts'
+import { rawRequest } from './support/raw-client.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+
+const MIB = 1024 * 1024
+const REGISTRY = 'registry.test'
+const PAGE = '<!doctype html><title>Sign in</title>'
+const PAGE_FAULT = { status: 200, body: PAGE, headers: { 'content-type': 'text/html' } }
+const WRONG_FAULT = { status: 200, body: 'please try again later' }
+
+let directory: TemporaryDirectory
+let upstream: TestRegistry
+let chandlery: RunningChandlery
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+  upstream = await startRegistry()
+  chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
+})
+
+afterEach(async () => {
+  await chandlery.stop()
+  await upstream.close()
+  await directory.remove()
+})
+
+function blobUrl(digest: string, repository = 'team/app'): string {
+  return `${chandlery.url}/v2/${repository}/blobs/${digest}?ns=${REGISTRY}`
+}
+
+function manifestUrl(reference: string, repository = 'team/app'): string {
+  return `${chandlery.url}/v2/${repository}/manifests/${reference}?ns=${REGISTRY}`
+}
+
+interface Got {
+  readonly status: number
+  readonly bytes: Buffer
+  readonly headers: Headers
+}
+
+async function get(url: string, init: RequestInit = {}): Promise<Got> {
+  const response = await fetch(url, init)
+  const bytes = Buffer.from(await response.arrayBuffer())
+  return { status: response.status, bytes, headers: response.headers }
+}
+
+async function readJson(got: Promise<Got>): Promise<{ status: number; code: string }> {
+  const { status, bytes } = await got
+  const body: { errors?: { code: string }[] } = JSON.parse(bytes.toString())
+  return { status, code: body.errors?.[0]?.code ?? '' }
+}
+
+/** Starts again on two upstreams, the second of which is returned. */
+async function withSecondEndpoint(): Promise<TestRegistry> {
+  const second = await startRegistry()
+  await chandlery.stop()
+  chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url, second.url))
+  return second
+}
+
+async function files(under: string): Promise<string[]> {
+  const path = join(directory.path, 'cache', under)
+  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
+  return entries.filter((entry) => entry.isFile()).map((entry) => entry.name)
+}
+
+/** Until the condition holds: what happens behind an answer. */
+async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
+  const deadline = Date.now() + 5000
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error('it did not happen in time')
+    await sleep(10)
+  }
+}
+
+describe('a wrong word about the size', () => {
+  test('of a GET is not believed longer than that GET', async () => {
+    const image = upstream.addImage('team/app', 'v1')
+    const { digest, size } = image.layers[0]!
+    await get(manifestUrl('v1'))
+    const fault = upstream.fault({ match: { kind: 'blob' }, ...WRONG_FAULT })
+    expect((await get(blobUrl(digest))).status).toBe(502)
+    fault.remove()
+    const good = await get(blobUrl(digest))
+    expect(good.status).toBe(200)
+    expect(good.bytes.length).toBe(size)
+    expect(digestOf(good.bytes)).toBe(digest)
+    await upstream.stop()
+    expect((await get(blobUrl(digest))).status).toBe(200)
+  })
+
+  test('of a HEAD is not believed longer than that HEAD', async () => {
+    const image = upstream.addImage('team/app', 'v1')
+    const { digest, size } = image.layers[0]!
+    await get(manifestUrl('v1'))
+    upstream.fault({ match: { kind: 'blob', method: 'HEAD' }, announcedLength: 17, times: 1 })
+    await get(blobUrl(digest), { method: 'HEAD' })
+    const good = await get(blobUrl(digest))
+    expect(good.status).toBe(200)
+    await until(async () => (await files('blobs')).length === 1)
+    await upstream.stop()
+    expect((await get(blobUrl(digest))).bytes.length).toBe(size)
+    const head = await get(blobUrl(digest), { method: 'HEAD' })
+    expect(head.headers.get('content-length')).toBe(String(size))
+    expect(head.headers.get('cache-status')).toContain('hit')
+  })
+
+  test('is outlived by a download that finds a better source before anything was sent', async () => {
+    const second = await withSecondEndpoint()
+    const bytes = syntheticBytes('better', 0, 2 * MIB)
+    upstream.addBlob(bytes)
+    const { digest } = second.addBlob(bytes)
+    upstream.fault({ match: { kind: 'blob' }, ...WRONG_FAULT })
+    const good = await get(blobUrl(digest))
+    expect(good.status).toBe(200)
+    expect(good.headers.get('content-length')).toBe(String(2 * MIB))
+    expect(good.bytes.equals(bytes)).toBe(true)
+    await second.close()
+  })
+
+  test('costs no connection: one is not left waiting for a body that nobody reads', async () => {
+    const image = upstream.addImage('team/app', 'v1', { layers: [syntheticBytes('w', 0, 4 * MIB)] })
+    const { digest } = image.layers[0]!
+    await get(manifestUrl('v1'))
+    upstream.fault({ match: { kind: 'blob' }, bodyLength: 5 * MIB, announcedLength: 5 * MIB })
+    for (let tries = 0; tries < 3; tries++) {
+      expect((await get(blobUrl(digest))).status).toBe(502)
+    }
+    await until(() => upstream.connections <= 2)
+  })
+})
+
+describe('a page instead of a blob', () => {
+  test('shows nothing about who may read it', async () => {
+    const { digest } = upstream.addBlob(Buffer.from('private'), { repository: 'team/app' })
+    const fault = upstream.fault({ match: { repository: 'other/app' }, ...PAGE_FAULT })
+    expect((await get(blobUrl(digest, 'other/app'))).status).toBe(502)
+    fault.remove()
+    expect((await get(blobUrl(digest))).status).toBe(200)
+    expect((await get(blobUrl(digest, 'other/app'))).status).toBe(404)
+  })
+})
+
+describe('who joins a download', () => {
+  test('is served by it although it ends while the upstream is asked whether they may', async () => {
+    const bytes = syntheticBytes('joined', 0, 2 * MIB)
+    const { digest } = upstream.addBlob(bytes)
+    const slow = upstream.fault({
+      match: { kind: 'blob', method: 'GET' },
+      stall: { afterBytes: MIB },
+    })
+    upstream.fault({ match: { kind: 'blob', method: 'HEAD' }, delayMs: 300 })
+    using first = await rawRequest(blobUrl(digest))
+    const joined = get(blobUrl(digest, 'other/app'))
+    await until(() => upstream.requests.some(({ method }) => method === 'HEAD'))
+    slow.release()
+    expect((await first.body()).complete).toBe(true)
+    const { status, bytes: got } = await joined
+    expect(status).toBe(200)
+    expect(got.equals(bytes)).toBe(true)
+  })
+
+  test('is refused where the upstream refuses them, and the download goes on', async () => {
+    const bytes = syntheticBytes('refused', 0, 2 * MIB)
+    const { digest } = upstream.addBlob(bytes, { repository: 'team/app' })
+    const slow = upstream.fault({
+      match: { kind: 'blob', method: 'GET' },
+      stall: { afterBytes: MIB },
+    })
+    using first = await rawRequest(blobUrl(digest))
+    expect((await get(blobUrl(digest, 'other/app'))).status).toBe(404)
+    slow.release()
+    expect((await first.body()).complete).toBe(true)
+  })
+})
+
+describe('a body that ends too early', () => {
+  test.each([
+    ['exactly at its end, closed instead of ended', 2 * MIB, 1],
+    ['in the middle', MIB + 7, 2],
+  ])('%s, is completed', async (_what, cutAfter, requests) => {
+    const bytes = syntheticBytes('early', 0, 2 * MIB)
+    const { digest } = upstream.addImage('team/app', 'v1', { layers: [bytes] }).layers[0]!
+    await get(manifestUrl('v1'))
+    upstream.fault({
+      match: { kind: 'blob', method: 'GET' },
+      times: 1,
+      announcedLength: 'none',
+      cutAfter,
+    })
+    const good = await get(blobUrl(digest))
+    expect(good.status).toBe(200)
+    expect(good.bytes.equals(bytes)).toBe(true)
+    expect(upstream.requestsFor(digest)).toHaveLength(requests)
+    expect(upstream.bytesSent(digest)).toBe(2 * MIB)
+  })
+})
+
+describe('a cache that cannot be written', () => {
+  test('is told as 503 and in the log, and the server goes on', async () => {
+    const { digest } = upstream.addSyntheticBlob(MIB, 'unwritten')
+    const ingest = join(directory.path, 'cache', 'ingest')
+    await rm(ingest, { recursive: true })
+    await writeFile(ingest, 'in the way')
+    expect(await readJson(get(blobUrl(digest)))).toEqual({ status: 503, code: 'UNAVAILABLE' })
+    await until(() => chandlery.log.some(({ msg }) => String(msg).includes('write failed')))
+    await rm(ingest)
+    await mkdir(ingest)
+    expect((await get(blobUrl(digest))).bytes.length).toBe(MIB)
+  })
+
+  test('costs the entry and not the pull where only the place for blobs is lost', async () => {
+    const bytes = syntheticBytes('uncommitted', 0, MIB)
+    const { digest } = upstream.addBlob(bytes)
+    await rm(join(directory.path, 'cache', 'blobs'), { recursive: true, force: true })
+    await writeFile(join(directory.path, 'cache', 'blobs'), 'in the way')
+    expect((await get(blobUrl(digest))).bytes.equals(bytes)).toBe(true)
+    expect((await get(blobUrl(digest))).bytes.equals(bytes)).toBe(true)
+    await until(async () => (await files('ingest')).length === 0)
+  })
+})
+
+describe('a blob that no endpoint has', () => {
+  test('is asked for once within negativeTtl', async () => {
+    const digest = digestOf(Buffer.from('nowhere'))
+    for (const method of ['GET', 'GET', 'HEAD', 'GET']) {
+      expect((await get(blobUrl(digest), { method })).status).toBe(404)
+    }
+    expect(upstream.requestsFor(digest)).toHaveLength(1)
+  })
+})
+
+describe('what the upstream answers', () => {
+  const cases: [string, object, { status: number; code: string }][] = [
+    ['404', { status: 404 }, { status: 404, code: 'BLOB_UNKNOWN' }],
+    ['403', { status: 403 }, { status: 403, code: 'DENIED' }],
+    ['401 without a challenge', { status: 401 }, { status: 403, code: 'DENIED' }],
+    [
+      '429',
+      { status: 429, headers: { 'retry-after': '77' } },
+      { status: 503, code: 'TOOMANYREQUESTS' },
+    ],
+    ['500', { status: 500 }, { status: 502, code: 'UNAVAILABLE' }],
+    ['503', { status: 503 }, { status: 502, code: 'UNAVAILABLE' }],
+    ['a page with 200', PAGE_FAULT, { status: 502, code: 'UNAVAILABLE' }],
+    ['something else with 200', WRONG_FAULT, { status: 502, code: 'UNAVAILABLE' }],
+    ['a reset before the head', { resetAfter: -1 }, { status: 502, code: 'UNAVAILABLE' }],
+  ]
+  test.each(cases)('%s: is told as the failure table has it', async (_what, fault, expected) => {
+    const { digest } = upstream.addSyntheticBlob(MIB, 'table')
+    upstream.fault({ match: { kind: 'blob' }, ...fault })
+    expect(await readJson(get(blobUrl(digest)))).toEqual(expected)
+    upstream.clearFaults()
+    if (expected.status !== 404) expect((await get(blobUrl(digest))).status).toBe(200)
+  })
+})
