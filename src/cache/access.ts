@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Link } from '../store/links.ts'
 import type { Upstream } from '../upstream/upstream.ts'
-import type { Caller } from './caller.ts'
+import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer } from './coalescer.ts'
 import { toAccessError } from './failure.ts'
 import type { Grants } from './grants.ts'
@@ -60,7 +60,7 @@ export class Access {
    * OciError: 404 and 403 as the upstream said, 503 where it cannot be asked.
    */
   prove(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
-    const key = `${kind} ${repo.registry}/${repo.name}@${digest}`
+    const key = sharedKey(`${kind} ${repo.registry}/${repo.name}@${digest}`, caller)
     return this.#proofs.run(key, () => this.#ask(repo, kind, digest, caller)).promise
   }
 
@@ -78,7 +78,7 @@ export class Access {
   }
 
   async #headBlob(repo: Repository, digest: Digest, caller: Caller): Promise<Link> {
-    const { size, grantedBy } = await this.#upstream.headBlob(repo, digest, caller.credentials)
+    const { size, grantedBy } = await this.#upstream.headBlob(repo, digest, caller)
     const at = this.#now()
     return size === undefined
       ? { kind: 'blob', grantedBy, at }
@@ -86,7 +86,7 @@ export class Access {
   }
 
   async #headManifest(repo: Repository, digest: Digest, caller: Caller): Promise<Link> {
-    const head = await this.#upstream.headManifest(repo, digest, caller.credentials)
+    const head = await this.#upstream.headManifest(repo, digest, caller)
     const size = 'bytes' in head ? head.bytes.length : head.size
     const { mediaType, grantedBy } = head
     return { kind: 'manifest', mediaType, size, grantedBy, at: this.#now() }

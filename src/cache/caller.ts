@@ -1,7 +1,16 @@
 // On whose behalf something is read. Not the client itself: only what the upstream has to see.
-import type { CredentialSource } from '../upstream/credentials.ts'
+import { cdnHops } from '../http/cdn-loop.ts'
+import type { Requester } from '../upstream/requester.ts'
 
 /** Passed through every read; a client's own credential can take the configured one's place later. */
-export interface Caller {
-  readonly credentials: CredentialSource
+export type Caller = Requester
+
+/**
+ * The key of work that callers share, if they came through equally many caches. With others it is
+ * not shared: of two caches that lead to each other, each would wait for work of the other that
+ * waits for its own. So everybody waits only for those who came further, and a chain of them ends
+ * where a cache reads its own name in CDN-Loop.
+ */
+export function sharedKey(key: string, { cdnLoop }: Caller): string {
+  return cdnLoop === undefined ? key : `${key} ${cdnHops(cdnLoop)}`
 }

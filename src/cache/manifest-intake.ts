@@ -7,7 +7,7 @@ import type { Repository } from '../oci/reference.ts'
 import type { Link } from '../store/links.ts'
 import { UpstreamError } from '../upstream/failure.ts'
 import type { FetchedManifest, ManifestHead, Upstream } from '../upstream/upstream.ts'
-import type { Caller } from './caller.ts'
+import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
 import type { Grants } from './grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
@@ -42,7 +42,7 @@ export class ManifestIntake {
 
   /** One upstream GET, by tag or digest. Throws what the upstream throws. */
   askGet(repo: Repository, reference: string, caller: Caller): Promise<FetchedManifest> {
-    return this.#checked(this.#upstream.getManifest(repo, reference, caller.credentials))
+    return this.#checked(this.#upstream.getManifest(repo, reference, caller))
   }
 
   /** One upstream HEAD, by tag or digest. Throws what the upstream throws. */
@@ -51,12 +51,12 @@ export class ManifestIntake {
     reference: string,
     caller: Caller,
   ): Promise<ManifestHead | FetchedManifest> {
-    return this.#checked(this.#upstream.headManifest(repo, reference, caller.credentials))
+    return this.#checked(this.#upstream.headManifest(repo, reference, caller))
   }
 
   /** One GET by digest for all who want it at once. */
   fetch(repo: Repository, digest: Digest, caller: Caller): Flight<FetchedManifest> {
-    return this.#gets.run(keyOf(repo, digest), async () => {
+    return this.#gets.run(keyOf(repo, digest, caller), async () => {
       const fetched = await this.askGet(repo, digest, caller)
       this.keep(repo, fetched)
       return fetched
@@ -65,7 +65,7 @@ export class ManifestIntake {
 
   /** One HEAD by digest for all who want it at once; a GET that is running anyway will do. */
   head(repo: Repository, digest: Digest, caller: Caller): Flight<ManifestHead | FetchedManifest> {
-    const key = keyOf(repo, digest)
+    const key = keyOf(repo, digest, caller)
     if (this.#gets.has(key)) return this.fetch(repo, digest, caller)
     return this.#heads.run(key, async () => {
       const head = await this.askHead(repo, digest, caller)
@@ -122,6 +122,6 @@ export class ManifestIntake {
   }
 }
 
-function keyOf(repo: Repository, digest: Digest): string {
-  return `${repo.registry}/${repo.name}@${digest}`
+function keyOf(repo: Repository, digest: Digest, caller: Caller): string {
+  return sharedKey(`${repo.registry}/${repo.name}@${digest}`, caller)
 }

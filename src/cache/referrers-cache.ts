@@ -12,7 +12,7 @@ import type { Referrers } from '../store/referrers.ts'
 import { UpstreamError } from '../upstream/failure.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { failureAt, isPaused, staleReasonOf, type Failure } from './backoff.ts'
-import type { Caller } from './caller.ts'
+import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer } from './coalescer.ts'
 import { toClientError } from './failure.ts'
 import { freshnessAt, mayServeStale, ttlSeconds } from './freshness.ts'
@@ -102,7 +102,8 @@ export class ReferrersCache {
 
   async #asked(subject: Subject, caller: Caller, known: Known | undefined): Promise<ReferrersList> {
     const { settings } = subject
-    const flight = this.#flights.run(subject.key, () => this.#refresh(subject, caller, known))
+    const key = sharedKey(subject.key, caller)
+    const flight = this.#flights.run(key, () => this.#refresh(subject, caller, known))
     const now = this.#now()
     const leftMs = settings.revalidateTimeoutMs - Math.max(0, now - flight.startedAt)
     const usable = known && mayServeStale(known.checkedAt, settings, 'revalidating', now)
@@ -119,7 +120,7 @@ export class ReferrersCache {
     try {
       const at = this.#now()
       const { upstream } = this.#options
-      const listed: Answer | undefined = await upstream.referrers(repo, digest, caller.credentials)
+      const listed: Answer | undefined = await upstream.referrers(repo, digest, caller)
       const answer = listed ?? (await this.#fallback(repo, digest, caller))
       if (!answer.stale)
         await this.#keep(subject, { manifests: answer.manifests, checkedAt: at }, known)

@@ -6,7 +6,7 @@ import type { Tags } from '../store/tags.ts'
 import { UpstreamError } from '../upstream/failure.ts'
 import type { TagPage, Upstream } from '../upstream/upstream.ts'
 import { staleReasonOf } from './backoff.ts'
-import type { Caller } from './caller.ts'
+import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer } from './coalescer.ts'
 import { toClientError } from './failure.ts'
 import type { FreshnessPolicy } from './freshness.ts'
@@ -44,8 +44,9 @@ export class TagLister {
     if (page.n === 0) return { tags: [], cache: { state: 'hit' } }
     const asked = withoutNamespace(query)
     try {
-      const flight = this.#flights.run(`${repo.registry}/${repo.name}?${asked}`, () => {
-        return this.#options.upstream.tags(repo, asked, caller.credentials)
+      const key = sharedKey(`${repo.registry}/${repo.name}?${asked}`, caller)
+      const flight = this.#flights.run(key, () => {
+        return this.#options.upstream.tags(repo, asked, caller)
       })
       const state = flight.joined ? 'collapsed' : 'miss'
       return { ...(await flight.promise), cache: { state, fwdStatus: 200 } }

@@ -8,7 +8,7 @@ import { UpstreamError } from '../upstream/failure.ts'
 import type { FetchedManifest, ManifestHead } from '../upstream/upstream.ts'
 import { survivesDenial } from './access.ts'
 import { failureAt, isPaused, staleReasonOf } from './backoff.ts'
-import type { Caller } from './caller.ts'
+import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
 import { freshnessAt, mayServeStale, ttlSeconds } from './freshness.ts'
 import type { FreshnessPolicy } from './freshness.ts'
@@ -74,7 +74,7 @@ export class TagResolver {
 
   async #cold(repo: Repository, tag: string, caller: Caller, want: Want): Promise<ServedManifest> {
     const key = tagKeyOf(repo, tag)
-    const flight = this.#flights.run(key, async () => {
+    const flight = this.#flights.run(sharedKey(key, caller), async () => {
       try {
         return await this.#askCold(repo, tag, caller, want)
       } catch (error) {
@@ -145,7 +145,7 @@ export class TagResolver {
     caller: Caller,
     record: TagRecord,
   ): Flight<ServedManifest> {
-    return this.#flights.run(tagKeyOf(repo, tag), async () => {
+    return this.#flights.run(sharedKey(tagKeyOf(repo, tag), caller), async () => {
       try {
         return await this.#ask(repo, tag, caller, record)
       } catch (error) {

@@ -3,11 +3,20 @@
 import { headerLines, Scanner } from './scanner.ts'
 
 const UP_TO_COMMA = /[^",]*/y
+const QUOTED = /"(?:[^"\\]|\\.)*"/sy
+const QUOTE = /"/y
 
 /** Whether one of the names in the header is this one, whatever its case and parameters. */
 export function hasLooped(header: string | readonly string[] | undefined, id: string): boolean {
   const own = id.toLowerCase()
   return headerLines(header).some((line) => namesIn(line).includes(own))
+}
+
+/** How many proxies a request came through, by what they say. */
+export function cdnHops(header: string | readonly string[] | undefined): number {
+  return headerLines(header)
+    .flatMap(namesIn)
+    .filter((name) => name !== '').length
 }
 
 /** The header to send on: everything that came, and this name. */
@@ -28,8 +37,11 @@ function namesIn(line: string): string[] {
   return names
 }
 
+// A quote that is never closed quotes nothing: else it would hide the names that were added after it.
 function readMember(scanner: Scanner): string {
   let member = scanner.take(UP_TO_COMMA) ?? ''
-  while (scanner.quoted() !== undefined) member += `""${scanner.take(UP_TO_COMMA) ?? ''}`
+  while ((scanner.take(QUOTED) ?? scanner.take(QUOTE)) !== undefined) {
+    member += `""${scanner.take(UP_TO_COMMA) ?? ''}`
+  }
   return member
 }

@@ -2,7 +2,7 @@
 // path means is oci/target.ts, since names hold slashes, and every answer is written by an Exchange.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
-import { hasLooped } from '../http/cdn-loop.ts'
+import { cdnHops, hasLooped } from '../http/cdn-loop.ts'
 import { OciError } from '../oci/errors.ts'
 import { parseTarget, type Target } from '../oci/target.ts'
 import { answerBlob } from './answer-blob.ts'
@@ -20,6 +20,9 @@ import { requestIds } from './request-id.ts'
 import { createListener, type KeyPairFiles } from './tls-listener.ts'
 
 const MAX_BODY_BYTES = 64 * 1024 // bodies are not read at all; this is for what Fastify may try
+/** What a chain of caches may have put into CDN-Loop; a longer one is taken for a loop. */
+const MOST_HOPS = 32
+const LONGEST_LOOP = 4096
 const API_PATH = /^\/(?:[^/]+\/)?v2(?:\/|$)/
 
 export interface AppOptions {
@@ -103,7 +106,7 @@ function dispatch(
 ): Promise<void> | void {
   const target = readTarget(exchange, options.instanceId)
   exchange.kind = target.kind
-  const faces = options.faces()
+  const faces = forCaller(options.faces(), exchange)
   if (target.kind === 'upload') throw readOnly()
   const routed = options.registries.route(target, addressing(exchange))
   exchange.registry = routed.registry
@@ -145,15 +148,24 @@ function readTarget(exchange: Exchange, instanceId: string): Target {
     })
   }
   const loop = exchange.header('cdn-loop')
-  if (loop !== undefined && hasLooped(loop, instanceId)) {
-    throw new OciError('UNAVAILABLE', `this request has been here before: ${LOOP_CURE}`, {
-      status: 508,
-    })
-  }
+  if (loop !== undefined) refuseLoop(loop, instanceId)
   return target
 }
 
 const LOOP_CURE = 'an endpoint of this registry leads back to Chandlery, change its mirrors'
+
+function refuseLoop(loop: string, instanceId: string): void {
+  const isEndless = loop.length > LONGEST_LOOP || cdnHops(loop) > MOST_HOPS
+  if (!isEndless && !hasLooped(loop, instanceId)) return
+  const what = isEndless ? `has passed more than ${MOST_HOPS} caches` : 'has been here before'
+  throw new OciError('UNAVAILABLE', `this request ${what}: ${LOOP_CURE}`, { status: 508 })
+}
+
+/** What the upstream has to see of this request; most have nothing, and share one caller. */
+function forCaller(faces: Faces, exchange: Exchange): Faces {
+  const cdnLoop = exchange.header('cdn-loop')
+  return cdnLoop === undefined ? faces : { ...faces, caller: { ...faces.caller, cdnLoop } }
+}
 
 function readOnly(): OciError {
   const message = 'this registry is a cache and read-only: push to the upstream registry itself'

@@ -2,6 +2,7 @@
 // each observed. Authorisation is given to it; what the last answer is worth is the client's.
 import { performance } from 'node:perf_hooks'
 
+import { withCdnLoop } from '../http/cdn-loop.ts'
 import type { Reach } from './addresses.ts'
 import type { Grant } from './authorizer.ts'
 import type { RegistryRequest } from './client.ts'
@@ -18,6 +19,8 @@ export interface CallOptions {
   readonly transport: Transport
   /** Sent with every exchange. */
   readonly headers: Readonly<Record<string, string>>
+  /** Ours in CDN-Loop. */
+  readonly instanceId: string
   readonly observer?: UpstreamObserver | undefined
 }
 
@@ -133,8 +136,8 @@ export class Call {
   }
 
   #exchange(url: URL, asked: Asked, authorization: string | undefined): Promise<Answer> {
-    const { method, accept, range, kind, signal } = this.request
-    const { transport, observer, headers } = this.#options
+    const { method, accept, range, cdnLoop, kind, signal } = this.request
+    const { transport, observer, headers, instanceId } = this.#options
     const { key, base } = this.endpoint
     return transport.send(
       {
@@ -143,6 +146,7 @@ export class Call {
         host: asked.host,
         headers: {
           ...headers,
+          ...(cdnLoop !== undefined && { 'cdn-loop': withCdnLoop(cdnLoop, instanceId) }),
           ...(accept !== undefined && { accept }),
           ...(range !== undefined && { range }),
           ...(authorization !== undefined && { authorization }),

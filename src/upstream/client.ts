@@ -30,6 +30,8 @@ export interface RegistryRequest {
   readonly accept?: string | undefined
   readonly range?: string | undefined
   readonly credential: Credential
+  /** The CDN-Loop of the request behind this one. */
+  readonly cdnLoop?: string | undefined
   readonly signal?: AbortSignal | undefined
   readonly kind: 'manifest' | 'blob' | 'tags' | 'referrers'
   /** The endpoint was named by a client ("*" in mirrors): nothing but public addresses is asked. */
@@ -79,7 +81,8 @@ export class RegistryClient {
     }
     this.#now = now
     this.#transport = new Transport(options.hosts ?? {}, limits)
-    this.#callOptions = { transport: this.#transport, headers, observer }
+    const { instanceId } = options
+    this.#callOptions = { transport: this.#transport, headers, instanceId, observer }
     const timeoutMs = limits.tokenTimeoutMs
     this.#authorizer = new Authorizer({ ...this.#callOptions, timeoutMs, now })
   }

@@ -114,7 +114,8 @@ function isHtml(refusal: Refusal): boolean {
 }
 
 function loopMessage(asked: Asked): string {
-  return `the request came back to us: take our own address out of mirrors.<registry>.endpoint or ${asked.endpoint}'s`
+  const cure = 'take it out of mirrors.<registry>.endpoint, or this server out of its endpoints'
+  return `asking ${asked.url.host} is a loop, it leads back to who asks (508): ${cure}`
 }
 
 /** The cure is the scheme: it alone decides. */

@@ -12,16 +12,18 @@ export interface Place {
   /** The repository's name there, after rewrite. */
   readonly name: string
   readonly credential: Credential
+  /** The CDN-Loop it was asked with. */
+  readonly cdnLoop: string | undefined
   /** A client named the registry, the operator did not. */
   readonly publicOnly: boolean
 }
 
-export type Question = Omit<RegistryRequest, 'name' | 'credential' | 'publicOnly'>
+export type Question = Omit<RegistryRequest, 'name' | 'credential' | 'cdnLoop' | 'publicOnly'>
 
 /** Asks the place. Throws UpstreamError, or the signal's reason. */
 export function ask(place: Place, question: Question): Promise<RegistryResponse> {
-  const { client, endpoint, name, credential, publicOnly } = place
-  return client.request(endpoint, { ...question, name, credential, publicOnly })
+  const { client, endpoint, name, credential, cdnLoop, publicOnly } = place
+  return client.request(endpoint, { ...question, name, credential, cdnLoop, publicOnly })
 }
 
 /** What an answer that is wrong in itself is. */

@@ -15,6 +15,7 @@ import type { TagPage } from './lists.ts'
 import { getManifest, headManifest } from './manifests.ts'
 import type { FetchedManifest, ManifestHead } from './manifests.ts'
 import type { Place } from './place.ts'
+import type { Requester } from './requester.ts'
 import { rewriteName } from './rewrite.ts'
 import type { Source } from './source.ts'
 
@@ -47,42 +48,42 @@ export class Upstream {
   headManifest(
     repo: Repository,
     reference: string,
-    credentials: CredentialSource,
+    requester: Requester,
     signal?: AbortSignal,
   ): Promise<ManifestHead | FetchedManifest> {
     const askOne = (place: Place) => headManifest(place, reference, signal)
-    return this.#askInTurn(repo, credentials, signal, askOne)
+    return this.#askInTurn(repo, requester, signal, askOne)
   }
 
   /** Throws UpstreamError, or the signal's reason; so do all others. */
   getManifest(
     repo: Repository,
     reference: string,
-    credentials: CredentialSource,
+    requester: Requester,
     signal?: AbortSignal,
   ): Promise<FetchedManifest> {
     const askOne = (place: Place) => getManifest(place, reference, signal)
-    return this.#askInTurn(repo, credentials, signal, askOne)
+    return this.#askInTurn(repo, requester, signal, askOne)
   }
 
-  /** Whether the upstream lets these credentials have the blob, and its size where it says. */
+  /** Whether the upstream lets the requester have the blob, and its size where it says. */
   headBlob(
     repo: Repository,
     digest: Digest,
-    credentials: CredentialSource,
+    requester: Requester,
     signal?: AbortSignal,
   ): Promise<BlobHead> {
     const askOne = (place: Place) => headBlob(place, digest, signal)
-    return this.#askInTurn(repo, credentials, signal, askOne)
+    return this.#askInTurn(repo, requester, signal, askOne)
   }
 
   /** Where the repository's blobs can be read from, in the order in which to try. */
-  blobSources(repo: Repository, credentials: CredentialSource): Source[] {
+  blobSources(repo: Repository, requester: Requester): Source[] {
     return this.#endpoints(repo).map((endpoint) => ({
-      id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(credentials)}`,
+      id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
       origin: endpoint.key,
       fetch: async (digest, start, signal) => {
-        const place = await this.#placeAt(endpoint, repo, credentials)
+        const place = await this.#placeAt(endpoint, repo, requester)
         return await getBlob(place, digest, start, signal)
       },
     }))
@@ -92,22 +93,22 @@ export class Upstream {
   tags(
     repo: Repository,
     query: string,
-    credentials: CredentialSource,
+    requester: Requester,
     signal?: AbortSignal,
   ): Promise<TagPage> {
-    return this.#askInTurn(repo, credentials, signal, (place) => getTags(place, query, signal))
+    return this.#askInTurn(repo, requester, signal, (place) => getTags(place, query, signal))
   }
 
   /** All pages, bounded, unfiltered; undefined: no endpoint has the API (404). */
   async referrers(
     repo: Repository,
     digest: Digest,
-    credentials: CredentialSource,
+    requester: Requester,
     signal?: AbortSignal,
   ): Promise<{ manifests: Descriptor[] } | undefined> {
     try {
       const askOne = (place: Place) => getReferrers(place, digest, signal)
-      return await this.#askInTurn(repo, credentials, signal, askOne)
+      return await this.#askInTurn(repo, requester, signal, askOne)
     } catch (error) {
       if (error instanceof UpstreamError && error.kind === 'gone') return undefined
       throw error
@@ -116,14 +117,14 @@ export class Upstream {
 
   async #askInTurn<T>(
     repo: Repository,
-    credentials: CredentialSource,
+    requester: Requester,
     signal: AbortSignal | undefined,
     askOne: (place: Place) => Promise<T>,
   ): Promise<T> {
     const failures: UpstreamError[] = []
     for (const endpoint of this.#endpoints(repo)) {
       try {
-        return await askOne(await this.#placeAt(endpoint, repo, credentials))
+        return await askOne(await this.#placeAt(endpoint, repo, requester))
       } catch (error) {
         signal?.throwIfAborted()
         if (!(error instanceof UpstreamError)) throw error
@@ -144,14 +145,14 @@ export class Upstream {
   async #placeAt(
     endpoint: Endpoint,
     repo: Repository,
-    credentials: CredentialSource,
+    { credentials, cdnLoop }: Requester,
   ): Promise<Place> {
     const name = rewritten(endpoint, repo)
     const { key } = endpoint
     try {
       const credential = await credentials.credentialFor(endpoint)
       const publicOnly = this.#isNamedByClient(endpoint, repo)
-      return { client: this.#client, endpoint, name, credential, publicOnly }
+      return { client: this.#client, endpoint, name, credential, cdnLoop, publicOnly }
     } catch (error) {
       if (!(error instanceof CredentialError)) throw error
       throw new UpstreamError('bad-credentials', `${key}: ${error.message}`, {

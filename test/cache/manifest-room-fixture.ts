@@ -40,7 +40,7 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const registry = new TestRegistry(options.registry ?? {})
   await registry.listen()
   const directory = await temporaryDirectory()
-  const { upstream, credentials, client } = upstreamOver([registry.url])
+  const { upstream, requester, client } = upstreamOver([registry.url])
   const clock = { now: 1_700_000_000_000 }
   const observed: string[] = []
   const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: 150, ...options.freshness }
@@ -56,7 +56,7 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const fixture = {
     ...first,
     registry,
-    caller: { credentials },
+    caller: requester,
     observed,
     clock,
     asked: () => {

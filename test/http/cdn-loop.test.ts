@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { hasLooped, withCdnLoop } from '../../src/http/cdn-loop.ts'
+import { cdnHops, hasLooped, withCdnLoop } from '../../src/http/cdn-loop.ts'
 
 const ID = 'chandlery-0a1b'
 
@@ -15,6 +15,8 @@ describe('hasLooped', () => {
     [`other;x="y, z",${ID};q`],
     [`a;x="1,";y="2,";z="3,", ${ID}`],
     [['other', `cdn.example:80, ${ID}`]],
+    [`other;x="a, ${ID}`],
+    [`other;x="a\\", ${ID}`],
   ])('%j: it has', (header) => {
     expect(hasLooped(header, ID)).toBe(true)
   })
@@ -27,12 +29,25 @@ describe('hasLooped', () => {
     [`x${ID}`],
     [`other;by=${ID}`],
     [`other;x="a, ${ID}, b"`],
-    [`other;x="a, ${ID}`],
     [`"${ID}"`],
     [`a;x="1";y=", ${ID}, "`],
     [['a', 'b']],
   ])('%j: it has not', (header) => {
     expect(hasLooped(header, ID)).toBe(false)
+  })
+})
+
+describe('cdnHops', () => {
+  it.each([
+    [undefined, 0],
+    ['', 0],
+    [' , ,', 0],
+    ['a', 1],
+    ['a;x="1, 2, 3", b', 2],
+    ['a;x="1, 2, 3', 3],
+    [['a', 'b, a'], 3],
+  ])('%j: %d', (header, hops) => {
+    expect(cdnHops(header)).toBe(hops)
   })
 })
 

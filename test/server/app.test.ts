@@ -1,6 +1,7 @@
 import { connect } from 'node:net'
 import { request } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
+import type { Caller } from '../../src/cache/caller.ts'
 import type { Descriptor } from '../../src/oci/descriptor.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/errors.ts'
@@ -13,7 +14,7 @@ import {
   until,
   type TestOptions,
 } from './fixture.ts'
-import type { Faces, Router } from '../../src/server/faces.ts'
+import type { Faces, ManifestReader, Router } from '../../src/server/faces.ts'
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}\n')
 const DIGEST = digestOf(MANIFEST)
@@ -473,6 +474,33 @@ describe('a request that has been here before', () => {
     expect(looped.status).toBe(508)
     const passed = await ask(path, { headers: { 'cdn-loop': 'other' } })
     expect(passed.status).toBe(200)
+  })
+
+  it.each([
+    ['many', Array.from({ length: 33 }, (_, n) => `cdn-${n}`).join(', ')],
+    ['long', `cdn;x="${'x'.repeat(4096)}"`],
+  ])('is 508 too when the way behind it is too %s to have an end', async (_, loop) => {
+    await start()
+    const path = '/v2/library/alpine/manifests/latest'
+    const answer = await ask(path, { headers: { 'cdn-loop': loop } })
+    expect(answer.status).toBe(508)
+  })
+
+  it('is told to whoever asks the upstream, and one without it shares one caller', async () => {
+    const callers: Caller[] = []
+    const get: ManifestReader['get'] = async (_repository, _reference, caller) => {
+      callers.push(caller)
+      throw new OciError('MANIFEST_UNKNOWN')
+    }
+    await start({ manifests: { get, head: get } })
+    const path = '/v2/library/alpine/manifests/latest'
+    for (const loop of [undefined, 'other', undefined]) {
+      await ask(path, loop === undefined ? {} : { headers: { 'cdn-loop': loop } })
+    }
+    const [first, second, third] = callers
+    expect(second).toEqual({ ...first, cdnLoop: 'other' })
+    expect(first).not.toHaveProperty('cdnLoop')
+    expect(third).toBe(first)
   })
 })
 

@@ -1,11 +1,11 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
-import type { Credential } from '../../src/upstream/credentials.ts'
+import { ANONYMOUS, type Credential } from '../../src/upstream/credentials.ts'
 import { Rewrite } from '../../src/upstream/rewrite.ts'
 import { startRegistry, type RegistryOptions } from '../support/registry.ts'
 import { startTokenServer, type TokenServerOptions } from '../support/token-server.ts'
-import { failureOf, REPO, upstreamOver, type FixtureOptions } from './upstream-fixture.ts'
+import { always, failureOf, REPO, upstreamOver, type FixtureOptions } from './upstream-fixture.ts'
 
 const BOT: Credential = { kind: 'basic', username: 'bot', password: 'secret' }
 const IDENTITY: Credential = { kind: 'identity', token: 'refresh-me' }
@@ -22,7 +22,7 @@ async function guarded(
   const registry = await startRegistry({ auth, ...registryOptions })
   const image = registry.addImage('library/alpine', 'latest')
   const at = upstreamOver([`${registry.url}${registryOptions.root ?? ''}`], options)
-  const pull = () => at.upstream.getManifest(REPO, 'latest', at.credentials)
+  const pull = () => at.upstream.getManifest(REPO, 'latest', at.requester)
   const dispose = async () => {
     await at[Symbol.asyncDispose]()
     await registry.close()
@@ -64,7 +64,7 @@ describe('a token', () => {
     await using x = await guarded()
     x.tokens.fault({ delayMs: 100 })
     const leaving = new AbortController()
-    const left = x.at.upstream.getManifest(REPO, 'latest', x.at.credentials, leaving.signal)
+    const left = x.at.upstream.getManifest(REPO, 'latest', x.at.requester, leaving.signal)
     const stays = x.pull()
     await sleep(50)
     leaving.abort(new Error('left'))
@@ -80,7 +80,7 @@ describe('a token', () => {
     registry.addImage('proxy/team/alpine', 'latest')
     const rewrites = [new Rewrite('^library/(.+)$', 'team/$1')]
     await using at = upstreamOver([`${registry.url}/v2/proxy`], { rewrites })
-    await at.upstream.getManifest(REPO, 'latest', at.credentials)
+    await at.upstream.getManifest(REPO, 'latest', at.requester)
     const asked = tokens.requests.map((r) => r.scopes)
     expect(asked).toEqual([['repository:proxy/team/alpine:pull']])
   })
@@ -192,12 +192,12 @@ describe('a password', () => {
     registry.addImage('library/alpine', 'latest')
     registry.addImage('library/busybox', 'latest')
     await using at = upstreamOver([registry.url], { credential: BOT })
-    await at.upstream.getManifest(REPO, 'latest', at.credentials)
-    await at.upstream.getManifest({ ...REPO, name: 'library/busybox' }, 'latest', at.credentials)
+    await at.upstream.getManifest(REPO, 'latest', at.requester)
+    await at.upstream.getManifest({ ...REPO, name: 'library/busybox' }, 'latest', at.requester)
     expect(registry.requests.map((r) => r.status)).toEqual([401, 200, 200])
     await using anonymous = upstreamOver([registry.url])
     const failure = await failureOf(
-      anonymous.upstream.getManifest(REPO, 'latest', anonymous.credentials),
+      anonymous.upstream.getManifest(REPO, 'latest', anonymous.requester),
     )
     expect(failure.reason).toBe('needs-credentials')
   })
@@ -206,7 +206,7 @@ describe('a password', () => {
     const auth = { kind: 'basic', username: 'bot', password: 'other' } as const
     await using registry = await startRegistry({ auth })
     await using at = upstreamOver([registry.url], { credential: BOT })
-    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure.reason).toBe('bad-credentials')
     expect(registry.requests).toHaveLength(2)
   })
@@ -215,7 +215,7 @@ describe('a password', () => {
     const repositories = { 'library/alpine': ['bot'] }
     await using x = await guarded({ repositories }, {}, { credential: BOT })
     await x.pull()
-    const anonymous = { credentialFor: () => Promise.resolve({ kind: 'anonymous' } as const) }
+    const anonymous = { credentials: always(ANONYMOUS) }
     const failure = await failureOf(x.at.upstream.getManifest(REPO, 'latest', anonymous))
     expect(failure.kind).toBe('denied')
   })
@@ -251,7 +251,7 @@ describe('a realm', () => {
     await using registry = await startRegistry({ auth: { kind: 'token', tokens } })
     const image = registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url], { credential: BOT })
-    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure).toMatchObject({ reason: 'realm-refused', kind: 'denied' })
     expect(failure.message).toContain(`auth.realms`)
     expect(tokens.requests).toEqual([])
@@ -262,7 +262,7 @@ describe('a realm', () => {
       realms: [tokens.host],
     }
     await using listed = upstreamOver([registry.url], { credential })
-    const manifest = await listed.upstream.getManifest(REPO, 'latest', listed.credentials)
+    const manifest = await listed.upstream.getManifest(REPO, 'latest', listed.requester)
     expect(manifest.digest).toBe(image.digest)
   })
 
@@ -284,7 +284,7 @@ describe('a realm', () => {
     })
     await using at = upstreamOver([registry.url], { limits: { connections: 1 } })
     for (let times = 0; times < 3; times++) {
-      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
       expect(failure.kind).toBe('denied')
     }
   })
@@ -313,7 +313,7 @@ describe('a realm', () => {
         headers: { 'www-authenticate': 'Bearer realm="/token"' },
       })
       await using at = upstreamOver([registry.url])
-      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
       expect(failure).toMatchObject({ reason: 'token-refused', kind: 'denied' })
     }
   })
@@ -329,7 +329,7 @@ describe('a realm', () => {
       headers: { 'www-authenticate': 'Bearer realm="/token"' },
     })
     await using at = upstreamOver([registry.url], { credential: BOT })
-    await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(other.requests).not.toEqual([])
     for (const { headers } of other.requests) expect(headers).not.toHaveProperty('authorization')
   })
@@ -343,7 +343,7 @@ describe('a realm', () => {
       headers: { 'www-authenticate': 'Bearer realm="/token"' },
     })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure).toMatchObject({ reason: 'rate-limited', retryAfterMs: 7000 })
   })
 })

@@ -213,7 +213,7 @@ const ROWS: Row[] = [
     says: /503/,
     retryAfterMs: 5000,
   },
-  { what: 'a 508', status: 508, reason: 'loop', says: /came back to us.*mirrors/ },
+  { what: 'a 508', status: 508, reason: 'loop', says: /loop.*mirrors/ },
 ]
 
 describe('an answer', () => {

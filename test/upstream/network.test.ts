@@ -25,7 +25,7 @@ afterAll(async () => {
 /** Pulls once from a fresh client. */
 async function pull(url: string, host: HostOptions = {}) {
   await using at = upstreamOver([url], { hosts: { [new URL(url).host]: host } })
-  return await at.upstream.getManifest(REPO, 'latest', at.credentials)
+  return await at.upstream.getManifest(REPO, 'latest', at.requester)
 }
 
 /** A server that does with each connection what it is told. */
@@ -135,7 +135,7 @@ describe('a certificate', () => {
     const ca_file = directory.join('ca.pem')
     await copyFile(other.ca.certFile, ca_file)
     await using at = upstreamOver([registry.url], { hosts: { '*': { tls: { ca_file } } } })
-    const ask = () => at.upstream.getManifest(REPO, 'latest', at.credentials)
+    const ask = () => at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(await failureOf(ask())).toMatchObject({ reason: 'not-trusted' })
     await copyFile(authority.ca.certFile, ca_file)
     await sleep(1050)

@@ -8,6 +8,7 @@ import { RegistryClient, type ClientOptions } from '../../src/upstream/client.ts
 import { normaliseEndpoint, type Endpoint } from '../../src/upstream/endpoint.ts'
 import { UpstreamError } from '../../src/upstream/failure.ts'
 import type { UpstreamObserver } from '../../src/upstream/observer.ts'
+import type { Requester } from '../../src/upstream/requester.ts'
 import type { Rewrite } from '../../src/upstream/rewrite.ts'
 import { Upstream } from '../../src/upstream/upstream.ts'
 
@@ -33,7 +34,7 @@ export interface Fixture extends AsyncDisposable {
   readonly upstream: Upstream
   readonly endpoints: readonly Endpoint[]
   readonly events: Events
-  readonly credentials: CredentialSource
+  readonly requester: Requester
 }
 
 export interface FixtureOptions extends Partial<ClientOptions> {
@@ -65,9 +66,9 @@ export function upstreamOver(urls: readonly string[], options: FixtureOptions = 
     registries: { endpoints: () => endpoints, names: [REPO.registry] },
     client,
   })
-  const credentials = always(credential)
+  const requester = { credentials: always(credential) }
   const dispose = () => client.close()
-  return { client, upstream, endpoints, events, credentials, [Symbol.asyncDispose]: dispose }
+  return { client, upstream, endpoints, events, requester, [Symbol.asyncDispose]: dispose }
 }
 
 function observing(events: Events): UpstreamObserver {

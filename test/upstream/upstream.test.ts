@@ -3,10 +3,12 @@ import { describe, expect, test } from 'vitest'
 
 import { digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_SCHEMA1_SIGNED, OCI_MANIFEST } from '../../src/oci/media-types.ts'
+import { ANONYMOUS } from '../../src/upstream/credentials.ts'
 import { Rewrite } from '../../src/upstream/rewrite.ts'
 import { Upstream } from '../../src/upstream/upstream.ts'
 import { startRegistry } from '../support/registry.ts'
-import { collect, endpointOf, failureOf, REPO, upstreamOver } from './upstream-fixture.ts'
+import { startStorageHost } from '../support/storage-host.ts'
+import { always, collect, endpointOf, failureOf, REPO, upstreamOver } from './upstream-fixture.ts'
 
 const signal = new AbortController().signal
 
@@ -15,8 +17,8 @@ describe('a manifest', () => {
     await using registry = await startRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url])
-    const byTag = await at.upstream.getManifest(REPO, 'latest', at.credentials)
-    const byDigest = await at.upstream.getManifest(REPO, image.digest, at.credentials)
+    const byTag = await at.upstream.getManifest(REPO, 'latest', at.requester)
+    const byDigest = await at.upstream.getManifest(REPO, image.digest, at.requester)
     expect(byTag.digest).toBe(image.digest)
     expect(byTag.bytes.equals(image.bytes)).toBe(true)
     expect(byDigest).toEqual(byTag)
@@ -31,7 +33,7 @@ describe('a manifest', () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url])
-    await at.upstream.getManifest(REPO, 'latest', at.credentials)
+    await at.upstream.getManifest(REPO, 'latest', at.requester)
     const headers = registry.requests[0]?.headers
     expect(headers?.accept).toMatch(
       /oci\.image\.index.*manifest\.list.*oci\.image\.manifest.*\*\/\*$/,
@@ -50,7 +52,7 @@ describe('a manifest', () => {
     const image = registry.addImage('library/alpine', 'latest')
     registry.fault({ omitHeaders: ['docker-content-digest'] })
     await using at = upstreamOver([registry.url])
-    const manifest = await at.upstream.getManifest(REPO, 'latest', at.credentials)
+    const manifest = await at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(manifest.digest).toBe(image.digest)
   })
 
@@ -59,7 +61,7 @@ describe('a manifest', () => {
     const image = registry.addImage('library/alpine', 'latest')
     registry.fault({ announcedLength: 'none' })
     await using at = upstreamOver([registry.url])
-    const manifest = await at.upstream.getManifest(REPO, 'latest', at.credentials)
+    const manifest = await at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(manifest.bytes.equals(image.bytes)).toBe(true)
   })
 
@@ -70,7 +72,7 @@ describe('a manifest', () => {
     registry.fault({ match: { kind: 'manifest' }, corruptAt: image.bytes.indexOf('sha256:') + 70 })
     await using at = upstreamOver([registry.url])
     for (const reference of ['latest', image.digest]) {
-      const failure = await failureOf(at.upstream.getManifest(REPO, reference, at.credentials))
+      const failure = await failureOf(at.upstream.getManifest(REPO, reference, at.requester))
       expect(['wrong-digest', 'not-a-manifest']).toContain(failure.reason)
       expect(failure.kind).toBe('corrupt')
     }
@@ -83,7 +85,7 @@ describe('a manifest', () => {
     registry.addManifest('library/alpine', image.bytes, { algorithm: 'sha512' })
     registry.fault({ headers: { 'docker-content-digest': image.digest } })
     await using at = upstreamOver([registry.url])
-    const manifest = await at.upstream.getManifest(REPO, digest, at.credentials)
+    const manifest = await at.upstream.getManifest(REPO, digest, at.requester)
     expect(manifest.digest).toBe(digest)
   })
 
@@ -104,7 +106,7 @@ describe('a manifest', () => {
     const other = `sha256:${'b'.repeat(64)}`
     registry.fault({ headers: { 'docker-content-digest': other } })
     await using at = upstreamOver([registry.url])
-    const manifest = await at.upstream.getManifest(REPO, 'old', at.credentials)
+    const manifest = await at.upstream.getManifest(REPO, 'old', at.requester)
     expect(manifest).toMatchObject({ digest: other, mediaType: DOCKER_SCHEMA1_SIGNED })
     expect(digest).not.toBe(other)
   })
@@ -114,7 +116,7 @@ describe('a manifest', () => {
     const headers = { 'content-type': 'text/html' }
     registry.fault({ status: 200, body: '<html>Sign in</html>', headers })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure).toMatchObject({ reason: 'not-a-manifest', kind: 'corrupt' })
     expect(failure.message).toMatch(/web page.*mirrors\.<registry>\.endpoint/)
   })
@@ -126,7 +128,7 @@ describe('a manifest', () => {
     for (const announcedLength of [body.length, 'none'] as const) {
       registry.clearFaults()
       registry.fault({ status: 200, body, announcedLength })
-      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
       expect(failure).toMatchObject({ reason: 'too-large', kind: 'corrupt' })
     }
   })
@@ -136,7 +138,7 @@ describe('a manifest', () => {
     registry.addImage('library/alpine', 'latest')
     registry.fault({ cutAfter: 20 })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure).toMatchObject({ reason: 'cut', kind: 'unavailable' })
   })
 
@@ -145,9 +147,31 @@ describe('a manifest', () => {
     registry.addImage('library/alpine', 'latest')
     registry.fault({ headers: { 'content-encoding': 'gzip' } })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+    const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure).toMatchObject({ reason: 'protocol' })
     expect(failure.message).toContain('Content-Encoding')
+  })
+})
+
+describe('a request that came through other caches', () => {
+  test('names them and then us to the upstream, wherever it leads', async () => {
+    await using registry = await startRegistry()
+    await using storage = await startStorageHost()
+    const image = registry.addImage('library/alpine', 'latest')
+    const { digest } = image.blobs[0]!
+    registry.fault({ match: { kind: 'blob' }, redirect: storage })
+    await using at = upstreamOver([registry.url])
+    const requester = { ...at.requester, cdnLoop: 'edge;v=1, "mid"' }
+    await at.upstream.getManifest(REPO, 'latest', requester)
+    await at.upstream.headBlob(REPO, digest, requester)
+    await at.upstream.tags(REPO, '', requester)
+    await at.upstream.referrers(REPO, image.digest, requester)
+    const [source] = at.upstream.blobSources(REPO, requester)
+    await collect((await source!.fetch(digest, 0, signal)).body)
+    const sent = [...registry.requests, ...storage.requests].map(({ headers }) => headers)
+    expect(sent.length).toBeGreaterThan(5)
+    const named = sent.map((headers) => headers['cdn-loop'])
+    expect(new Set(named)).toEqual(new Set(['edge;v=1, "mid", chandlery-test']))
   })
 })
 
@@ -156,7 +180,7 @@ describe('HEAD of a manifest', () => {
     await using registry = await startRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url])
-    const head = await at.upstream.headManifest(REPO, 'latest', at.credentials)
+    const head = await at.upstream.headManifest(REPO, 'latest', at.requester)
     expect(head).toMatchObject({ digest: image.digest, size: image.bytes.length })
     expect(registry.requests.map((r) => r.method)).toEqual(['HEAD'])
   })
@@ -175,7 +199,7 @@ describe('HEAD of a manifest', () => {
     const image = registry.addImage('library/alpine', 'latest')
     registry.fault({ match: { method: 'HEAD' }, ...fault })
     await using at = upstreamOver([registry.url])
-    const head = await at.upstream.headManifest(REPO, 'latest', at.credentials)
+    const head = await at.upstream.headManifest(REPO, 'latest', at.requester)
     expect(head).toHaveProperty('bytes', image.bytes)
     expect(registry.requests.map((r) => r.method)).toEqual(['HEAD', 'GET'])
   })
@@ -190,7 +214,7 @@ describe('several endpoints', () => {
     broken.fault({ status: 503 })
     corrupt.fault({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } })
     await using at = upstreamOver([broken.url, corrupt.url, good.url])
-    const manifest = await at.upstream.getManifest(REPO, 'latest', at.credentials)
+    const manifest = await at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(manifest).toMatchObject({ digest: image.digest, endpoint: `${good.url}/v2` })
     expect(at.events.failures.map((f) => f.reason)).toEqual(['server-error'])
   })
@@ -205,7 +229,7 @@ describe('several endpoints', () => {
     await using two = upstreamOver([gone.url, denied.url])
     await using one = upstreamOver([gone.url])
     const kinds = [three, two, one].map(async (at) => {
-      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.credentials))
+      const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
       return failure.kind
     })
     expect(await Promise.all(kinds)).toEqual(['unavailable', 'denied', 'gone'])
@@ -216,7 +240,7 @@ describe('several endpoints', () => {
     const image = registry.addImage('team/alpine', 'latest')
     const rewrites = [new Rewrite('^library/(.+)$', 'team/$1')]
     await using at = upstreamOver([registry.url], { rewrites })
-    const manifest = await at.upstream.getManifest(REPO, 'latest', at.credentials)
+    const manifest = await at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(manifest.digest).toBe(image.digest)
     expect(registry.requests[0]?.url).toBe('/v2/team/alpine/manifests/latest')
   })
@@ -230,7 +254,7 @@ describe('several endpoints', () => {
     ]
     const pull = (names: string[]) => {
       const upstream = new Upstream({ registries: { endpoints, names }, client: at.client })
-      return upstream.getManifest(REPO, 'latest', at.credentials)
+      return upstream.getManifest(REPO, 'latest', at.requester)
     }
     expect(await failureOf(pull(['other.test']))).toMatchObject({ reason: 'redirect-refused' })
     expect(registry.accepted).toBe(0)
@@ -243,7 +267,7 @@ describe('several endpoints', () => {
     first.fault({ stall: 'headers' })
     await using at = upstreamOver([first.url, second.url])
     const leaving = AbortSignal.timeout(50)
-    const asked = at.upstream.getManifest(REPO, 'latest', at.credentials, leaving)
+    const asked = at.upstream.getManifest(REPO, 'latest', at.requester, leaving)
     await expect(asked).rejects.toThrow(/timeout/)
     await expect(asked).rejects.toBe(leaving.reason)
     expect(second.requests).toEqual([])
@@ -257,7 +281,7 @@ describe('a blob', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
-    const [source] = at.upstream.blobSources(REPO, at.credentials)
+    const [source] = at.upstream.blobSources(REPO, at.requester)
     const whole = await source?.fetch(digest, 0, signal)
     const rest = await source?.fetch(digest, 4000, signal)
     expect(whole).toMatchObject({ start: 0, size: content.length, grantedBy: 'anonymous' })
@@ -272,7 +296,7 @@ describe('a blob', () => {
     await using registry = await startRegistry({ ranges: false })
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
-    const [source] = at.upstream.blobSources(REPO, at.credentials)
+    const [source] = at.upstream.blobSources(REPO, at.requester)
     const response = await source?.fetch(digest, 4000, signal)
     expect(response?.start).toBe(0)
     expect((await collect(response!.body)).equals(content)).toBe(true)
@@ -282,7 +306,7 @@ describe('a blob', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
-    const [source] = at.upstream.blobSources(REPO, at.credentials)
+    const [source] = at.upstream.blobSources(REPO, at.requester)
     const end = await source?.fetch(digest, content.length, signal)
     expect(end).toMatchObject({ start: content.length, size: content.length })
     expect(await collect(end!.body)).toHaveLength(0)
@@ -294,7 +318,7 @@ describe('a blob', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
-    const [source] = at.upstream.blobSources(REPO, at.credentials)
+    const [source] = at.upstream.blobSources(REPO, at.requester)
     registry.fault({ cutAfter: 3000 })
     const { body } = await source!.fetch(digest, 0, signal)
     const received: Uint8Array[] = []
@@ -314,18 +338,21 @@ describe('a blob', () => {
     const { digest } = registry.addBlob(content)
     registry.fault({ headers: { 'content-range': `bytes 5000-9999/${content.length}` } })
     await using at = upstreamOver([registry.url])
-    const [source] = at.upstream.blobSources(REPO, at.credentials)
+    const [source] = at.upstream.blobSources(REPO, at.requester)
     const failure = await failureOf(source!.fetch(digest, 4000, signal))
     expect(failure.reason).toBe('protocol')
   })
 
   test('has a source per endpoint, the same for the same caller', async () => {
     await using at = upstreamOver(['https://a.test', 'https://b.test'])
-    const ids = at.upstream.blobSources(REPO, at.credentials).map((source) => source.id)
-    const again = at.upstream.blobSources(REPO, at.credentials).map((source) => source.id)
-    const other = at.upstream.blobSources(REPO, { ...at.credentials }).map((source) => source.id)
+    const ids = at.upstream.blobSources(REPO, at.requester).map((source) => source.id)
+    const again = at.upstream.blobSources(REPO, at.requester).map((source) => source.id)
+    const sent = { ...at.requester, cdnLoop: 'other' }
+    const passedOn = at.upstream.blobSources(REPO, sent).map((source) => source.id)
+    const somebody = { credentials: always(ANONYMOUS) }
+    const other = at.upstream.blobSources(REPO, somebody).map((source) => source.id)
     expect(new Set(ids).size).toBe(2)
-    expect(again).toEqual(ids)
+    expect([again, passedOn]).toEqual([ids, ids])
     expect(other.some((id) => ids.includes(id))).toBe(false)
   })
 })
@@ -337,9 +364,9 @@ describe('HEAD of a blob', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
-    expect(await at.upstream.headBlob(REPO, digest, at.credentials)).toMatchObject({ size: 5 })
+    expect(await at.upstream.headBlob(REPO, digest, at.requester)).toMatchObject({ size: 5 })
     const missing = digestOf(Buffer.from('missing'))
-    const failure = await failureOf(at.upstream.headBlob(REPO, missing, at.credentials))
+    const failure = await failureOf(at.upstream.headBlob(REPO, missing, at.requester))
     expect(failure).toMatchObject({ reason: 'not-found', kind: 'gone', status: 404 })
   })
 
@@ -348,7 +375,7 @@ describe('HEAD of a blob', () => {
     const { digest } = registry.addBlob(content)
     registry.fault({ match: { method: 'HEAD' }, status })
     await using at = upstreamOver([registry.url])
-    expect(await at.upstream.headBlob(REPO, digest, at.credentials)).toMatchObject({ size: 5 })
+    expect(await at.upstream.headBlob(REPO, digest, at.requester)).toMatchObject({ size: 5 })
     expect(registry.requests.at(-1)?.headers.range).toBe('bytes=0-0')
   })
 
@@ -360,7 +387,7 @@ describe('HEAD of a blob', () => {
     await using at = upstreamOver([registry.url])
     expect(empty.digest).toContain(createHash('sha256').digest('hex'))
     const sizes = [empty, full].map(async ({ digest }) => {
-      return (await at.upstream.headBlob(REPO, digest, at.credentials)).size
+      return (await at.upstream.headBlob(REPO, digest, at.requester)).size
     })
     expect(await Promise.all(sizes)).toEqual([0, undefined])
   })
@@ -370,7 +397,7 @@ describe('HEAD of a blob', () => {
     const { digest } = registry.addBlob(content)
     registry.fault({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.upstream.headBlob(REPO, digest, at.credentials))
+    const failure = await failureOf(at.upstream.headBlob(REPO, digest, at.requester))
     expect(failure.reason).toBe('protocol')
   })
 })
@@ -381,10 +408,10 @@ describe('tags', () => {
     const image = registry.addImage('library/alpine', 'a')
     for (const tag of ['b', 'c']) registry.tag('library/alpine', tag, image.digest)
     await using at = upstreamOver([registry.url])
-    const first = await at.upstream.tags(REPO, 'n=2', at.credentials)
+    const first = await at.upstream.tags(REPO, 'n=2', at.requester)
     expect(first.tags).toEqual(['a', 'b'])
     expect(first.next).toMatch(/marker=/)
-    const second = await at.upstream.tags(REPO, first.next ?? '', at.credentials)
+    const second = await at.upstream.tags(REPO, first.next ?? '', at.requester)
     expect(second).toEqual({ tags: ['c'] })
   })
 
@@ -396,7 +423,7 @@ describe('tags', () => {
     await using registry = await startRegistry()
     registry.fault({ status: 200, body: JSON.stringify(body) })
     await using at = upstreamOver([registry.url])
-    expect(await at.upstream.tags(REPO, '', at.credentials)).toEqual({ tags })
+    expect(await at.upstream.tags(REPO, '', at.requester)).toEqual({ tags })
   })
 
   test('lead nowhere else: only the query of a link to the same host counts', async () => {
@@ -406,7 +433,7 @@ describe('tags', () => {
     const nextOf = async (link: string) => {
       registry.clearFaults()
       registry.fault({ headers: { link } })
-      return (await at.upstream.tags(REPO, '', at.credentials)).next
+      return (await at.upstream.tags(REPO, '', at.requester)).next
     }
     expect(await nextOf('<https://127.0.0.1/elsewhere?last=a>; rel="next"')).toBe('last=a')
     expect(await nextOf('</v2/library/alpine/tags/list?last=a&n=1>; rel="next"')).toBe('last=a&n=1')
@@ -419,7 +446,7 @@ describe('tags', () => {
     await using registry = await startRegistry()
     registry.fault({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.upstream.tags(REPO, '', at.credentials))
+    const failure = await failureOf(at.upstream.tags(REPO, '', at.requester))
     expect(failure.reason).toBe('protocol')
   })
 })
@@ -434,7 +461,7 @@ describe('referrers', () => {
       registry.addReferrer('library/alpine', subject, { artifactType })
     }
     await using at = upstreamOver([registry.url])
-    const found = await at.upstream.referrers(REPO, image.digest, at.credentials)
+    const found = await at.upstream.referrers(REPO, image.digest, at.requester)
     expect(found?.manifests.map((m) => m.artifactType).toSorted()).toEqual(artifactTypes)
   })
 
@@ -445,8 +472,8 @@ describe('referrers', () => {
     const digest = digestOf(Buffer.from('x'))
     await using one = upstreamOver([without.url])
     await using both = upstreamOver([without.url, failing.url])
-    expect(await one.upstream.referrers(REPO, digest, one.credentials)).toBeUndefined()
-    const failure = await failureOf(both.upstream.referrers(REPO, digest, both.credentials))
+    expect(await one.upstream.referrers(REPO, digest, one.requester)).toBeUndefined()
+    const failure = await failureOf(both.upstream.referrers(REPO, digest, both.requester))
     expect(failure.reason).toBe('server-error')
   })
 
@@ -459,7 +486,7 @@ describe('referrers', () => {
       headers: { link: '<?p=1>; rel="next"' },
     })
     await using at = upstreamOver([registry.url])
-    const found = await at.upstream.referrers(REPO, digestOf(Buffer.from('x')), at.credentials)
+    const found = await at.upstream.referrers(REPO, digestOf(Buffer.from('x')), at.requester)
     page = registry.requests.length
     expect(found).toEqual({ manifests: [] })
     expect(page).toBeLessThanOrEqual(20)
