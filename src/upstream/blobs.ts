@@ -7,7 +7,7 @@ import type { RegistryResponse } from './client.ts'
 import { UpstreamError } from './failure.ts'
 import { ask, headerOf, lengthOf, wrongAnswer } from './place.ts'
 import type { Place } from './place.ts'
-import type { GrantedBy, SourceResponse } from './source.ts'
+import type { BlobRange, GrantedBy, SourceResponse } from './source.ts'
 
 export interface BlobHead {
   /** In bytes, where the upstream says. */
@@ -19,52 +19,63 @@ export interface BlobHead {
 
 type Body = SourceResponse['body']
 
-/** The blob from byte `start` on, or from 0 where Range is ignored. Throws UpstreamError. */
+/** A part of the blob (a number is where it starts), or all of it where Range is ignored. Throws UpstreamError. */
 export async function getBlob(
   place: Place,
   digest: Digest,
-  start: number,
+  range: BlobRange | number,
   signal?: AbortSignal,
 ): Promise<SourceResponse> {
+  const asked = typeof range === 'number' ? { start: range } : range
   const response = await ask(place, {
     method: 'GET',
     path: `blobs/${digest}`,
-    range: start > 0 ? `bytes=${start}-` : undefined,
+    range: rangeHeader(asked),
     signal,
     kind: 'blob',
   })
   try {
     refusePages(place, digest, response)
-    return readResponse(place, response, start)
+    return readResponse(place, response, asked)
   } catch (error) {
     response.body.discard()
     throw error
   }
 }
 
-function readResponse(place: Place, response: RegistryResponse, start: number): SourceResponse {
+/** Undefined for the whole blob: some hosts are slower with Range, and a 200 says how long it is. */
+function rangeHeader({ start, end }: BlobRange): string | undefined {
+  if (end !== undefined && end <= start) throw new RangeError(`no bytes in [${start}, ${end})`)
+  if (end !== undefined) return `bytes=${start}-${end - 1}`
+  return start > 0 ? `bytes=${start}-` : undefined
+}
+
+function readResponse(place: Place, response: RegistryResponse, asked: BlobRange): SourceResponse {
   const { status, body, grantedBy } = response
-  if (status === 416) return readPastEnd(place, response, start)
-  if (status !== 206) return { start: 0, size: lengthOf(response), body, grantedBy }
-  const range = parseContentRange(headerOf(response, 'content-range'))
   const length = lengthOf(response)
-  if (range === undefined || range.start > start) {
-    throw wrongAnswer(place, 'protocol', `answers another range than from byte ${start}`)
+  if (status === 416) return readPastEnd(place, response, asked.start)
+  if (status !== 206) return { start: 0, size: length, end: length, ranged: false, body, grantedBy }
+  const range = parseContentRange(headerOf(response, 'content-range'))
+  if (range === undefined || range.start > asked.start || range.end <= asked.start) {
+    throw wrongAnswer(place, 'protocol', `answers another range than from byte ${asked.start}`)
   }
   const announced = range.end - range.start
   if (length !== undefined && length !== announced) {
     throw wrongAnswer(place, 'protocol', `announces ${length} bytes for a range of ${announced}`)
   }
+  const { start, end, size } = range
+  const ranged = start === asked.start && end <= (asked.end ?? Infinity) && size !== undefined
   // With a length the connection itself counts; without one a cut would pass for the end.
   const counted = length === undefined ? counting(place, body, announced) : body
-  return { start: range.start, size: range.size, body: counted, grantedBy }
+  return { start, end, size, ranged, body: counted, grantedBy }
 }
 
 /** Asking from the very end on is how a reader learns that it has everything. */
 function readPastEnd(place: Place, response: RegistryResponse, start: number): SourceResponse {
   response.body.discard()
   const size = sizeOf416(response)
-  if (size === start) return { start, size, body: emptyBody(), grantedBy: response.grantedBy }
+  const { grantedBy } = response
+  if (size === start) return { start, end: size, size, ranged: true, body: emptyBody(), grantedBy }
   const what = `has nothing from byte ${start} on, the blob has ${size ?? 'an unknown number of'} bytes`
   throw wrongAnswer(place, size === undefined ? 'protocol' : 'wrong-size', what)
 }

@@ -82,9 +82,10 @@ export class Upstream {
     return this.#endpoints(repo).map((endpoint) => ({
       id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
       origin: endpoint.key,
-      fetch: async (digest, start, signal) => {
+      health: 'ok',
+      fetch: async (digest, range, signal) => {
         const place = await this.#placeAt(endpoint, repo, requester)
-        return await getBlob(place, digest, start, signal)
+        return await getBlob(place, digest, range, signal)
       },
     }))
   }
