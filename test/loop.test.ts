@@ -109,7 +109,10 @@ test('what the loop has not, the endpoint after it gives', async () => {
 test('clients of both at once do not make the caches wait for each other', async () => {
   await startBoth()
   const paths = ['manifests/latest', `manifests/${DIGEST}`, 'tags/list', `referrers/${DIGEST}`]
-  const asked = paths.flatMap((path) => [ask(outer.url, path), ask(inner.url, path)])
+  const asked = [...paths, `blobs/${DIGEST}`].flatMap((path) => [
+    ask(outer.url, path),
+    ask(inner.url, path),
+  ])
   const statuses = (await Promise.all(asked)).map(({ status }) => status)
   expect(new Set(statuses)).toEqual(new Set([508]))
 })

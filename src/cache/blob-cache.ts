@@ -10,7 +10,7 @@ import type { Link } from '../store/links.ts'
 import type { Source } from '../upstream/source.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { Access } from './access.ts'
-import type { Caller } from './caller.ts'
+import { type Caller, sharedKey } from './caller.ts'
 import { type Content, HeldContent } from './content.ts'
 import type { Download } from './download.ts'
 import type { Downloads } from './downloads.ts'
@@ -64,7 +64,7 @@ export class BlobCache {
       return { content, cache: { state: 'hit' } }
     }
     if (named === undefined) this.#checkGone(repo, digest)
-    const joined = downloads.get(digest) !== undefined
+    const joined = downloads.get(sharedKey(digest, caller)) !== undefined
     const download = this.#start(repo, digest, named, caller)
     await this.#opened(download, repo)
     // Read from at once: it may be over, and its file closed, before the upstream has said who may.
@@ -81,7 +81,7 @@ export class BlobCache {
       await this.#authorise(repo, digest, caller)
       return { size: held, cache: { state: 'hit' } }
     }
-    const download = downloads.get(digest)
+    const download = downloads.get(sharedKey(digest, caller))
     if (download) {
       await this.#opened(download, repo)
       await this.#authorise(repo, digest, caller)
@@ -176,7 +176,8 @@ export class BlobCache {
   #start(repo: Repository, digest: Digest, named: Link | undefined, caller: Caller): Download {
     const sources = this.#options.upstream.blobSources(repo, caller)
     const granting = sources.map((source) => this.#granting(repo, source))
-    return this.#options.downloads.start(digest, granting, named?.size)
+    const key = sharedKey(digest, caller)
+    return this.#options.downloads.start(digest, granting, named?.size, key)
   }
 
   // What the upstream gives under this repository, it grants to this repository.

@@ -1,5 +1,5 @@
 // The downloads that run, one per digest however many want it, and the digests whose bytes were
-// wrong of late.
+// wrong of late. (One per key, to be exact: what that is besides the digest, caller.ts says.)
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
@@ -20,7 +20,7 @@ export interface DownloadsOptions {
 
 export class Downloads {
   readonly #options: DownloadsOptions
-  readonly #running = new Map<Digest, Download>()
+  readonly #running = new Map<string, Download>()
   readonly #suspects = new LRUCache<Digest, true>({ max: MOST_SUSPECTS, ttl: SUSPECT_MS })
   #stopped = false
 
@@ -29,15 +29,20 @@ export class Downloads {
   }
 
   /** One that can be joined. */
-  get(digest: Digest): Download | undefined {
-    const download = this.#running.get(digest)
+  get(key: string): Download | undefined {
+    const download = this.#running.get(key)
     return download?.isOver === true ? undefined : download
   }
 
-  /** The running download of this digest, with these sources added, or a new one. */
-  start(digest: Digest, sources: readonly Source[], size: number | undefined): Download {
+  /** The running download of this key, with these sources added, or a new one. */
+  start(
+    digest: Digest,
+    sources: readonly Source[],
+    size: number | undefined,
+    key: string = digest,
+  ): Download {
     if (this.#stopped) throw new OciError('UNAVAILABLE', 'the server is shutting down')
-    const running = this.get(digest)
+    const running = this.get(key)
     if (running) {
       running.join(sources)
       return running
@@ -46,13 +51,13 @@ export class Downloads {
       digest,
       sources,
       size,
-      suspect: this.#isSuspect(digest),
+      suspect: this.#isSuspect(digest, key),
       observer: this.#options.observer,
       retryDelayMs: this.#options.retryDelayMs ?? 200,
       createIngest: this.#options.createIngest,
     })
-    this.#running.set(digest, download)
-    void download.ended.then(() => this.#ended(download))
+    this.#running.set(key, download)
+    void download.ended.then(() => this.#ended(download, key))
     return download
   }
 
@@ -63,14 +68,14 @@ export class Downloads {
   }
 
   // One that just failed may not have got here: a client that it cut is back sooner.
-  #isSuspect(digest: Digest): boolean {
-    return this.#suspects.has(digest) || this.#running.get(digest)?.suspect === true
+  #isSuspect(digest: Digest, key: string): boolean {
+    return this.#suspects.has(digest) || this.#running.get(key)?.suspect === true
   }
 
-  #ended(download: Download): void {
+  #ended(download: Download, key: string): void {
     const { digest } = download
     if (download.suspect) this.#suspects.set(digest, true)
     else if (!download.failure) this.#suspects.delete(digest)
-    if (this.#running.get(digest) === download) this.#running.delete(digest)
+    if (this.#running.get(key) === download) this.#running.delete(key)
   }
 }
