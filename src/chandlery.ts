@@ -21,12 +21,17 @@ import { type Ownership, takeOwnership } from './store/owner.ts'
 import { openStore, type Store } from './store/store.ts'
 import { RegistryClient } from './upstream/client.ts'
 import { ConfiguredCredentials } from './upstream/configured-credentials.ts'
+import type { UpstreamLimits } from './upstream/limits.ts'
 import { Registries } from './upstream/registries.ts'
 import { Upstream } from './upstream/upstream.ts'
 
 export interface ChandleryOptions {
   readonly version: string
   readonly logger: Logger
+  /** Of what upstreams may take, other than the default. */
+  readonly limits?: Partial<UpstreamLimits>
+  /** First pause in milliseconds before a source that broke is asked again. */
+  readonly retryDelayMs?: number
 }
 
 type App = ReturnType<typeof createApp>
@@ -51,12 +56,16 @@ export class Chandlery {
   readonly #app: App
   readonly #starting = new AbortController()
   readonly #lost = Promise.withResolvers<void>()
+  readonly #retryDelayMs: number | undefined
+  #started: Promise<void> | undefined
   #ownership: Ownership | undefined
   #open: Open | undefined
 
   /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
-  constructor(config: Config, { version, logger }: ChandleryOptions) {
+  constructor(config: Config, options: ChandleryOptions) {
+    const { version, logger, limits = {} } = options
     this.#config = config
+    this.#retryDelayMs = options.retryDelayMs
     this.#logger = logger
     const metrics = new Metrics({
       version,
@@ -67,7 +76,7 @@ export class Chandlery {
     const { configs: hosts } = config
     const upstreamObserver = { observer: this.#observer }
     this.#registries = new Registries(config)
-    this.#client = new RegistryClient({ version, instanceId, hosts, ...upstreamObserver })
+    this.#client = new RegistryClient({ version, instanceId, hosts, limits, ...upstreamObserver })
     this.#readiness.missing('store', 'the cache directory is not open yet')
     this.#admin = createAdminApp({ metrics, readiness: this.#readiness })
     this.#app = createApp({
@@ -93,6 +102,11 @@ export class Chandlery {
 
   /** Listens, then waits until the directory is ours, then opens it. Rejects where that cannot be. */
   async start(): Promise<void> {
+    this.#started = this.#start()
+    await this.#started
+  }
+
+  async #start(): Promise<void> {
     const { listen, admin, storage } = this.#config
     await bind(this.#admin, admin.listen, 'admin.listen')
     await bind(this.#app, listen, 'listen')
@@ -117,6 +131,8 @@ export class Chandlery {
   async stop(): Promise<boolean> {
     this.#readiness.missing('running', 'the server is stopping')
     this.#starting.abort(new Error('the server is stopping'))
+    // What it is about to take, a port or the directory, would stay taken.
+    await this.#started?.catch(() => undefined)
     const clean = await drain(this.#app, this.#config.shutdownTimeoutMs)
     await this.#open?.downloads.stop()
     await this.#client.close()
@@ -152,6 +168,7 @@ export class Chandlery {
     const downloads = new Downloads({
       observer,
       createIngest: (digest) => store.blobs.ingest(digest),
+      ...(this.#retryDelayMs !== undefined && { retryDelayMs: this.#retryDelayMs }),
     })
     const { access, grants, negative } = room
     const blobs = new BlobCache({
