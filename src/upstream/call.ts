@@ -127,7 +127,11 @@ export class Call {
       this.#reportExchange(String(answer.status), startedAt)
       return answer
     } catch (error) {
-      this.request.signal?.throwIfAborted()
+      const { signal } = this.request
+      if (signal?.reason instanceof UpstreamError) {
+        this.#reportExchange(signal.reason.reason, startedAt)
+      }
+      signal?.throwIfAborted()
       const cause = error instanceof Error ? error : new Error(String(error))
       const failed = diagnoseNetwork(cause, asked, 'head')
       this.#reportExchange(failed.reason, startedAt)

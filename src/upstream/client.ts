@@ -66,6 +66,7 @@ const MAX_CHALLENGES = 2
 const ERROR_BODY_BYTES = 64 * 1024
 
 export class RegistryClient {
+  readonly limits: UpstreamLimits
   readonly #transport: Transport
   readonly #authorizer: Authorizer
   readonly #callOptions: CallOptions
@@ -73,6 +74,7 @@ export class RegistryClient {
 
   constructor(options: ClientOptions) {
     const limits = { ...DEFAULT_LIMITS, ...options.limits }
+    this.limits = limits
     const { observer, now = Date.now } = options
     const headers = {
       'user-agent': `chandlery/${options.version}`,

@@ -113,6 +113,7 @@ function judgeTls(code: string, error: Error, asked: Asked): Verdict | undefined
 
 function judgeHttp(code: string, error: Error, asked: Asked, phase: Phase): Verdict | undefined {
   const { host } = asked.url
+  if (code === 'CHANDLERY_NO_ANSWER') return ['protocol', `${host} announces its answer for ever`]
   if (code === 'UND_ERR_HEADERS_OVERFLOW') return ['protocol', `${host} sent too long a head`]
   // llhttp's own errors; undici does not give all of them a code.
   if (error.name !== 'HTTPParserError') return undefined

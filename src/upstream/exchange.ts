@@ -21,7 +21,15 @@ export interface ExchangeOptions {
 const HIGH_WATER = 256 * 1024
 /** What is left of an unwanted body is read to keep the connection if it is no more than this. */
 const WORTH_DRAINING = 64 * 1024
+/** An answer may be announced so often (1xx, RFC 9110 15.2) before it has to come. */
+const MOST_INFORMATIONAL = 20
 const REPORT_BYTES = 1024 * 1024
+
+/** One 1xx after the other came, and no answer. */
+export class NoAnswer extends Error {
+  override readonly name = 'NoAnswer'
+  readonly code = 'CHANDLERY_NO_ANSWER'
+}
 
 export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Uint8Array> {
   /** Rejects with the network's own error or the signal's reason. */
@@ -34,6 +42,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #reported = 0
   #expected: number | undefined
   #controller: Dispatcher.DispatchController | undefined
+  #informational = 0
   #started = false
   /** Set once the body is not wanted: up to this many bytes of it are read all the same. */
   #allowance: number | undefined
@@ -60,12 +69,15 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   }
 
   onResponseStart(
-    _controller: Dispatcher.DispatchController,
+    controller: Dispatcher.DispatchController,
     status: number,
     headers: Record<string, string | string[] | undefined>,
   ): void {
-    // 1xx come before the answer.
-    if (status < 200) return
+    // 1xx come before the answer, and each starts undici's time limit for it anew.
+    if (status < 200) {
+      if (++this.#informational > MOST_INFORMATIONAL) this.#abort(controller, new NoAnswer())
+      return
+    }
     this.#started = true
     this.#expected = readLength(headers['content-length'])
     this.#head.resolve({ status, headers })

@@ -9,6 +9,8 @@ export interface UpstreamLimits {
   readonly bodyStallMs: number
   /** A token request with its redirects, as a whole. */
   readonly tokenTimeoutMs: number
+  /** One endpoint's manifest, list or answer to a HEAD as a whole: all requests and pages it takes. */
+  readonly documentTimeoutMs: number
   /** Of one response head. */
   readonly headerBytes: number
   /** Per host, counted apart for content and for everything else: blobs never hold up manifests. */
@@ -20,6 +22,7 @@ export const DEFAULT_LIMITS: UpstreamLimits = {
   headersTimeoutMs: 30_000,
   bodyStallMs: 30_000,
   tokenTimeoutMs: 30_000,
+  documentTimeoutMs: 60_000,
   headerBytes: 64 * 1024,
   connections: 64,
 }

@@ -8,6 +8,7 @@ import type { BlobHead } from './blobs.ts'
 import type { RegistryClient } from './client.ts'
 import { CredentialError } from './configured-credentials.ts'
 import type { CredentialSource } from './credentials.ts'
+import { Deadline } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
 import { leastFinal, UpstreamError } from './failure.ts'
 import { getReferrers, getTags } from './lists.ts'
@@ -33,6 +34,9 @@ export interface UpstreamOptions {
   readonly client: RegistryClient
 }
 
+/** One question to one endpoint, until its signal fires. */
+type AskOne<T> = (place: Place, until: AbortSignal) => Promise<T>
+
 export class Upstream {
   readonly #registries: UpstreamOptions['registries']
   readonly #client: RegistryClient
@@ -51,8 +55,9 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<ManifestHead | FetchedManifest> {
-    const askOne = (place: Place) => headManifest(place, reference, signal)
-    return this.#askInTurn(repo, requester, signal, askOne)
+    return this.#askInTurn(repo, requester, signal, (place, until) => {
+      return headManifest(place, reference, until)
+    })
   }
 
   /** Throws UpstreamError, or the signal's reason; so do all others. */
@@ -62,8 +67,9 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<FetchedManifest> {
-    const askOne = (place: Place) => getManifest(place, reference, signal)
-    return this.#askInTurn(repo, requester, signal, askOne)
+    return this.#askInTurn(repo, requester, signal, (place, until) => {
+      return getManifest(place, reference, until)
+    })
   }
 
   /** Whether the upstream lets the requester have the blob, and its size where it says. */
@@ -73,8 +79,9 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<BlobHead> {
-    const askOne = (place: Place) => headBlob(place, digest, signal)
-    return this.#askInTurn(repo, requester, signal, askOne)
+    return this.#askInTurn(repo, requester, signal, (place, until) => {
+      return headBlob(place, digest, until)
+    })
   }
 
   /** Where the repository's blobs can be read from, in the order in which to try. */
@@ -97,7 +104,9 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<TagPage> {
-    return this.#askInTurn(repo, requester, signal, (place) => getTags(place, query, signal))
+    return this.#askInTurn(repo, requester, signal, (place, until) => {
+      return getTags(place, query, until)
+    })
   }
 
   /** All pages, bounded, unfiltered; undefined: no endpoint has the API (404). */
@@ -108,8 +117,9 @@ export class Upstream {
     signal?: AbortSignal,
   ): Promise<{ manifests: Descriptor[] } | undefined> {
     try {
-      const askOne = (place: Place) => getReferrers(place, digest, signal)
-      return await this.#askInTurn(repo, requester, signal, askOne)
+      return await this.#askInTurn(repo, requester, signal, (place, until) => {
+        return getReferrers(place, digest, until)
+      })
     } catch (error) {
       if (error instanceof UpstreamError && error.kind === 'gone') return undefined
       throw error
@@ -120,12 +130,13 @@ export class Upstream {
     repo: Repository,
     requester: Requester,
     signal: AbortSignal | undefined,
-    askOne: (place: Place) => Promise<T>,
+    askOne: AskOne<T>,
   ): Promise<T> {
     const failures: UpstreamError[] = []
     for (const endpoint of this.#endpoints(repo)) {
       try {
-        return await askOne(await this.#placeAt(endpoint, repo, requester))
+        const place = await this.#placeAt(endpoint, repo, requester)
+        return await this.#askInTime(place, signal, askOne)
       } catch (error) {
         signal?.throwIfAborted()
         if (!(error instanceof UpstreamError)) throw error
@@ -133,6 +144,16 @@ export class Upstream {
       }
     }
     throw leastFinal(failures)
+  }
+
+  async #askInTime<T>(
+    place: Place,
+    signal: AbortSignal | undefined,
+    askOne: AskOne<T>,
+  ): Promise<T> {
+    const { documentTimeoutMs: ms } = this.#client.limits
+    using deadline = new Deadline(ms, () => tooSlow(place.endpoint, ms), signal)
+    return await askOne(place, deadline.signal)
   }
 
   /** At least one. */
@@ -175,6 +196,12 @@ export class Upstream {
     if (known === undefined) this.#numbers.set(credentials, number)
     return number
   }
+}
+
+function tooSlow({ key }: Endpoint, ms: number): UpstreamError {
+  const cure = 'list another endpoint before it in mirrors.<registry>.endpoint'
+  const what = `sent no whole answer in ${ms / 1000} s: ${cure}`
+  return new UpstreamError('timed-out', `${key}: ${what}`, { endpoint: key })
 }
 
 function rewritten(endpoint: Endpoint, repo: Repository): string {

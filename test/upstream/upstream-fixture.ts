@@ -19,6 +19,7 @@ export const SHORT_LIMITS = {
   headersTimeoutMs: 400,
   bodyStallMs: 400,
   tokenTimeoutMs: 900,
+  documentTimeoutMs: 2000,
 }
 
 export interface Events {
