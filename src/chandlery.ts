@@ -163,7 +163,7 @@ export class Chandlery {
     const observer = this.#observer
     const store = await openStore({ directory: storage.directory, observer })
     void store.blobs.usage() // begins to count in the background
-    const upstream = new Upstream({ registries: this.#registries, client: this.#client })
+    const upstream = new Upstream({ registries: this.#registries, client: this.#client, observer })
     const room = openManifestRoom({ upstream, store, observer, freshness })
     const downloads = new Downloads({
       observer,

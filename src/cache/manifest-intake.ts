@@ -5,19 +5,16 @@ import { isSchema1Type } from '../oci/media-types.ts'
 import { readManifest } from '../oci/manifest.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { Link } from '../store/links.ts'
-import { UpstreamError } from '../upstream/failure.ts'
 import type { FetchedManifest, ManifestHead, Upstream } from '../upstream/upstream.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
 import type { Grants } from './grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
-import type { CacheObserver } from './observer.ts'
 
 export interface ManifestIntakeOptions {
   readonly upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
   readonly held: HeldManifests
   readonly grants: Grants
-  readonly observer: Pick<CacheObserver, 'verificationFailed'>
   readonly now?: () => number
 }
 
@@ -25,7 +22,6 @@ export class ManifestIntake {
   readonly #upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
   readonly #held: HeldManifests
   readonly #grants: Grants
-  readonly #observer: Pick<CacheObserver, 'verificationFailed'>
   readonly #now: () => number
   readonly #gets: Coalescer<FetchedManifest>
   readonly #heads: Coalescer<ManifestHead | FetchedManifest>
@@ -34,7 +30,6 @@ export class ManifestIntake {
     this.#upstream = options.upstream
     this.#held = options.held
     this.#grants = options.grants
-    this.#observer = options.observer
     this.#now = options.now ?? Date.now
     this.#gets = new Coalescer(this.#now)
     this.#heads = new Coalescer(this.#now)
@@ -42,7 +37,7 @@ export class ManifestIntake {
 
   /** One upstream GET, by tag or digest. Throws what the upstream throws. */
   askGet(repo: Repository, reference: string, caller: Caller): Promise<FetchedManifest> {
-    return this.#checked(this.#upstream.getManifest(repo, reference, caller))
+    return this.#upstream.getManifest(repo, reference, caller)
   }
 
   /** One upstream HEAD, by tag or digest. Throws what the upstream throws. */
@@ -51,7 +46,7 @@ export class ManifestIntake {
     reference: string,
     caller: Caller,
   ): Promise<ManifestHead | FetchedManifest> {
-    return this.#checked(this.#upstream.headManifest(repo, reference, caller))
+    return this.#upstream.headManifest(repo, reference, caller)
   }
 
   /** One GET by digest for all who want it at once. */
@@ -108,17 +103,6 @@ export class ManifestIntake {
   recall(repo: Repository, held: HeldManifest, link: Pick<Link, 'grantedBy' | 'at'>): void {
     const summary = readManifest(held.bytes, held.mediaType)
     if (summary) this.#grants.recordNamed(repo, summary, link, false)
-  }
-
-  async #checked<T>(answer: Promise<T>): Promise<T> {
-    try {
-      return await answer
-    } catch (error) {
-      if (error instanceof UpstreamError && error.kind === 'corrupt') {
-        this.#observer.verificationFailed(error.endpoint, 'manifest')
-      }
-      throw error
-    }
   }
 }
 

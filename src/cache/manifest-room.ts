@@ -62,7 +62,7 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
     ...(memoryBytes !== undefined && { memoryBytes }),
   })
   const access = new Access({ upstream, grants, now })
-  const intake = new ManifestIntake({ upstream, held, grants, observer, now })
+  const intake = new ManifestIntake({ upstream, held, grants, now })
   const negative = new NegativeCache({ now })
   const tags = new TagCache({ tags: store.tags, freshness, ...kept })
   const common = { held, intake, freshness, negative, observer, access, now }

@@ -12,8 +12,6 @@ export interface CacheObserver {
   storeError(operation: string, error: unknown): void
   /** A client was given what is held although it is no longer fresh. */
   staleServed(reason: StaleReason): void
-  /** An endpoint gave something that is not what its digest, size or type says. */
-  verificationFailed(endpoint: string, what: 'manifest' | 'blob'): void
   /** An error that no upstream and no store explains: a fault in Chandlery. */
   unexpectedError(operation: string, error: unknown): void
 }

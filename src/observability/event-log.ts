@@ -15,8 +15,8 @@ type Level = 'debug' | 'info' | 'warn' | 'error'
 export class EventLog
   implements
     Pick<UpstreamObserver, 'upstreamFailure' | 'tokenRequest' | 'upstreamRedirect'>,
-    Pick<CacheObserver, 'storeError' | 'verificationFailed' | 'unexpectedError'>,
-    Pick<DownloadObserver, 'sourceFailed'>,
+    Pick<CacheObserver, 'storeError' | 'unexpectedError'>,
+    Pick<DownloadObserver, 'sourceFailed' | 'verificationFailed'>,
     StoreObserver
 {
   readonly #logger: Logger

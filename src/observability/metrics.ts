@@ -182,9 +182,11 @@ export class Metrics
     if (kind === 'blob' || kind === 'manifest') this.#proxyPulled.inc({ type: kind }, bytes)
   }
 
-  upstreamFailure(error: UpstreamError): void {
+  upstreamFailure(error: UpstreamError, { kind }: { kind: string }): void {
     const endpoint = this.#endpoints.of(error.endpoint)
     this.#upstreamFailures.inc({ endpoint, reason: error.reason })
+    const isContent = kind === 'manifest' || kind === 'blob'
+    if (isContent && error.kind === 'corrupt') this.verificationFailed(error.endpoint)
   }
 
   tokenRequest(event: { realm: string; outcome: 'ok' | 'refused' | 'failed' }): void {
@@ -204,7 +206,10 @@ export class Metrics
     this.#readers.inc(by)
   }
 
-  sourceFailed(): void {}
+  /** What upstreamFailure is for everything else. */
+  sourceFailed(error: UpstreamError): void {
+    if (error.kind !== 'gone') this.upstreamFailure(error, { kind: 'blob' })
+  }
 
   verificationFailed(endpoint: string): void {
     this.#verificationFailures.inc({ endpoint: this.#endpoints.of(endpoint) })

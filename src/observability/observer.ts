@@ -40,7 +40,7 @@ export class Observer
   }
 
   upstreamFailure(error: UpstreamError, context: { kind: string }): void {
-    this.#metrics.upstreamFailure(error)
+    this.#metrics.upstreamFailure(error, context)
     this.#events.upstreamFailure(error, context)
   }
 
@@ -66,6 +66,7 @@ export class Observer
   }
 
   sourceFailed(error: UpstreamError, digest: string): void {
+    this.#metrics.sourceFailed(error)
     this.#events.sourceFailed(error, digest)
   }
 

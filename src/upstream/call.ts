@@ -87,12 +87,6 @@ export class Call {
     return new UpstreamError(reason, `${key}: ${what}`, { endpoint: key })
   }
 
-  /** That something is not there is an answer, not a failure. */
-  reportFailure(error: UpstreamError): void {
-    if (error.kind === 'gone') return
-    this.#options.observer?.upstreamFailure(error, { kind: this.request.kind })
-  }
-
   #url(): URL {
     const { base } = this.endpoint
     const url = new URL(base)
@@ -160,16 +154,10 @@ export class Call {
       },
       {
         signal,
-        translate: (error) => this.#bodyFailure(error, asked),
+        translate: (error) => diagnoseNetwork(error, asked, 'body'),
         onBytes: (bytes) => observer?.upstreamBytes(key, bytes),
       },
     )
-  }
-
-  #bodyFailure(error: Error, asked: Asked): UpstreamError {
-    const failed = diagnoseNetwork(error, asked, 'body')
-    this.reportFailure(failed)
-    return failed
   }
 
   #reportExchange(outcome: string, startedAt: number): void {

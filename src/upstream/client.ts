@@ -10,7 +10,6 @@ import { diagnoseAnswer } from './diagnose.ts'
 import { nameOnWire } from './endpoint.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { Headers } from './exchange.ts'
-import { UpstreamError } from './failure.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
 import type { UpstreamLimits } from './limits.ts'
 import type { UpstreamObserver } from './observer.ts'
@@ -91,12 +90,10 @@ export class RegistryClient {
 
   /** Resolves for 2xx and 416. Throws UpstreamError for all else, or the signal's reason. */
   async request(endpoint: Endpoint, request: RegistryRequest): Promise<RegistryResponse> {
-    const call = new Call(this.#callOptions, endpoint, request)
     try {
-      return await this.#perform(call)
+      return await this.#perform(new Call(this.#callOptions, endpoint, request))
     } catch (error) {
       request.signal?.throwIfAborted()
-      if (error instanceof UpstreamError) call.reportFailure(error)
       throw error
     }
   }

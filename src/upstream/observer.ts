@@ -11,6 +11,10 @@ export interface UpstreamObserver {
     seconds: number
   }): void
   upstreamBytes(endpoint: string, bytes: number): void
+  /**
+   * An endpoint did not give a document that was asked of it, or gave a wrong one; another may have
+   * helped out. Not that it is not there, and no blobs: their readers try again, and tell.
+   */
   upstreamFailure(error: UpstreamError, context: { kind: string }): void
   /** `realm` is a host[:port]. */
   tokenRequest(event: {

@@ -15,7 +15,8 @@ import { getReferrers, getTags } from './lists.ts'
 import type { TagPage } from './lists.ts'
 import { getManifest, headManifest } from './manifests.ts'
 import type { FetchedManifest, ManifestHead } from './manifests.ts'
-import type { Place } from './place.ts'
+import type { UpstreamObserver } from './observer.ts'
+import type { Place, Question } from './place.ts'
 import type { Requester } from './requester.ts'
 import { rewriteName } from './rewrite.ts'
 import type { Source } from './source.ts'
@@ -32,6 +33,7 @@ export interface UpstreamOptions {
     readonly names: readonly string[]
   }
   readonly client: RegistryClient
+  readonly observer?: Pick<UpstreamObserver, 'upstreamFailure'> | undefined
 }
 
 /** One question to one endpoint, until its signal fires. */
@@ -40,12 +42,14 @@ type AskOne<T> = (place: Place, until: AbortSignal) => Promise<T>
 export class Upstream {
   readonly #registries: UpstreamOptions['registries']
   readonly #client: RegistryClient
+  readonly #observer: UpstreamOptions['observer']
   readonly #numbers = new WeakMap<CredentialSource, number>()
   #numbered = 0
 
   constructor(options: UpstreamOptions) {
     this.#registries = options.registries
     this.#client = options.client
+    this.#observer = options.observer
   }
 
   /** HEAD, or a GET where the upstream refuses HEAD or leaves out digest, type or length. */
@@ -55,7 +59,7 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<ManifestHead | FetchedManifest> {
-    return this.#askInTurn(repo, requester, signal, (place, until) => {
+    return this.#askInTurn('manifest', repo, requester, signal, (place, until) => {
       return headManifest(place, reference, until)
     })
   }
@@ -67,7 +71,7 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<FetchedManifest> {
-    return this.#askInTurn(repo, requester, signal, (place, until) => {
+    return this.#askInTurn('manifest', repo, requester, signal, (place, until) => {
       return getManifest(place, reference, until)
     })
   }
@@ -79,7 +83,7 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<BlobHead> {
-    return this.#askInTurn(repo, requester, signal, (place, until) => {
+    return this.#askInTurn('blob', repo, requester, signal, (place, until) => {
       return headBlob(place, digest, until)
     })
   }
@@ -104,7 +108,7 @@ export class Upstream {
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<TagPage> {
-    return this.#askInTurn(repo, requester, signal, (place, until) => {
+    return this.#askInTurn('tags', repo, requester, signal, (place, until) => {
       return getTags(place, query, until)
     })
   }
@@ -117,7 +121,7 @@ export class Upstream {
     signal?: AbortSignal,
   ): Promise<{ manifests: Descriptor[] } | undefined> {
     try {
-      return await this.#askInTurn(repo, requester, signal, (place, until) => {
+      return await this.#askInTurn('referrers', repo, requester, signal, (place, until) => {
         return getReferrers(place, digest, until)
       })
     } catch (error) {
@@ -127,6 +131,7 @@ export class Upstream {
   }
 
   async #askInTurn<T>(
+    kind: Question['kind'],
     repo: Repository,
     requester: Requester,
     signal: AbortSignal | undefined,
@@ -141,6 +146,8 @@ export class Upstream {
         signal?.throwIfAborted()
         if (!(error instanceof UpstreamError)) throw error
         failures.push(error)
+        // That something is not there is an answer, not a failure.
+        if (error.kind !== 'gone') this.#observer?.upstreamFailure(error, { kind })
       }
     }
     throw leastFinal(failures)

@@ -83,7 +83,7 @@ describe('a manifest by digest', () => {
     await expect(f.room.manifests.get(REPO, digest, f.caller)).rejects.toMatchObject({
       status: 502,
     })
-    expect(f.observed).toEqual(['bad: manifest'])
+    expect(f.failures.map(({ kind }) => kind)).toEqual(['corrupt'])
     const again = await f.room.manifests.get(REPO, digest, f.caller)
     expect(again.cache.state).toBe('miss')
     expect(again.bytes?.equals(bytes)).toBe(true)

@@ -6,6 +6,7 @@ import { openManifestRoom, type ManifestRoom } from '../../src/cache/manifest-ro
 import type { CacheObserver } from '../../src/cache/observer.ts'
 import type { StorageDriver } from '../../src/store/driver.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
+import type { UpstreamError } from '../../src/upstream/failure.ts'
 import {
   TestRegistry,
   type RegistryOptions,
@@ -22,6 +23,8 @@ export interface RoomFixture extends AsyncDisposable {
   readonly caller: Parameters<ManifestRoom['manifests']['get']>[2]
   readonly store: Store
   readonly observed: string[]
+  /** What the upstream room reported. */
+  readonly failures: readonly UpstreamError[]
   readonly clock: { now: number }
   room: ManifestRoom
   /** A new process on the same directory: nothing is in memory, all that was written is there. */
@@ -40,7 +43,7 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const registry = new TestRegistry(options.registry ?? {})
   await registry.listen()
   const directory = await temporaryDirectory()
-  const { upstream, requester, client } = upstreamOver([registry.url])
+  const { upstream, requester, client, events } = upstreamOver([registry.url])
   const clock = { now: 1_700_000_000_000 }
   const observed: string[] = []
   const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: 150, ...options.freshness }
@@ -58,6 +61,7 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
     registry,
     caller: requester,
     observed,
+    failures: events.failures,
     clock,
     asked: () => {
       const requests = registry.requests.slice(seen).filter(({ kind }) => kind === 'manifest')
@@ -88,7 +92,6 @@ function recording(observed: string[]): CacheObserver {
   return {
     storeError: (operation) => void observed.push(`store: ${operation}`),
     staleServed: (reason) => void observed.push(`stale: ${reason}`),
-    verificationFailed: (_endpoint, what) => void observed.push(`bad: ${what}`),
     unexpectedError: (operation, error) => {
       observed.push(`unexpected: ${operation}: ${String(error)}`)
     },

@@ -109,7 +109,7 @@ describe('the metrics', () => {
   it('tell upstream requests, failures and tokens by endpoint, which are bounded', async () => {
     const metrics = create()
     const failed = (endpoint: string) =>
-      metrics.upstreamFailure(new UpstreamError('blocked', 'blocked', { endpoint }))
+      metrics.upstreamFailure(new UpstreamError('blocked', 'x', { endpoint }), { kind: 'manifest' })
     for (let n = 0; n < 300; n++) failed(`https://host-${n}.example/v2`)
     const failures = 'chandlery_upstream_failures_total'
     expect(await sample(metrics, `${failures}{endpoint="other",reason="blocked"}`)).toBe(200)
@@ -126,6 +126,25 @@ describe('the metrics', () => {
     metrics.tokenRequest({ realm: 'auth.docker.io', outcome: 'ok' })
     const tokens = 'chandlery_token_requests_total{realm="auth.docker.io",outcome="ok"}'
     expect(await sample(metrics, tokens)).toBe(1)
+  })
+
+  it('count what content failed verification, whoever found out, and no list', async () => {
+    const metrics = create()
+    const endpoint = 'https://a/v2'
+    const wrong = new UpstreamError('wrong-digest', 'x', { endpoint })
+    metrics.upstreamFailure(wrong, { kind: 'manifest' })
+    metrics.upstreamFailure(new UpstreamError('too-large', 'x', { endpoint }), { kind: 'tags' })
+    metrics.upstreamFailure(new UpstreamError('cut', 'x', { endpoint }), { kind: 'manifest' })
+    metrics.sourceFailed(new UpstreamError('wrong-size', 'x', { endpoint }))
+    metrics.sourceFailed(new UpstreamError('not-found', 'x', { endpoint }))
+    metrics.verificationFailed(endpoint)
+    const verification = `chandlery_verification_failures_total{endpoint="${endpoint}"}`
+    expect(await sample(metrics, verification)).toBe(3)
+    const failures = `chandlery_upstream_failures_total{endpoint="${endpoint}",reason=`
+    const counts = ['wrong-digest', 'too-large', 'cut', 'wrong-size', 'not-found'].map((reason) =>
+      sample(metrics, `${failures}"${reason}"}`),
+    )
+    expect(await Promise.all(counts)).toEqual([1, 1, 1, 1, undefined])
   })
 
   it('follow downloads, their readers and the store', async () => {

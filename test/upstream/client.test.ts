@@ -144,7 +144,6 @@ describe('a body', () => {
     await using at = upstreamOver([registry.url])
     const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
     expect(await failureOf(collect(response.body))).toMatchObject({ reason: 'timed-out' })
-    expect(at.events.failures.map((f) => f.reason)).toEqual(['timed-out'])
   })
 
   test('that is read slowly does not stall by that', async () => {

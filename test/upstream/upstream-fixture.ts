@@ -55,17 +55,19 @@ export function always(credential: Credential): CredentialSource {
 export function upstreamOver(urls: readonly string[], options: FixtureOptions = {}): Fixture {
   const { credential = ANONYMOUS, rewrites = [], ...clientOptions } = options
   const events: Events = { requests: [], failures: [], tokens: [], redirects: [], bytes: 0 }
+  const observer = observing(events)
   const client = new RegistryClient({
     version: '1.2.3',
     instanceId: 'chandlery-test',
     limits: SHORT_LIMITS,
-    observer: observing(events),
+    observer,
     ...clientOptions,
   })
   const endpoints = urls.map((url) => endpointOf(url, rewrites))
   const upstream = new Upstream({
     registries: { endpoints: () => endpoints, names: [REPO.registry] },
     client,
+    observer,
   })
   const requester = { credentials: always(credential) }
   const dispose = () => client.close()

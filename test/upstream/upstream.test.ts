@@ -216,7 +216,7 @@ describe('several endpoints', () => {
     await using at = upstreamOver([broken.url, corrupt.url, good.url])
     const manifest = await at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(manifest).toMatchObject({ digest: image.digest, endpoint: `${good.url}/v2` })
-    expect(at.events.failures.map((f) => f.reason)).toEqual(['server-error'])
+    expect(at.events.failures.map((f) => f.reason)).toEqual(['server-error', 'not-a-manifest'])
   })
 
   test('that all fail give the least final answer', async () => {
