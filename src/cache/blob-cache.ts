@@ -185,8 +185,11 @@ export class BlobCache {
     return {
       id: source.id,
       origin: source.origin,
-      fetch: async (digest, start, signal) => {
-        const response = await source.fetch(digest, start, signal)
+      get health() {
+        return source.health
+      },
+      fetch: async (digest, range, signal) => {
+        const response = await source.fetch(digest, range, signal)
         const { grantedBy } = response
         const link: Link = { kind: 'blob', grantedBy, at: this.#now() }
         this.#options.grants.recordFetched(repo, digest, link)

@@ -148,7 +148,7 @@ export class Call {
   }
 
   #exchange(url: URL, asked: Asked, authorization: string | undefined): Promise<Answer> {
-    const { method, accept, range, cdnLoop, signal } = this.request
+    const { method, accept, range, cdnLoop, signal, kind } = this.request
     const { transport, observer, headers, instanceId } = this.#options
     const { key, base } = this.endpoint
     return transport.send(
@@ -168,10 +168,16 @@ export class Call {
       },
       {
         signal,
-        translate: (error) => diagnoseNetwork(error, asked, 'body'),
+        translate: (error) => this.#bodyFailure(error, asked),
         onBytes: (bytes) => observer?.upstreamBytes(key, bytes, kind),
       },
     )
+  }
+
+  #bodyFailure(error: Error, asked: Asked): UpstreamError {
+    const failed = diagnoseNetwork(error, asked, 'body')
+    this.#options.health.failed(this.endpoint, this.part, failed, 'body')
+    return failed
   }
 
   /** Of the registry's own answers to who we are: a challenge is to nobody. */
