@@ -28,8 +28,9 @@ export async function askPatiently<T>(ask: () => Promise<T>, judge: Judge): Prom
     } catch (error) {
       const decision = await judge(error, performance.now() - startedAt)
       if (decision.act !== 'wait') throw error
-      // Clients keep the process up while they wait; without them nothing has to.
-      await sleep(decision.ms, undefined, { ref: false })
+      // Not a millisecond too early, or the wait was for nothing. Clients keep the process up while
+      // they wait; without them nothing has to.
+      await sleep(decision.ms + 20, undefined, { ref: false })
     }
   }
 }
