@@ -1,7 +1,7 @@
 // A whole Chandlery in this process, composed as `serve` composes it, on ports of its own.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Chandlery } from '../../src/chandlery.ts'
+import { Chandlery, type ChandleryOptions } from '../../src/chandlery.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLogger } from '../../src/observability/logger.ts'
 
@@ -15,11 +15,12 @@ export interface RunningChandlery extends AsyncDisposable {
 
 /**
  * Starts one on `directory` (cache and configuration file live there). `config` is what a file may
- * hold; listen addresses and the directory are given.
+ * hold; listen addresses and the directory are given. `options` scale what takes long.
  */
 export async function startChandlery(
   directory: string,
   config: Record<string, unknown>,
+  options: Omit<ChandleryOptions, 'version' | 'logger'> = {},
 ): Promise<RunningChandlery> {
   const file = join(directory, 'chandlery.yaml')
   const fixed = {
@@ -33,7 +34,7 @@ export async function startChandlery(
   const destination = { write: (line: string) => void log.push(JSON.parse(line)) }
   const loaded = await loadConfig({ config: file }, {})
   const logger = createLogger({ level: 'info', destination })
-  const server = new Chandlery(loaded.config, { version: '0.0.0-test', logger })
+  const server = new Chandlery(loaded.config, { ...options, version: '0.0.0-test', logger })
   await server.start()
   let stopped: Promise<boolean> | undefined
   const stop = async () => {
