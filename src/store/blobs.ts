@@ -3,10 +3,11 @@
 import type { Digest } from '../oci/digest.ts'
 import type { StorageDriver, StoredObject, StoreObserver } from './driver.ts'
 import { asError } from './errno.ts'
-import { LocalIngest } from './ingest.ts'
 import type { Ingest } from './ingest.ts'
 import { LastUse } from './last-use.ts'
 import { blobKey } from './layout.ts'
+import { Partials } from './partials.ts'
+import type { Removed } from './partials.ts'
 import { Usage } from './usage.ts'
 import type { UsageCount } from './usage.ts'
 
@@ -19,15 +20,15 @@ export interface BlobsOptions {
 
 export class Blobs {
   readonly #driver: StorageDriver
-  readonly #ingestDirectory: string
+  readonly #partials: Partials
   readonly #usage: Usage
   readonly #lastUse: LastUse
 
   constructor(options: BlobsOptions) {
     this.#driver = options.driver
-    this.#ingestDirectory = options.ingestDirectory
     const report = (operation: string) => (error: unknown) =>
       options.observer?.storeError(operation, asError(error))
+    this.#partials = new Partials(options.ingestDirectory, report('remove partial'))
     this.#usage = new Usage(options.driver, report('count blobs'))
     this.#lastUse = new LastUse(options.driver, report('touch blob'))
   }
@@ -45,13 +46,22 @@ export class Blobs {
     return entry === undefined ? undefined : { size: entry.size }
   }
 
-  /** A new empty local file that becomes the blob when it is committed. */
+  /** At start: finds what downloads of an earlier process left half-filled, and removes what is no use. */
+  async loadPartials(): Promise<void> {
+    await this.#partials.load()
+  }
+
+  /**
+   * A local file that becomes the blob when it is committed. It has what an earlier one was suspended with;
+   * only one open ingest of a digest can be suspended, the first.
+   */
   async ingest(digest: Digest): Promise<Ingest> {
-    return await LocalIngest.create({
-      directory: this.#ingestDirectory,
-      digest,
-      adopt: (file, size) => this.#adopt(digest, file, size),
-    })
+    return await this.#partials.open(digest, (file, size) => this.#adopt(digest, file, size))
+  }
+
+  /** Removes half-filled files that are not open, and were not for `olderThanMs` milliseconds. 0: all of them. */
+  async removePartials(olderThanMs: number): Promise<Removed> {
+    return await this.#partials.removeOlder(olderThanMs)
   }
 
   async remove(digest: Digest): Promise<void> {
@@ -83,5 +93,6 @@ export class Blobs {
       await this.#driver.adopt(key, file, { replace: held !== undefined && held.size !== size })
       return { blobs: held === undefined ? 1 : 0, bytes: size - (held?.size ?? 0) }
     })
+    await this.#partials.discard(digest) // of another download of the same digest
   }
 }

@@ -2,7 +2,7 @@
 // process and one download; who fetches and who reads is cache/'s business.
 
 import { randomUUID } from 'node:crypto'
-import { rename, rm, writeFile } from 'node:fs/promises'
+import { open, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Intervals } from '../http/intervals.ts'
@@ -10,6 +10,7 @@ import { algorithmOf } from '../oci/digest.ts'
 import type { Digest } from '../oci/digest.ts'
 import { ContentError } from './content-error.ts'
 import { bytesBetween, openNew, readFully, writeFully } from './file-io.ts'
+import { extentOf, readJournal, removeJournal, writeJournal } from './journal.ts'
 import { PrefixHash } from './prefix-hash.ts'
 
 export interface Ingest {
@@ -28,20 +29,40 @@ export interface Ingest {
   verify(size?: number): Promise<void>
   /** After `verify`: fsync, size, digest, rename, fsync of the directory. Already there: done. */
   commit(): Promise<void>
-  /** What `have()` holds is durable, and noted in a sidecar that another process could follow. */
+  /**
+   * What `have()` holds is made durable and noted for a later process. It costs a flush to the disk: call it
+   * every few seconds or 64 MiB. Nothing new, or not to be left for later: done at once.
+   */
   checkpoint(): Promise<void>
+  /**
+   * Like `close`, but leaves what `have()` holds for the next ingest of the digest. Removes it where it
+   * cannot be left: nothing there, found wrong, aborted, another was open. Throws what `checkpoint` throws.
+   */
+  suspend(): Promise<void>
   /** The file is unlinked; reads go on until `close`. Does nothing after a commit. */
   abort(): Promise<void>
   /** Releases the descriptor; aborts first unless committed. */
   close(): Promise<void>
 }
 
+/** Takes the finished file of `size` bytes over: StorageDriver.adopt under the digest's key. */
+export type Adopt = (file: string, size: number) => Promise<void>
+
 export interface LocalIngestOptions {
   readonly directory: string
   readonly digest: Digest
-  /** Takes the finished file of `size` bytes over: StorageDriver.adopt under the digest's key. */
-  readonly adopt: (file: string, size: number) => Promise<void>
+  readonly adopt: Adopt
 }
+
+export interface PartialOptions {
+  readonly path: string
+  readonly digest: Digest
+  readonly adopt: Adopt
+  /** Told once, when the file is nobody's any more; `isLeft`: it and its sidecar stay for later. */
+  readonly ended: (isLeft: boolean) => void
+}
+
+type IngestOptions = Omit<PartialOptions, 'ended'> & Partial<Pick<PartialOptions, 'ended'>>
 
 /** A write on its way to the file, or waiting for one that overlaps it. */
 interface Writing {
@@ -54,29 +75,65 @@ export class LocalIngest implements Ingest {
   readonly digest: Digest
   readonly #file: FileHandle
   readonly #path: string
-  readonly #adopt: LocalIngestOptions['adopt']
-  readonly #have = new Intervals()
+  readonly #adopt: Adopt
+  /** Absent where the file is not left for later. */
+  #ended: PartialOptions['ended'] | undefined
+  readonly #have: Intervals
+  /** How many of its bytes the sidecar has. */
+  #noted: number
   readonly #writes = new Set<Writing>()
   readonly #prefix: PrefixHash
   #verifiedSize: number | undefined
   /** The verify that runs, if one does: writes and other verifies wait for it. Never rejects. */
   #verifying: Promise<void> | undefined
   #ending: Promise<void> = Promise.resolve()
-  #state: 'open' | 'committed' | 'aborted' = 'open'
+  #state: 'open' | 'committed' | 'aborted' | 'suspended' = 'open'
+  /** The last verify found that the bytes are not the digest's. */
+  #isWrong = false
+  /** Why the disk may not hold what was written: a system says so once, its next flush succeeds. */
+  #lost: { readonly cause: unknown } | undefined
   #closing: Promise<void> | undefined
 
-  private constructor(file: FileHandle, path: string, options: LocalIngestOptions) {
-    this.#file = file
-    this.#path = path
-    this.#adopt = options.adopt
+  private constructor(file: FileHandle, options: IngestOptions, have = new Intervals()) {
     this.digest = options.digest
-    this.#prefix = new PrefixHash(algorithmOf(options.digest), file, this.#have)
+    this.#file = file
+    this.#path = options.path
+    this.#adopt = options.adopt
+    this.#ended = options.ended
+    this.#have = have
+    this.#noted = have.bytes
+    this.#prefix = new PrefixHash(algorithmOf(options.digest), file, have)
+    this.#prefix.readBehind()
   }
 
-  /** A new, empty file `<directory>/<uuid>`. */
-  static async create(options: LocalIngestOptions): Promise<LocalIngest> {
-    const path = join(options.directory, randomUUID())
-    return new LocalIngest(await openNew(path, 'wx+'), path, options)
+  /** A new, empty file `<directory>/<uuid>`, which is not left for later. */
+  static async create({ directory, digest, adopt }: LocalIngestOptions): Promise<LocalIngest> {
+    const path = join(directory, randomUUID())
+    return new LocalIngest(await openNew(path, 'wx+'), { path, digest, adopt })
+  }
+
+  /** A new, empty file that may be left for later. */
+  static async createPartial(options: PartialOptions): Promise<LocalIngest> {
+    return new LocalIngest(await openNew(options.path, 'wx+'), options)
+  }
+
+  /** A file that was left, with what its sidecar says; undefined where that cannot be believed. Throws ENOENT. */
+  static async reopen(options: PartialOptions): Promise<LocalIngest | undefined> {
+    const have = await readJournal(options.path, options.digest)
+    if (have === undefined) return undefined
+    const file = await open(options.path, 'r+')
+    try {
+      const extent = extentOf(have)
+      if ((await file.stat()).size >= extent) {
+        await file.truncate(extent) // what came after the last checkpoint may be anything
+        return new LocalIngest(file, options, have)
+      }
+    } catch (error) {
+      await file.close()
+      throw error
+    }
+    await file.close()
+    return undefined
   }
 
   have(): Intervals {
@@ -117,26 +174,28 @@ export class LocalIngest implements Ingest {
   commit(): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#state === 'committed') return
-      if (this.#state === 'aborted') throw new Error('the ingest was aborted')
+      this.#checkOnItsWay()
       const size = this.#verifiedSize
       if (size === undefined) throw new Error('an ingest is verified before it is committed')
-      await this.#file.sync()
+      await this.#flush(() => this.#file.sync())
       const actual = (await this.#file.stat()).size
       if (actual !== size) throw new ContentError('wrong-size', size, actual)
       await this.#adopt(this.#path, size)
       this.#state = 'committed'
-      await rm(this.#sidecar, { force: true })
+      await this.#removeJournal().catch(() => {}) // the blob is kept; the next start finds it
+      this.#end()
     })
   }
 
   checkpoint(): Promise<void> {
     return this.#inTurn(async () => {
-      if (this.#state !== 'open') return
-      const note = JSON.stringify({ digest: this.digest, have: this.#have }) // before the sync
-      await this.#file.datasync()
-      const temporary = `${this.#sidecar}.new`
-      await writeFile(temporary, note, { flush: true })
-      await rename(temporary, this.#sidecar)
+      const bytes = this.#have.bytes
+      if (this.#state !== 'open' || this.#ended === undefined) return
+      if (bytes === this.#noted || this.#isWrong) return
+      const have = this.#have.toJSON() // before the flush: what comes meanwhile may not be in it
+      await this.#flush(() => this.#file.datasync())
+      await writeJournal(this.#path, this.digest, have)
+      this.#noted = bytes
     })
   }
 
@@ -145,14 +204,22 @@ export class LocalIngest implements Ingest {
       if (this.#state !== 'open') return
       this.#state = 'aborted'
       void this.#prefix.stop()
-      await rm(this.#path, { force: true })
-      await rm(this.#sidecar, { force: true })
-      await rm(`${this.#sidecar}.new`, { force: true })
+      try {
+        await this.#removeJournal() // first: a file without one is nobody's
+      } finally {
+        await rm(this.#path, { force: true })
+      }
+      this.#end()
     })
   }
 
+  async suspend(): Promise<void> {
+    this.#closing ??= this.#close(true)
+    await this.#closing
+  }
+
   async close(): Promise<void> {
-    this.#closing ??= this.#close()
+    this.#closing ??= this.#close(false)
     await this.#closing
   }
 
@@ -160,17 +227,57 @@ export class LocalIngest implements Ingest {
     await this.close()
   }
 
-  get #sidecar(): string {
-    return `${this.#path}.json`
-  }
-
-  async #close(): Promise<void> {
+  async #close(leave: boolean): Promise<void> {
     await this.#writesEnded()
     await this.#prefix.stop()
     try {
+      if (leave) await this.#leave()
+    } finally {
+      await this.#release()
+    }
+  }
+
+  async #release(): Promise<void> {
+    try {
       await this.abort()
     } finally {
-      await this.#file.close()
+      try {
+        await this.#file.close()
+      } finally {
+        this.#end()
+      }
+    }
+  }
+
+  /** What an earlier checkpoint noted is left even where a last one fails. */
+  async #leave(): Promise<void> {
+    try {
+      await this.checkpoint()
+    } finally {
+      if (this.#state === 'open' && this.#noted > 0 && !this.#isWrong && this.#lost === undefined) {
+        const now = new Date()
+        await this.#file.utimes(now, now).catch(() => {}) // its age begins anew, also if nothing came
+        this.#state = 'suspended'
+      }
+    }
+  }
+
+  #end(): void {
+    this.#ended?.(this.#state === 'suspended')
+    this.#ended = undefined
+  }
+
+  async #removeJournal(): Promise<void> {
+    if (this.#noted > 0) await removeJournal(this.#path)
+  }
+
+  async #flush(sync: () => Promise<void>): Promise<void> {
+    if (this.#lost !== undefined) throw this.#lost.cause
+    try {
+      await sync()
+    } catch (cause) {
+      this.#lost = { cause }
+      throw cause
     }
   }
 
@@ -182,9 +289,13 @@ export class LocalIngest implements Ingest {
     if (this.#closing !== undefined) throw new Error('the ingest is closed')
   }
 
+  #checkOnItsWay(): void {
+    if (this.#state !== 'open') throw new Error(`the ingest was ${this.#state}`)
+  }
+
   #checkWritable(): void {
     this.#checkOpen()
-    if (this.#state !== 'open') throw new Error(`the ingest was ${this.#state}`)
+    this.#checkOnItsWay()
     if (this.#verifiedSize !== undefined) throw new Error('the ingest is verified and complete')
   }
 
@@ -216,13 +327,14 @@ export class LocalIngest implements Ingest {
     if (this.#verifiedSize === size) return
     // Whoever closes does not wait for gigabytes.
     const actual = await this.#prefix.digestOf(size, () => this.#checkOpen())
-    if (actual !== this.digest) throw new ContentError('wrong-digest', this.digest, actual)
+    this.#isWrong = actual !== this.digest
+    if (this.#isWrong) throw new ContentError('wrong-digest', this.digest, actual)
     this.#verifiedSize = size
   }
 
   #contiguousSize(expected: number | undefined): number {
     const prefix = this.#have.endFrom(0)
-    const extent = [...this.#have].at(-1)?.end ?? 0
+    const extent = extentOf(this.#have)
     const size = expected ?? extent
     if (prefix !== size) throw new ContentError('wrong-size', size, prefix)
     if (extent !== size) throw new ContentError('wrong-size', size, extent)

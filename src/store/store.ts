@@ -1,7 +1,7 @@
 // Opens a directory as a store: checks its version, clears what a killed server left half done, and puts
 // the parts together. Ownership (owner.ts) is taken before; nothing here walks the content.
 
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Blobs } from './blobs.ts'
 import type { StorageDriver, StoreObserver } from './driver.ts'
@@ -36,16 +36,16 @@ export interface Store {
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { directory, driver = new FilesystemDriver(directory) } = options
   const ingestDirectory = join(directory, INGEST_DIRECTORY)
+  const parts = { driver, observer: options.observer }
+  const blobs = new Blobs({ ...parts, ingestDirectory })
   try {
     const isNew = await checkVersion(driver, directory)
     await mkdir(ingestDirectory, { recursive: true })
     if (isNew) await driver.put(VERSION_KEY, Buffer.from(`${LAYOUT_VERSION}\n`))
-    else await clear(ingestDirectory)
+    else await blobs.loadPartials()
   } catch (error) {
     throw explainStorageError(error, directory)
   }
-  const parts = { driver, observer: options.observer }
-  const blobs = new Blobs({ ...parts, ingestDirectory })
   return {
     driver,
     blobs,
@@ -72,15 +72,4 @@ async function checkVersion(driver: StorageDriver, directory: string): Promise<b
     `${directory} is not a Chandlery store: its file "${VERSION_KEY}" holds ${JSON.stringify(text.slice(0, 40))} ` +
       `instead of ${LAYOUT_VERSION}: set storage.directory to another directory`,
   )
-}
-
-/** Ingests and unfinished puts have such names: what else may lie there is not ours to remove. */
-const INGEST_NAME = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.json(\.new)?)?$/
-
-/** Half-written files of a server that was killed. */
-async function clear(ingestDirectory: string): Promise<void> {
-  const names = await readdir(ingestDirectory)
-  for (const name of names.filter((candidate) => INGEST_NAME.test(candidate))) {
-    await rm(join(ingestDirectory, name), { force: true })
-  }
 }

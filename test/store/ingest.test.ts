@@ -1,6 +1,6 @@
 import { execFile } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { access, readdir, readFile, rename, stat } from 'node:fs/promises'
+import { readdir, readFile, rename, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import * as fc from 'fast-check'
@@ -409,24 +409,6 @@ describe('LocalIngest', () => {
       await committing
       expect(await files()).toEqual(['kept'])
     })
-  })
-
-  test('checkpoint notes what is durable beside the file', async () => {
-    const ingest = await create()
-    await ingest.write(0, content.subarray(0, 100))
-    await ingest.write(500, content.subarray(500, 600))
-    await ingest.checkpoint()
-    await ingest.write(100, content.subarray(100, 200))
-    const sidecar = (await files()).find((name) => name.endsWith('.json'))!
-    expect(JSON.parse(await readFile(directory.join(sidecar), 'utf8'))).toEqual({
-      digest,
-      have: [
-        [0, 100],
-        [500, 600],
-      ],
-    })
-    expect(await files()).toHaveLength(2)
-    await access(directory.join(sidecar.replace(/\.json$/, '')))
   })
 
   test('a write that fails half-way keeps the part that was written, and no hash of the rest', async () => {

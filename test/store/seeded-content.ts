@@ -1,0 +1,14 @@
+// Content that two processes can make alike.
+
+import { createCipheriv, hash } from 'node:crypto'
+import { digestOf } from '../../src/oci/digest.ts'
+import type { Digest } from '../../src/oci/digest.ts'
+
+/** 8 MB that look random, and no zeros among them for long. */
+export function seededContent(seed: string): { content: Buffer; digest: Digest } {
+  const key = hash('sha256', seed, 'buffer')
+  const content = createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(
+    Buffer.alloc(8_000_000),
+  )
+  return { content, digest: digestOf(content) }
+}
