@@ -163,7 +163,7 @@ export class Call {
           ...(range !== undefined && { range }),
           ...(authorization !== undefined && { authorization }),
         },
-        reach: this.#isOwn(url) ? this.reach : transport.reachFrom(base.origin),
+        reach: this.#isOwn(url) ? this.reach : transport.reachFrom(base.origin, this.reach),
         lane: this.lane,
       },
       {

@@ -23,7 +23,7 @@ export function diagnoseNetwork(error: Error, asked: Asked, phase: Phase): Upstr
 
 function judge(error: Error, asked: Asked, phase: Phase): Verdict {
   const code = codeOf(error)
-  if (error instanceof AddressRefused) return ['redirect-refused', refusedMessage(error, asked)]
+  if (error instanceof AddressRefused) return judgeAddress(error, asked)
   if (error instanceof TlsFileError) return ['tls', `configs."${asked.host}".tls: ${error.message}`]
   return (
     judgeConnect(code, asked) ??
@@ -136,9 +136,13 @@ function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict {
   return ['reset', `${host} broke the connection off${code === '' ? '' : ` (${code})`}`]
 }
 
-function refusedMessage(error: AddressRefused, asked: Asked): string {
-  const cure = `set configs."${asked.host}".resolve if that is meant`
-  return `it leads to ${error.hostname}, which is not at a public address: ${cure}`
+function judgeAddress({ hostname }: AddressRefused, asked: Asked): Verdict {
+  if (!asked.redirected) {
+    const cure = 'list the registry under mirrors if that is meant ("*" is for public ones alone)'
+    return ['not-public', `${hostname} is not at a public address: ${cure}`]
+  }
+  const cure = `set configs."${asked.host}".resolve to its addresses if that is meant`
+  return ['redirect-refused', `redirects to ${hostname}, which is at a private address: ${cure}`]
 }
 
 /** With several addresses tried, the code of the first failure that has one. */

@@ -12,6 +12,7 @@ const KIND_OF = {
   'needs-credentials': 'denied',
   'bad-credentials': 'denied',
   denied: 'denied',
+  'not-public': 'denied',
   'rate-limited': 'rate-limited',
   'plain-http': 'unavailable',
   'not-plain-http': 'unavailable',

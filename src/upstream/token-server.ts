@@ -160,7 +160,7 @@ class Conversation {
     const realms = credential.kind === 'anonymous' ? undefined : credential.realms
     if (url.origin === base.origin) return this.#ownReach
     if (isListed(url, realms)) return 'any'
-    return this.#options.transport.reachFrom(base.origin)
+    return this.#options.transport.reachFrom(base.origin, this.#ownReach)
   }
 
   #broken(error: unknown, url: URL): UpstreamError {

@@ -83,9 +83,12 @@ export class Transport {
     }
   }
 
-  /** How far an origin may lead us: to its own network, as the last connection to it found that. */
-  reachFrom(origin: string): Reach {
-    return this.#networks.get(origin) ?? 'public'
+  /**
+   * How far an origin may lead us: to its own network, as the last connection to it found that.
+   * One that itself may only be at a public address (`own`) leads to no other.
+   */
+  reachFrom(origin: string, own: Reach): Reach {
+    return own === 'public' ? 'public' : (this.#networks.get(origin) ?? 'public')
   }
 
   /** Breaks off what is running. */

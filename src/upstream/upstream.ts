@@ -153,7 +153,9 @@ export class Upstream {
       this.#checkLimit(place, 'rest')
       return await this.#askInTime(place, signal, askOne)
     }
-    const failing = endpoints.filter((endpoint) => !this.#isWelcome(endpoint, endpoints, 'rest'))
+    const failing = endpoints.filter(
+      (endpoint) => !this.#isWelcome(endpoint, endpoints, repo, 'rest'),
+    )
     const later = (endpoint: Endpoint) => this.#askFailing(endpoint, failures, () => ask(endpoint))
     const known = new Set(endpoints.map((endpoint) => this.#client.health.lastFailure(endpoint)))
     for (const endpoint of [...endpoints.filter((each) => !failing.includes(each)), ...failing]) {
@@ -188,12 +190,12 @@ export class Upstream {
   }
 
   /** Whether to ask it in its turn. Where others can help meanwhile, a probe finds that out, no request. */
-  #isWelcome(endpoint: Endpoint, all: readonly Endpoint[], lane: Lane): boolean {
+  #isWelcome(endpoint: Endpoint, all: readonly Endpoint[], repo: Repository, lane: Lane): boolean {
     const { health } = this.#client
     const admission = health.admit(endpoint, lane)
     const others = all.filter((other) => other !== endpoint && health.stateOf(other) === 'ok')
     if (admission !== 'probe' || others.length === 0) return admission !== 'refuse'
-    void this.#client.probe(endpoint)
+    void this.#client.probe(endpoint, this.#isNamedByClient(endpoint, repo))
     return false
   }
 
@@ -204,7 +206,7 @@ export class Upstream {
     requester: Requester,
   ): Source {
     const client = this.#client
-    const isWelcome = this.#isWelcome(endpoint, all, 'content')
+    const isWelcome = this.#isWelcome(endpoint, all, repo, 'content')
     return {
       id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
       origin: endpoint.key,

@@ -17,6 +17,7 @@ const KIND_OF: Record<FailureReason, FailureKind> = {
   'needs-credentials': 'denied',
   'bad-credentials': 'denied',
   denied: 'denied',
+  'not-public': 'denied',
   'realm-refused': 'denied',
   'token-refused': 'denied',
   'rate-limited': 'rate-limited',

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest'
 
 import type { RegistryRequest } from '../../src/upstream/client.ts'
 import { ANONYMOUS } from '../../src/upstream/credentials.ts'
+import type { Fault } from '../support/faults.ts'
 import { startRegistry } from '../support/registry.ts'
 import { startStorageHost } from '../support/storage-host.ts'
 import { collect, failureOf, REPO, upstreamOver } from './upstream-fixture.ts'
@@ -134,6 +135,44 @@ describe('redirects', () => {
       expect(failure.reason).toBe('redirect-refused')
     }
   })
+})
+
+describe('a registry that only a client named', () => {
+  /** At an address that the operator gave, but led on by what it says itself. */
+  const leading = async (fault: Fault) => {
+    const registry = await startRegistry()
+    registry.fault(fault)
+    const host = `named.test:${registry.port}`
+    const at = upstreamOver([`http://${host}`], { hosts: { [host]: { resolve: ['127.0.0.1'] } } })
+    const ask = () =>
+      failureOf(at.client.request(at.endpoints[0]!, { ...requestFor('x'), publicOnly: true }))
+    const dispose = async () => {
+      await at[Symbol.asyncDispose]()
+      await registry.close()
+    }
+    return { ask, [Symbol.asyncDispose]: dispose }
+  }
+
+  test.each(['127.0.0.1', '127.1', '0x7f000001', '2130706433', '[::ffff:127.0.0.1]', 'localhost'])(
+    'is not followed to %s',
+    async (name) => {
+      await using inside = await startRegistry()
+      await using x = await leading({ redirect: `http://${name}:${inside.port}/x` })
+      expect(await x.ask()).toMatchObject({ reason: 'redirect-refused' })
+      expect(inside.accepted).toBe(0)
+    },
+  )
+
+  test.each(['127.0.0.1', '127.1', '0x7f000001', '2130706433', '[::ffff:127.0.0.1]', 'localhost'])(
+    'is not asked for a token at %s',
+    async (name) => {
+      await using inside = await startRegistry()
+      const challenge = `Bearer realm="http://${name}:${inside.port}/token"`
+      await using x = await leading({ status: 401, headers: { 'www-authenticate': challenge } })
+      expect(await x.ask()).toMatchObject({ reason: 'realm-refused' })
+      expect(inside.accepted).toBe(0)
+    },
+  )
 })
 
 describe('a body', () => {
@@ -292,5 +331,29 @@ describe('a request', () => {
     const request = { ...requestFor('x'), signal: AbortSignal.abort(new Error('left')) }
     await expect(at.client.request(at.endpoints[0]!, request)).rejects.toThrow('left')
     expect(registry.requests).toEqual([])
+  })
+})
+
+describe('the health of an endpoint', () => {
+  test.each([
+    { what: 'it has no such API', status: 405 },
+    { what: 'it has not made that', status: 501 },
+    { what: 'it calls that malformed', status: 400 },
+    { what: 'we came back to ourselves', status: 508 },
+  ])('does not suffer where it says that $what', async ({ status }) => {
+    await using registry = await startRegistry()
+    registry.fault({ status })
+    await using at = upstreamOver([registry.url])
+    const [endpoint] = at.endpoints
+    for (let times = 0; times < 5; times++) {
+      await failureOf(at.client.request(endpoint!, { ...requestFor('x'), kind: 'referrers' }))
+    }
+    expect(at.client.health.stateOf(endpoint!)).toBe('ok')
+    registry.clearFaults()
+    registry.fault({ status: 500 })
+    for (let times = 0; times < 5; times++) {
+      await failureOf(at.client.request(endpoint!, requestFor('x')))
+    }
+    expect(at.client.health.stateOf(endpoint!)).toBe('open')
   })
 })

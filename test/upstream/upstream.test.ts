@@ -1,10 +1,12 @@
 import { createHash } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
 import { digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_SCHEMA1_SIGNED, OCI_MANIFEST } from '../../src/oci/media-types.ts'
 import { ANONYMOUS } from '../../src/upstream/credentials.ts'
 import { Rewrite } from '../../src/upstream/rewrite.ts'
+import { UpstreamError } from '../../src/upstream/failure.ts'
 import { Upstream } from '../../src/upstream/upstream.ts'
 import { startRegistry } from '../support/registry.ts'
 import { startStorageHost } from '../support/storage-host.ts'
@@ -256,9 +258,28 @@ describe('several endpoints', () => {
       const upstream = new Upstream({ registries: { endpoints, names }, client: at.client })
       return upstream.getManifest(REPO, 'latest', at.requester)
     }
-    expect(await failureOf(pull(['other.test']))).toMatchObject({ reason: 'redirect-refused' })
+    const failure = await failureOf(pull(['other.test']))
+    expect(failure).toMatchObject({ reason: 'not-public', kind: 'denied' })
+    expect(failure.message).toMatch(/localhost.*not at a public address.*mirrors/)
     expect(registry.accepted).toBe(0)
     expect(await pull([REPO.registry])).toMatchObject({ mediaType: OCI_MANIFEST })
+  })
+
+  test('that a client named are not probed elsewhere either', async () => {
+    await using inside = await startRegistry()
+    await using mirror = await startRegistry()
+    mirror.addImage('library/alpine', 'latest')
+    const own = { ...endpointOf(`http://localhost:${inside.port}`), isDefault: true }
+    const breaker = { threshold: 1, openMs: 1 }
+    await using at = upstreamOver([mirror.url], { breaker })
+    const endpoints = () => [...at.endpoints, own]
+    const upstream = new Upstream({ registries: { endpoints, names: [] }, client: at.client })
+    const down = new UpstreamError('timed-out', 'no answer', { endpoint: own.key })
+    at.client.health.failed(own, 'itself', down, 'head')
+    await sleep(20)
+    await upstream.getManifest(REPO, 'latest', at.requester)
+    await sleep(100)
+    expect(inside.accepted).toBe(0)
   })
 
   test('are not asked any more once the caller left', async () => {
