@@ -7,8 +7,9 @@ import type { Link } from '../store/links.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer } from './coalescer.ts'
-import { toAccessError } from './failure.ts'
+import { decideOn, toAccessError } from './failure.ts'
 import type { Grants } from './grants.ts'
+import { askPatiently } from './patience.ts'
 
 export interface AccessOptions {
   readonly upstream: Pick<Upstream, 'headManifest' | 'headBlob'>
@@ -66,15 +67,21 @@ export class Access {
 
   async #ask(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
     try {
-      const link =
-        kind === 'blob'
-          ? await this.#headBlob(repo, digest, caller)
-          : await this.#headManifest(repo, digest, caller)
+      const link = await askPatiently(
+        () => this.#head(repo, kind, digest, caller),
+        (error, waitedMs) => decideOn(error, { what: kind, onlyAccess: true, waitedMs }),
+      )
       this.#grants.recordFetched(repo, digest, link)
       return link
     } catch (error) {
       throw toAccessError(error, kind)
     }
+  }
+
+  #head(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
+    return kind === 'blob'
+      ? this.#headBlob(repo, digest, caller)
+      : this.#headManifest(repo, digest, caller)
   }
 
   async #headBlob(repo: Repository, digest: Digest, caller: Caller): Promise<Link> {
@@ -91,19 +98,4 @@ export class Access {
     const { mediaType, grantedBy } = head
     return { kind: 'manifest', mediaType, size, grantedBy, at: this.#now() }
   }
-}
-
-/**
- * Whether what was granted so goes on being served when the upstream refuses us. So far every
- * grant came from our own configuration; one that only a client's own credential has given will
- * not survive the refusal of it.
- */
-export function survivesDenial(grantedBy: Link['grantedBy']): boolean {
-  return SURVIVES_DENIAL[grantedBy]
-}
-
-const SURVIVES_DENIAL: Readonly<Record<Link['grantedBy'], boolean>> = {
-  anonymous: true,
-  credential: true,
-  imported: true,
 }

@@ -44,6 +44,9 @@ export const DEFAULT_FRESHNESS: FreshnessSettings = {
 const DIGEST_TAG_TTL_MS = 10_000
 const DIGEST_TAG_NEGATIVE_TTL_MS = 2_000
 
+/** Saving requests must not hide for longer that a tag has moved. */
+const LONGEST_PROLONGING_MS = 60 * 60_000
+
 export type Freshness = 'fresh' | 'stale-while-revalidate' | 'expired'
 
 /** The settings of each tag, with the rules compiled once. */
@@ -124,6 +127,20 @@ export function mayServeStale(
   if (settings.staleIfErrorMs === 'forever') return true
   // The distance, not the age: after a jump back it ends as well.
   return Math.abs(now - checkedAt) < settings.ttlMs + settings.staleIfErrorMs
+}
+
+/**
+ * Whether what was last checked at `checkedAt` counts as fresh a while longer, to save the last
+ * requests that a registry grants.
+ */
+export function mayProlong(
+  checkedAt: number,
+  settings: Pick<FreshnessSettings, 'ttlMs' | 'staleIfErrorMs' | 'whenGone'>,
+  now: number,
+): boolean {
+  const age = now - checkedAt
+  if (age < 0 || age >= settings.ttlMs + LONGEST_PROLONGING_MS) return false
+  return mayServeStale(checkedAt, settings, 'budget-low', now)
 }
 
 /** The tag part starts at the last colon, unless that one belongs to a registry's port. */

@@ -11,7 +11,7 @@ import type { FetchedManifest, ManifestHead } from '../upstream/upstream.ts'
 import type { Access } from './access.ts'
 import type { Caller } from './caller.ts'
 import type { Flight } from './coalescer.ts'
-import { toClientError } from './failure.ts'
+import { isExplained, toClientError } from './failure.ts'
 import type { FreshnessPolicy } from './freshness.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
 import type { ManifestIntake } from './manifest-intake.ts'
@@ -143,8 +143,7 @@ export class ManifestCache {
   }
 
   #clientError(operation: string, error: unknown): OciError {
-    const known = error instanceof OciError || error instanceof UpstreamError
-    if (!known) this.#options.observer.unexpectedError(operation, error)
+    if (!isExplained(error)) this.#options.observer.unexpectedError(operation, error)
     return toClientError(error, 'manifest')
   }
 }
@@ -182,7 +181,8 @@ function arrived(found: FetchedManifest | ManifestHead, joined: boolean): Served
   return { digest, mediaType, size: bytes.length, bytes, cache }
 }
 
-function otherDigest(digest: Digest, found: { digest: Digest; endpoint: string }): OciError {
-  const message = `${found.endpoint} answered a request for ${digest} with ${found.digest}`
-  return new OciError('UNAVAILABLE', message, { status: 502 })
+function otherDigest(digest: Digest, found: { digest: Digest; endpoint: string }): UpstreamError {
+  const { endpoint } = found
+  const message = `${endpoint} answered a request for ${digest} with ${found.digest}`
+  return new UpstreamError('wrong-digest', message, { endpoint })
 }

@@ -8,8 +8,10 @@ import type { Link } from '../store/links.ts'
 import type { FetchedManifest, ManifestHead, Upstream } from '../upstream/upstream.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
+import { decideOn } from './failure.ts'
 import type { Grants } from './grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
+import { askPatiently, type Judge } from './patience.ts'
 
 export interface ManifestIntakeOptions {
   readonly upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
@@ -52,7 +54,7 @@ export class ManifestIntake {
   /** One GET by digest for all who want it at once. */
   fetch(repo: Repository, digest: Digest, caller: Caller): Flight<FetchedManifest> {
     return this.#gets.run(keyOf(repo, digest, caller), async () => {
-      const fetched = await this.askGet(repo, digest, caller)
+      const fetched = await askPatiently(() => this.askGet(repo, digest, caller), nothingHeld)
       this.keep(repo, fetched)
       return fetched
     })
@@ -63,7 +65,7 @@ export class ManifestIntake {
     const key = keyOf(repo, digest, caller)
     if (this.#gets.has(key)) return this.fetch(repo, digest, caller)
     return this.#heads.run(key, async () => {
-      const head = await this.askHead(repo, digest, caller)
+      const head = await askPatiently(() => this.askHead(repo, digest, caller), nothingHeld)
       if ('bytes' in head) this.keep(repo, head)
       else this.link(repo, head)
       return head
@@ -105,6 +107,8 @@ export class ManifestIntake {
     if (summary) this.#grants.recordNamed(repo, summary, link, false)
   }
 }
+
+const nothingHeld: Judge = (error, waitedMs) => decideOn(error, { what: 'manifest', waitedMs })
 
 function keyOf(repo: Repository, digest: Digest, caller: Caller): string {
   return sharedKey(`${repo.registry}/${repo.name}@${digest}`, caller)

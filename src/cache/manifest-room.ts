@@ -5,6 +5,7 @@ import type { Referrers } from '../store/referrers.ts'
 import type { Tags } from '../store/tags.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import { Access } from './access.ts'
+import type { Budgets } from './budgets.ts'
 import { Catalog } from './catalog.ts'
 import { FreshnessPolicy, type FreshnessOptions } from './freshness.ts'
 import { Grants } from './grants.ts'
@@ -23,7 +24,8 @@ export interface ManifestRoomOptions {
   readonly upstream: Pick<
     Upstream,
     'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers'
-  >
+  > &
+    Budgets
   readonly store: {
     readonly manifests: Pick<Manifests, 'get' | 'put' | 'used'>
     readonly links: Pick<Links, 'get' | 'put' | 'repositories'>
@@ -65,7 +67,7 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
   const intake = new ManifestIntake({ upstream, held, grants, now })
   const negative = new NegativeCache({ now })
   const tags = new TagCache({ tags: store.tags, freshness, ...kept })
-  const common = { held, intake, freshness, negative, observer, access, now }
+  const common = { upstream, held, intake, freshness, negative, observer, access, now }
   const manifests = new ManifestCache({ ...common, resolver: new TagResolver({ ...common, tags }) })
   const referrersOf = { referrers: store.referrers, grants, manifests }
   return {
@@ -73,7 +75,7 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
     grants,
     negative,
     manifests,
-    tagLister: new TagLister({ upstream, tags: store.tags, freshness, observer }),
+    tagLister: new TagLister({ upstream, tags: store.tags, freshness, observer, now }),
     referrers: new ReferrersCache({ upstream, freshness, now, ...kept, ...referrersOf }),
     catalog: new Catalog({ links: store.links, now }),
     drain: () => writes.drain(),

@@ -8,9 +8,16 @@ export interface NegativeCacheOptions {
   readonly now?: () => number
 }
 
+/** A failure from memory: nobody was asked for this answer. */
+export class RememberedFailure extends UpstreamError {
+  constructor({ reason, message, endpoint, status }: UpstreamError) {
+    super(reason, message, { endpoint, status })
+  }
+}
+
 export class NegativeCache {
   readonly #now: () => number
-  readonly #entries: LRUCache<string, { error: UpstreamError; at: number; ttlMs: number }>
+  readonly #entries: LRUCache<string, { error: RememberedFailure; at: number; ttlMs: number }>
 
   constructor(options: NegativeCacheOptions = {}) {
     this.#now = options.now ?? Date.now
@@ -18,7 +25,7 @@ export class NegativeCache {
   }
 
   /** The failure remembered for this key. */
-  get(key: string): UpstreamError | undefined {
+  get(key: string): RememberedFailure | undefined {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
     const age = this.#now() - entry.at
@@ -27,10 +34,11 @@ export class NegativeCache {
     return undefined
   }
 
-  /** Remembers a failure, if it is one that may be remembered. */
+  /** Remembers a failure, if it is one that may be remembered; what is from here stays as old as it is. */
   remember(key: string, error: unknown, ttlMs: number): void {
     if (!(error instanceof UpstreamError) || error.kind !== 'gone' || ttlMs <= 0) return
-    this.#entries.set(key, { error, at: this.#now(), ttlMs })
+    if (error instanceof RememberedFailure) return
+    this.#entries.set(key, { error: new RememberedFailure(error), at: this.#now(), ttlMs })
   }
 
   forget(key: string): void {

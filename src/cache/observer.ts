@@ -6,6 +6,8 @@ export type StaleReason =
   | 'rate-limited'
   | 'upstream-gone'
   | 'denied'
+  /** So few requests are left there that they go to what nobody has. */
+  | 'budget-low'
 
 export interface CacheObserver {
   /** The store could not be read or written. It cost a cache entry, never an answer. */

@@ -9,23 +9,24 @@ import { isIndexType } from '../oci/media-types.ts'
 import { readManifest } from '../oci/manifest.ts'
 import { referrersTag, type Repository } from '../oci/reference.ts'
 import type { Referrers } from '../store/referrers.ts'
-import { UpstreamError } from '../upstream/failure.ts'
 import type { Upstream } from '../upstream/upstream.ts'
-import { failureAt, isPaused, staleReasonOf, type Failure } from './backoff.ts'
+import { failureAt, isPaused, type Failure } from './backoff.ts'
+import type { Budgets } from './budgets.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer } from './coalescer.ts'
-import { toClientError } from './failure.ts'
-import { freshnessAt, mayServeStale, ttlSeconds } from './freshness.ts'
+import type { Asked } from './failure-table.ts'
+import { decideOn, isExplained, toClientError } from './failure.ts'
+import { freshnessAt, mayProlong, mayServeStale, ttlSeconds } from './freshness.ts'
 import type { FreshnessPolicy, FreshnessSettings } from './freshness.ts'
 import type { Grants } from './grants.ts'
 import type { ManifestCache } from './manifest-cache.ts'
 import type { CacheObserver, StaleReason } from './observer.ts'
-import { within } from './patience.ts'
+import { askPatiently, within } from './patience.ts'
 import type { ServedManifest } from './served-manifest.ts'
 import type { WriteBehind } from './write-behind.ts'
 
 export interface ReferrersCacheOptions {
-  readonly upstream: Pick<Upstream, 'referrers'>
+  readonly upstream: Pick<Upstream, 'referrers'> & Budgets
   readonly manifests: Pick<ManifestCache, 'get'>
   readonly referrers: Pick<Referrers, 'get' | 'put'>
   readonly grants: Pick<Grants, 'find'>
@@ -92,6 +93,9 @@ export class ReferrersCache {
     if (known && freshnessAt(known.checkedAt, settings, now) === 'fresh') {
       return this.#serve(subject, known, { state: 'hit' })
     }
+    if (known && this.#isProlonged(subject, known, now)) {
+      return this.#stale(subject, known, 'budget-low')
+    }
     try {
       if (known && isPaused(known.failure, now)) throw known.failure.error
       return await this.#asked(subject, caller, known)
@@ -116,20 +120,27 @@ export class ReferrersCache {
   }
 
   async #refresh(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
-    const { repo, digest, key, settings } = subject
+    const { key, settings } = subject
     try {
-      const at = this.#now()
-      const { upstream } = this.#options
-      const listed: Answer | undefined = await upstream.referrers(repo, digest, caller)
-      const answer = listed ?? (await this.#fallback(repo, digest, caller))
-      if (!answer.stale)
-        await this.#keep(subject, { manifests: answer.manifests, checkedAt: at }, known)
-      return answer
+      return await askPatiently(
+        () => this.#ask(subject, caller, known),
+        (error, waitedMs) => decideOn(error, { ...this.#askedFor(subject, known), waitedMs }),
+      )
     } catch (error) {
       const failure = failureAt(error, settings.ttlMs, this.#now())
       if (known) this.#memory.set(key, { ...known, failure })
       throw error
     }
+  }
+
+  async #ask(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
+    const { repo, digest } = subject
+    const at = this.#now()
+    const listed: Answer | undefined = await this.#options.upstream.referrers(repo, digest, caller)
+    const answer = listed ?? (await this.#fallback(repo, digest, caller))
+    if (!answer.stale)
+      await this.#keep(subject, { manifests: answer.manifests, checkedAt: at }, known)
+    return answer
   }
 
   /** No tag, or something else than an index there, means that nothing refers to the digest. */
@@ -187,13 +198,20 @@ export class ReferrersCache {
   }
 
   #afterFailure(subject: Subject, known: Known | undefined, error: unknown): ReferrersList {
-    const explained = error instanceof OciError || error instanceof UpstreamError
-    if (!explained) this.#options.observer.unexpectedError('list referrers', error)
-    const reason = staleReasonOf(error)
-    if (known && mayServeStale(known.checkedAt, subject.settings, reason, this.#now())) {
-      return this.#stale(subject, known, reason)
-    }
+    if (!isExplained(error)) this.#options.observer.unexpectedError('list referrers', error)
+    const decision = decideOn(error, this.#askedFor(subject, known))
+    if (known && decision.act === 'serve') return this.#stale(subject, known, decision.detail)
     throw toClientError(error, 'referrers')
+  }
+
+  #askedFor({ settings }: Subject, known: Known | undefined): Asked {
+    const held = known && { checkedAt: known.checkedAt, settings, now: this.#now() }
+    return { what: 'referrers', held }
+  }
+
+  #isProlonged({ repo, settings }: Subject, known: Known, now: number): boolean {
+    const low = this.#options.upstream.budget?.(repo)?.low === true
+    return low && mayProlong(known.checkedAt, settings, now)
   }
 
   #stale(subject: Subject, known: Known, reason: StaleReason): ReferrersList {

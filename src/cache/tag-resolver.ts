@@ -4,19 +4,20 @@ import type { CacheOutcome } from '../http/cache-status.ts'
 import { isSchema1Type } from '../oci/media-types.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { TagEntry } from '../store/tags.ts'
-import { UpstreamError } from '../upstream/failure.ts'
 import type { FetchedManifest, ManifestHead } from '../upstream/upstream.ts'
-import { survivesDenial } from './access.ts'
-import { failureAt, isPaused, staleReasonOf } from './backoff.ts'
+import { failureAt, isPaused } from './backoff.ts'
+import type { Budgets } from './budgets.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
-import { freshnessAt, mayServeStale, ttlSeconds } from './freshness.ts'
+import type { Decision, HeldAnswer } from './failure-table.ts'
+import { decideOn } from './failure.ts'
+import { freshnessAt, mayProlong, mayServeStale, ttlSeconds } from './freshness.ts'
 import type { FreshnessPolicy } from './freshness.ts'
 import type { HeldManifests } from './held-manifests.ts'
 import type { ManifestIntake } from './manifest-intake.ts'
 import type { NegativeCache } from './negative-cache.ts'
 import type { CacheObserver, StaleReason } from './observer.ts'
-import { within } from './patience.ts'
+import { askPatiently, within } from './patience.ts'
 import { passedThrough, type ServedManifest } from './served-manifest.ts'
 import { tagKeyOf, type TagCache, type TagRecord } from './tag-cache.ts'
 
@@ -26,6 +27,7 @@ export interface TagResolverOptions {
   readonly intake: ManifestIntake
   readonly freshness: FreshnessPolicy
   readonly negative: NegativeCache
+  readonly upstream: Budgets
   readonly observer: Pick<CacheObserver, 'staleServed'>
   readonly now?: () => number
 }
@@ -60,6 +62,7 @@ export class TagResolver {
     if (freshness === 'fresh') return this.#serve(record, { state: 'hit' })
     if (freshness === 'expired') return this.#expired(repo, tag, caller, record, want)
     if (isPaused(record.failure, now)) return this.#afterFailure(record, record.failure.error)
+    if (this.#isProlonged(repo, record, now)) return this.#stale(record, 'budget-low')
     this.#revalidate(repo, tag, caller, record)
     return this.#stale(record, 'revalidating')
   }
@@ -75,8 +78,15 @@ export class TagResolver {
   async #cold(repo: Repository, tag: string, caller: Caller, want: Want): Promise<ServedManifest> {
     const key = tagKeyOf(repo, tag)
     const flight = this.#flights.run(sharedKey(key, caller), async () => {
+      // Work that ended while this request read the store has left nothing to ask for.
+      const record = this.#options.tags.peek(repo, tag)
+      if (record && freshnessAt(record.entry.checkedAt, record.settings, this.#now()) === 'fresh')
+        return this.#serve(record, { state: 'hit' })
       try {
-        return await this.#askCold(repo, tag, caller, want)
+        return await askPatiently(
+          () => this.#askCold(repo, tag, caller, want),
+          (error, waitedMs) => decideOn(error, { what: 'manifest', waitedMs }),
+        )
       } catch (error) {
         const { negativeTtlMs } = this.#options.freshness.settingsFor(repo, tag)
         this.#options.negative.remember(key, error, negativeTtlMs)
@@ -123,6 +133,9 @@ export class TagResolver {
     if (answerable && isPaused(record.failure, now)) {
       return this.#afterFailure(record, record.failure.error)
     }
+    if (answerable && this.#isProlonged(repo, record, now)) {
+      return this.#stale(record, 'budget-low')
+    }
     const flight = this.#revalidate(repo, tag, caller, record)
     if (!answerable) return flight.promise
     const { entry, settings } = record
@@ -147,7 +160,10 @@ export class TagResolver {
   ): Flight<ServedManifest> {
     return this.#flights.run(sharedKey(tagKeyOf(repo, tag), caller), async () => {
       try {
-        return await this.#ask(repo, tag, caller, record)
+        return await askPatiently(
+          () => this.#ask(repo, tag, caller, record),
+          (error, waitedMs) => this.#judge(record, error, waitedMs),
+        )
       } catch (error) {
         const failure = failureAt(error, record.settings.ttlMs, this.#now())
         this.#options.tags.fail(repo, tag, failure)
@@ -197,12 +213,27 @@ export class TagResolver {
     }
   }
 
+  /** Without the content there is nothing to serve meanwhile. */
+  async #judge(record: TagRecord, error: unknown, waitedMs: number): Promise<Decision> {
+    const found = await this.#options.held.get(record.entry.digest)
+    const held = found && this.#answer(record)
+    return decideOn(error, { what: 'manifest', held, waitedMs })
+  }
+
   #afterFailure(record: TagRecord, error: unknown): ServedManifest {
-    const { entry, settings } = record
-    const reason = staleReasonOf(error)
-    const refused = reason === 'denied' && !survivesDenial(entry.grantedBy)
-    if (refused || !mayServeStale(entry.checkedAt, settings, reason, this.#now())) throw error
-    return this.#stale(record, reason, error instanceof UpstreamError ? error.status : undefined)
+    const decision = decideOn(error, { what: 'manifest', held: this.#answer(record) })
+    if (decision.act !== 'serve') throw error
+    return this.#stale(record, decision.detail, decision.fwdStatus)
+  }
+
+  #answer({ entry, settings }: TagRecord): HeldAnswer {
+    const { checkedAt, grantedBy } = entry
+    return { checkedAt, settings, grantedBy, now: this.#now() }
+  }
+
+  #isProlonged(repo: Repository, { entry, settings }: TagRecord, now: number): boolean {
+    const low = this.#options.upstream.budget?.(repo)?.low === true
+    return low && mayProlong(entry.checkedAt, settings, now)
   }
 
   #stale(record: TagRecord, reason: StaleReason, fwdStatus?: number): ServedManifest {

@@ -177,7 +177,7 @@ export class Metrics
     this.#upstreamSeconds.observe({ endpoint }, event.seconds)
   }
 
-  upstreamBytes(endpoint: string, bytes: number, kind = 'blob'): void {
+  upstreamBytes(endpoint: string, bytes: number, kind: string): void {
     this.#upstreamBytes.inc({ endpoint: this.#endpoints.of(endpoint) }, bytes)
     if (kind === 'blob' || kind === 'manifest') this.#proxyPulled.inc({ type: kind }, bytes)
   }

@@ -35,7 +35,7 @@ export class Observer
     this.#metrics.upstreamRequest(event)
   }
 
-  upstreamBytes(endpoint: string, bytes: number, kind?: string): void {
+  upstreamBytes(endpoint: string, bytes: number, kind: string): void {
     this.#metrics.upstreamBytes(endpoint, bytes, kind)
   }
 

@@ -1,6 +1,8 @@
 // Turns whatever went wrong with a request into an OCI error body, or into a cut connection where the
 // response has begun. The one edge where errors become bytes.
 import { toClientError, type Wanted } from '../cache/failure.ts'
+import { RememberedFailure } from '../cache/negative-cache.ts'
+import type { CacheOutcome } from '../http/cache-status.ts'
 import { errorBody, OciError } from '../oci/errors.ts'
 import { ClientGone } from './outgoing.ts'
 import type { Exchange } from './exchange.ts'
@@ -35,12 +37,14 @@ export function answerError(exchange: Exchange, error: unknown, logger: ServerLo
     return
   }
   const headers: Record<string, string | number> = { 'content-type': JSON_TYPE, ...told.headers }
-  if (cause) {
-    const { reason, status } = cause
-    const forwarded = status === undefined ? {} : { fwdStatus: status }
-    headers['cache-status'] = exchange.cacheStatus({ state: 'miss', detail: reason, ...forwarded })
-  }
+  if (cause) headers['cache-status'] = exchange.cacheStatus(outcomeOf(cause, told))
   exchange.respond(told.status, headers, errorBody(told))
+}
+
+function outcomeOf({ reason, status }: UpstreamFailure, told: OciError): CacheOutcome {
+  if (told.cause instanceof RememberedFailure) return { state: 'hit', detail: 'negative' }
+  const forwarded = status === undefined ? {} : { fwdStatus: status }
+  return { state: 'miss', detail: reason, ...forwarded }
 }
 
 function isClientsOwn(exchange: Exchange, error: unknown): boolean {

@@ -55,11 +55,22 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-function skipBytes(chunks: readonly Uint8Array[], count: number): readonly Uint8Array[] {
-  let left = count
-  for (const [index, chunk] of chunks.entries()) {
-    if (left < chunk.length) return [chunk.subarray(left), ...chunks.slice(index + 1)]
-    left -= chunk.length
+/** The part of `chunks` from one byte of them up to another; never an empty one. */
+export function bytesBetween(
+  chunks: readonly Uint8Array[],
+  start: number,
+  end: number,
+): readonly Uint8Array[] {
+  const part: Uint8Array[] = []
+  let at = 0
+  for (const chunk of chunks) {
+    const [from, to] = [Math.max(start - at, 0), Math.min(end - at, chunk.length)]
+    if (from < to) part.push(to - from === chunk.length ? chunk : chunk.subarray(from, to))
+    at += chunk.length
   }
-  return []
+  return part
+}
+
+function skipBytes(chunks: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  return bytesBetween(chunks, count, Infinity)
 }

@@ -6,16 +6,18 @@ import { rename, rm, writeFile } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Intervals } from '../http/intervals.ts'
-import { algorithmOf, createDigester } from '../oci/digest.ts'
-import type { Digest, Digester } from '../oci/digest.ts'
+import { algorithmOf } from '../oci/digest.ts'
+import type { Digest } from '../oci/digest.ts'
 import { ContentError } from './content-error.ts'
-import { openNew, readFully, writeFully } from './file-io.ts'
+import { bytesBetween, openNew, readFully, writeFully } from './file-io.ts'
+import { PrefixHash } from './prefix-hash.ts'
 
 export interface Ingest {
   readonly digest: Digest
   /**
-   * Writes at byte `at`; `bytes` must not change until it resolves. Afterwards they are readable. Bytes that
-   * extend the hashed prefix are hashed during the call itself, so calls in order cost no second read.
+   * Writes at byte `at`; `bytes` must not change until it resolves, and are readable then. What is there
+   * already stays as it is, whatever came: a reader may have been given it. Any order is hashed while the
+   * rest arrives; calls in order cost no second read.
    */
   write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void>
   /** Only bytes that `have()` holds: 0 at a byte that is missing, fewer than asked for in front of one. */
@@ -41,15 +43,12 @@ export interface LocalIngestOptions {
   readonly adopt: (file: string, size: number) => Promise<void>
 }
 
-/** A write on its way to the file. */
+/** A write on its way to the file, or waiting for one that overlaps it. */
 interface Writing {
   readonly start: number
   readonly end: number
   readonly ended: Promise<void>
 }
-
-// 1 MiB is hashed in about 1 ms with SHA extensions and 5 ms without: other requests get their turn.
-const VERIFY_SLICE = 1024 * 1024
 
 export class LocalIngest implements Ingest {
   readonly digest: Digest
@@ -58,9 +57,7 @@ export class LocalIngest implements Ingest {
   readonly #adopt: LocalIngestOptions['adopt']
   readonly #have = new Intervals()
   readonly #writes = new Set<Writing>()
-  #digester: Digester
-  /** Bytes from 0 that #digester has seen; they may still be on their way to the file. */
-  #hashed = 0
+  readonly #prefix: PrefixHash
   #verifiedSize: number | undefined
   /** The verify that runs, if one does: writes and other verifies wait for it. Never rejects. */
   #verifying: Promise<void> | undefined
@@ -73,7 +70,7 @@ export class LocalIngest implements Ingest {
     this.#path = path
     this.#adopt = options.adopt
     this.digest = options.digest
-    this.#digester = createDigester(algorithmOf(options.digest))
+    this.#prefix = new PrefixHash(algorithmOf(options.digest), file, this.#have)
   }
 
   /** A new, empty file `<directory>/<uuid>`. */
@@ -88,17 +85,16 @@ export class LocalIngest implements Ingest {
 
   async write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void> {
     while (this.#verifying !== undefined) await this.#verifying
-    this.#checkWritable()
+    this.#checkOpen()
     // Node takes such a position to mean "where the file pointer is".
     if (!Number.isSafeInteger(at) || at < 0) throw new RangeError(`not a position: ${at}`)
-    const chunks = (bytes instanceof Uint8Array ? [bytes] : bytes).filter((c) => c.length > 0)
-    if (chunks.length === 0) return
-    const writing = this.#begin(at, chunks)
+    const chunks = bytes instanceof Uint8Array ? [bytes] : bytes
+    const end = chunks.reduce((sum, chunk) => sum + chunk.length, at)
+    if (this.#state !== 'aborted' && this.#have.has(at, end)) return
+    this.#checkWritable()
+    const writing = this.#begin(at, end, chunks)
     try {
       await writing.ended
-    } catch (error) {
-      this.#forgetHash() // it has seen bytes that the file may not hold
-      throw error
     } finally {
       this.#writes.delete(writing)
     }
@@ -148,6 +144,7 @@ export class LocalIngest implements Ingest {
     return this.#inTurn(async () => {
       if (this.#state !== 'open') return
       this.#state = 'aborted'
+      void this.#prefix.stop()
       await rm(this.#path, { force: true })
       await rm(this.#sidecar, { force: true })
       await rm(`${this.#sidecar}.new`, { force: true })
@@ -169,6 +166,7 @@ export class LocalIngest implements Ingest {
 
   async #close(): Promise<void> {
     await this.#writesEnded()
+    await this.#prefix.stop()
     try {
       await this.abort()
     } finally {
@@ -190,28 +188,25 @@ export class LocalIngest implements Ingest {
     if (this.#verifiedSize !== undefined) throw new Error('the ingest is verified and complete')
   }
 
-  #begin(at: number, chunks: readonly Uint8Array[]): Writing {
-    const end = chunks.reduce((sum, chunk) => sum + chunk.length, at)
-    this.#hash(at, end, chunks)
-    const ended = writeFully(this.#file, chunks, at, (from, to) => this.#have.add(from, to))
-    const writing = { start: at, end, ended }
+  #begin(start: number, end: number, chunks: readonly Uint8Array[]): Writing {
+    const rivals: Promise<void>[] = []
+    for (const other of this.#writes) {
+      if (other.start < end && start < other.end) rivals.push(other.ended)
+    }
+    const fill = () => this.#fill(start, end, chunks)
+    const ended = rivals.length === 0 ? fill() : Promise.allSettled(rivals).then(fill)
+    const writing = { start, end, ended }
     this.#writes.add(writing)
     return writing
   }
 
-  #hash(start: number, end: number, chunks: readonly Uint8Array[]): void {
-    if (start < this.#hashed) this.#forgetHash() // written over: what was hashed is not what is kept
-    if (start !== this.#hashed) return
-    // Of two writes to one place that run at once nobody knows which one the file ends up with.
-    if ([...this.#writes].some((other) => other.start < end && start < other.end)) return
-    for (const chunk of chunks) this.#digester.update(chunk)
-    this.#hashed = end
-  }
-
-  /** `verify` starts from byte 0 of the file again. */
-  #forgetHash(): void {
-    this.#digester = createDigester(algorithmOf(this.digest))
-    this.#hashed = 0
+  /** Writes what is missing between start and end. */
+  async #fill(start: number, end: number, chunks: readonly Uint8Array[]): Promise<void> {
+    for (const gap of this.#have.missing(start, end)) {
+      const bytes = bytesBetween(chunks, gap.start - start, gap.end - start)
+      await writeFully(this.#file, bytes, gap.start, (from, to) => this.#have.add(from, to))
+      this.#prefix.written(gap.start, bytes)
+    }
   }
 
   async #verify(expected?: number): Promise<void> {
@@ -219,9 +214,8 @@ export class LocalIngest implements Ingest {
     await this.#writesEnded()
     const size = this.#contiguousSize(expected)
     if (this.#verifiedSize === size) return
-    await this.#hashRest(size)
-    const actual = this.#digester.digest()
-    this.#forgetHash() // it is spent
+    // Whoever closes does not wait for gigabytes.
+    const actual = await this.#prefix.digestOf(size, () => this.#checkOpen())
     if (actual !== this.digest) throw new ContentError('wrong-digest', this.digest, actual)
     this.#verifiedSize = size
   }
@@ -233,18 +227,6 @@ export class LocalIngest implements Ingest {
     if (prefix !== size) throw new ContentError('wrong-size', size, prefix)
     if (extent !== size) throw new ContentError('wrong-size', size, extent)
     return size
-  }
-
-  async #hashRest(size: number): Promise<void> {
-    const slice = Buffer.allocUnsafe(Math.min(VERIFY_SLICE, Math.max(size - this.#hashed, 0)))
-    while (this.#hashed < size) {
-      this.#checkOpen() // whoever closes does not wait for gigabytes
-      const wanted = slice.subarray(0, Math.min(slice.length, size - this.#hashed))
-      const count = await readFully(this.#file, wanted, this.#hashed)
-      if (count === 0) throw new ContentError('wrong-size', size, this.#hashed)
-      this.#digester.update(wanted.subarray(0, count))
-      this.#hashed += count
-    }
   }
 
   /** commit, checkpoint and abort one after the other, whatever became of the one before. */

@@ -58,6 +58,7 @@ export class Authorizer {
 
   /** What worked before for this repository; undefined: nothing known, ask without. Throws UpstreamError. */
   async recall(asker: Asker): Promise<Grant | undefined> {
+    if (asker.credential.kind === 'bearer') return readyGrant(asker.credential.token)
     const [own, whole] = wayKeys(asker)
     const way = this.#ways.get(own) ?? this.#ways.get(whole)
     if (way === undefined) return undefined
@@ -80,6 +81,8 @@ export class Authorizer {
     asker: Asker,
     refused: Grant | undefined,
   ): Promise<Grant | undefined> {
+    // A ready token is all there is, and it was refused.
+    if (asker.credential.kind === 'bearer') return undefined
     const way = chooseWay(parseChallenges(header), asker)
     if (way === undefined) return undefined
     if (way.scheme === 'basic') {
@@ -96,6 +99,7 @@ export class Authorizer {
   async #grant(asker: Asker, way: Way): Promise<Grant> {
     const [own, whole] = wayKeys(asker)
     const { credential, signal } = asker
+    if (credential.kind === 'bearer') return readyGrant(credential.token)
     if (way.scheme === 'basic') {
       this.#ways.set(whole, way)
       return { header: basicHeader(credential), scheme: 'basic', key: '', isFresh: true }
@@ -106,6 +110,11 @@ export class Authorizer {
     this.#ways.set(own, way)
     return { header: `Bearer ${token.value}`, scheme: 'bearer', key, isFresh: token.isNew }
   }
+}
+
+/** For the registry alone: no token server hears of it. */
+function readyGrant(token: string): Grant {
+  return { header: `Bearer ${token}`, scheme: 'bearer', key: '', isFresh: true }
 }
 
 /** Bearer before Basic, as everybody prefers; what cannot be followed is passed over. */

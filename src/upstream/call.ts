@@ -8,10 +8,12 @@ import type { Grant } from './authorizer.ts'
 import type { RegistryRequest } from './client.ts'
 import type { Asked } from './diagnose.ts'
 import { diagnoseNetwork } from './diagnose-network.ts'
+import type { EndpointHealth, Part } from './endpoint-health.ts'
 import type { Endpoint } from './endpoint.ts'
 import { UpstreamError } from './failure.ts'
 import type { FailureReason } from './failure.ts'
 import type { UpstreamObserver } from './observer.ts'
+import type { Lane } from './rate-limits.ts'
 import { RedirectRefused, redirectTarget } from './redirect.ts'
 import type { Answer, Transport } from './transport.ts'
 
@@ -21,6 +23,7 @@ export interface CallOptions {
   readonly headers: Readonly<Record<string, string>>
   /** Ours in CDN-Loop. */
   readonly instanceId: string
+  readonly health: EndpointHealth
   readonly observer?: UpstreamObserver | undefined
 }
 
@@ -38,13 +41,22 @@ export class Call {
   readonly request: RegistryRequest
   /** Where the endpoint itself may be. */
   readonly reach: Reach
+  /** Content and everything else go apart: connections, limits, failures. */
+  readonly lane: Lane
   readonly #options: CallOptions
+  #isAway = false
 
   constructor(options: CallOptions, endpoint: Endpoint, request: RegistryRequest) {
     this.#options = options
     this.endpoint = endpoint
     this.request = request
     this.reach = request.publicOnly === true ? 'public' : 'any'
+    this.lane = request.kind === 'blob' && request.method === 'GET' ? 'content' : 'rest'
+  }
+
+  /** Who was asked last, for whoever is to blame. */
+  get part(): Part {
+    return this.#isAway && this.lane === 'content' ? 'storage' : 'itself'
   }
 
   /** Asks the endpoint, and on where it redirects to. Throws UpstreamError, or the signal's reason. */
@@ -116,9 +128,11 @@ export class Call {
   ): Promise<Answer> {
     const startedAt = performance.now()
     const asked = this.asked(url, grant)
+    this.#isAway = asked.redirected
     try {
       const answer = await this.#exchange(url, asked, authorization)
       this.#reportExchange(String(answer.status), startedAt)
+      this.#readLimits(answer)
       return answer
     } catch (error) {
       const { signal } = this.request
@@ -134,7 +148,7 @@ export class Call {
   }
 
   #exchange(url: URL, asked: Asked, authorization: string | undefined): Promise<Answer> {
-    const { method, accept, range, cdnLoop, kind, signal } = this.request
+    const { method, accept, range, cdnLoop, signal, kind } = this.request
     const { transport, observer, headers, instanceId } = this.#options
     const { key, base } = this.endpoint
     return transport.send(
@@ -150,14 +164,26 @@ export class Call {
           ...(authorization !== undefined && { authorization }),
         },
         reach: this.#isOwn(url) ? this.reach : transport.reachFrom(base.origin),
-        lane: kind === 'blob' && method === 'GET' ? 'content' : 'rest',
+        lane: this.lane,
       },
       {
         signal,
-        translate: (error) => diagnoseNetwork(error, asked, 'body'),
-        onBytes: (bytes) => observer?.upstreamBytes(key, bytes),
+        translate: (error) => this.#bodyFailure(error, asked),
+        onBytes: (bytes) => observer?.upstreamBytes(key, bytes, kind),
       },
     )
+  }
+
+  #bodyFailure(error: Error, asked: Asked): UpstreamError {
+    const failed = diagnoseNetwork(error, asked, 'body')
+    this.#options.health.failed(this.endpoint, this.part, failed, 'body')
+    return failed
+  }
+
+  /** Of the registry's own answers to who we are: a challenge is to nobody. */
+  #readLimits({ status, headers }: Answer): void {
+    if (this.#isAway || status === 401) return
+    this.#options.health.rateLimits.read(this.endpoint, this.request.credential, headers)
   }
 
   #reportExchange(outcome: string, startedAt: number): void {

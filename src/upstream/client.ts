@@ -3,16 +3,21 @@
 import { withCdnLoop } from '../http/cdn-loop.ts'
 import { Authorizer } from './authorizer.ts'
 import type { Asker, Grant } from './authorizer.ts'
+import type { BreakerOptions } from './breaker.ts'
 import { Call } from './call.ts'
 import type { CallOptions, Reached } from './call.ts'
 import type { Credential } from './credentials.ts'
 import { diagnoseAnswer } from './diagnose.ts'
 import { nameOnWire } from './endpoint.ts'
+import { EndpointHealth } from './endpoint-health.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { Headers } from './exchange.ts'
+import { UpstreamError } from './failure.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
 import type { UpstreamLimits } from './limits.ts'
 import type { UpstreamObserver } from './observer.ts'
+import { ping } from './ping.ts'
+import { RateLimits } from './rate-limits.ts'
 import { readStart } from './read-body.ts'
 import type { GrantedBy } from './source.ts'
 import { Transport } from './transport.ts'
@@ -57,6 +62,9 @@ export interface ClientOptions {
   readonly hosts?: Readonly<Record<string, HostOptions>>
   readonly observer?: UpstreamObserver | undefined
   readonly limits?: Partial<UpstreamLimits>
+  /** Where what registries say about their limits is kept; by default nobody else sees it. */
+  readonly rateLimits?: RateLimits
+  readonly breaker?: Partial<BreakerOptions>
   readonly now?: () => number
 }
 
@@ -66,6 +74,7 @@ const ERROR_BODY_BYTES = 64 * 1024
 
 export class RegistryClient {
   readonly limits: UpstreamLimits
+  readonly health: EndpointHealth
   readonly #transport: Transport
   readonly #authorizer: Authorizer
   readonly #callOptions: CallOptions
@@ -82,25 +91,56 @@ export class RegistryClient {
     }
     this.#now = now
     this.#transport = new Transport(options.hosts ?? {}, limits)
-    const { instanceId } = options
-    this.#callOptions = { transport: this.#transport, headers, instanceId, observer }
+    const { instanceId, breaker } = options
+    const { rateLimits = new RateLimits(now) } = options
+    const health = new EndpointHealth({ rateLimits, observer, now, ...(breaker && { breaker }) })
+    this.health = health
+    this.#callOptions = { transport: this.#transport, headers, instanceId, health, observer }
     const timeoutMs = limits.tokenTimeoutMs
     this.#authorizer = new Authorizer({ ...this.#callOptions, timeoutMs, now })
   }
 
   /** Resolves for 2xx and 416. Throws UpstreamError for all else, or the signal's reason. */
   async request(endpoint: Endpoint, request: RegistryRequest): Promise<RegistryResponse> {
+    const call = new Call(this.#callOptions, endpoint, request)
     try {
-      return await this.#perform(new Call(this.#callOptions, endpoint, request))
+      const response = await this.#perform(call)
+      this.#worked(call)
+      return response
     } catch (error) {
+      this.#failed(call, request.signal?.aborted === true ? request.signal.reason : error)
       request.signal?.throwIfAborted()
       throw error
     }
   }
 
+  /** Finds out whether an endpoint answers at all, and remembers it. Never throws. */
+  async probe(endpoint: Endpoint, publicOnly = false): Promise<void> {
+    const { connectTimeoutMs, headersTimeoutMs } = this.limits
+    const signal = AbortSignal.timeout(connectTimeoutMs + headersTimeoutMs)
+    const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
+    if (failed === undefined) this.health.answered(endpoint)
+    else this.health.failed(endpoint, 'itself', failed, 'head')
+  }
+
   /** Breaks off what is running. */
   async close(): Promise<void> {
     await this.#transport.close()
+  }
+
+  #worked({ endpoint, request, lane }: Call): void {
+    this.health.succeeded(endpoint, lane === 'content' ? 'storage' : 'itself')
+    this.health.rateLimits.granted(endpoint, request.credential)
+  }
+
+  #failed({ endpoint, request, lane, part }: Call, error: unknown): void {
+    if (!(error instanceof UpstreamError)) return this.health.abandoned(endpoint)
+    if (error.kind === 'unavailable') return this.health.failed(endpoint, part, error, 'head')
+    this.health.succeeded(endpoint, 'itself')
+    if (error.kind !== 'rate-limited') return
+    const { retryAfterMs } = error
+    this.health.rateLimits.refused(endpoint, request.credential, lane, retryAfterMs)
+    this.health.limitChanged(endpoint, error)
   }
 
   async #perform(call: Call): Promise<RegistryResponse> {

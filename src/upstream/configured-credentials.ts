@@ -2,10 +2,11 @@
 // helpers. Read when used, so that rotated secrets are seen.
 import { CredentialHelpers } from './credential-helper.ts'
 import { ANONYMOUS } from './credentials.ts'
-import type { Credential, CredentialSource } from './credentials.ts'
+import type { Credential, CredentialSource, TokenCredential } from './credentials.ts'
 import { credentialOf, parseDockerConfig, serverUrl, splitAuth } from './docker-config.ts'
 import type { DockerConfig } from './docker-config.ts'
 import { configForHost } from './host-config.ts'
+import { isSendable } from './token.ts'
 import { WatchedFile } from './watched-file.ts'
 
 /** A text, or where to read it. */
@@ -55,7 +56,7 @@ export class ConfiguredCredentials implements CredentialSource {
     if (this.#docker === undefined) return undefined
     try {
       const config = await this.#docker.current()
-      return config && ((await this.#fromHelper(config, host)) ?? config.auth(host))
+      return config && ((await this.#fromHelper(config, host)) ?? stored(config, host))
     } catch (error) {
       throw new CredentialError(`${this.#docker.path}: ${describe(error)}`, { cause: error })
     }
@@ -69,11 +70,17 @@ export class ConfiguredCredentials implements CredentialSource {
   }
 }
 
+function stored(config: DockerConfig, host: string): Credential | undefined {
+  const credential = config.auth(host)
+  if (credential?.kind !== 'bearer' || isSendable(credential.token)) return credential
+  throw new TypeError(`the registrytoken of "${host}" is too long or holds what no token may`)
+}
+
 function readConfig(bytes: Buffer): DockerConfig {
   return parseDockerConfig(bytes.toString())
 }
 
-async function readAuth(auth: AuthOptions, host: string): Promise<Credential | undefined> {
+async function readAuth(auth: AuthOptions, host: string): Promise<TokenCredential | undefined> {
   try {
     const credential = await readWritten(auth)
     if (credential === undefined || credential.kind === 'anonymous') return undefined
@@ -83,7 +90,7 @@ async function readAuth(auth: AuthOptions, host: string): Promise<Credential | u
   }
 }
 
-async function readWritten(auth: AuthOptions): Promise<Credential | undefined> {
+async function readWritten(auth: AuthOptions): Promise<TokenCredential | undefined> {
   if (auth.identity_token !== undefined) {
     const token = await readSecret(auth.identity_token)
     const { username } = auth

@@ -17,6 +17,11 @@ export type Credential =
       readonly username?: string
       readonly realms?: readonly string[]
     }
+  /** A token that somebody else got for this one registry: sent as it is. */
+  | { readonly kind: 'bearer'; readonly token: string; readonly username?: string }
+
+/** What a token server can be asked with. */
+export type TokenCredential = Exclude<Credential, { readonly kind: 'bearer' }>
 
 export interface CredentialSource {
   /** The credential for an endpoint's `host` (host[:port], the `configs` key). */
@@ -30,7 +35,14 @@ const FINGERPRINT_KEY = randomBytes(32)
 /** Tells credentials apart in keys, for as long as this process lives; nobody can test guesses with it. */
 export function fingerprintOf(credential: Credential): string {
   if (credential.kind === 'anonymous') return 'anonymous'
-  const secret = credential.kind === 'basic' ? credential.password : credential.token
-  const parts = [credential.kind, credential.username, secret, credential.realms]
-  return createHmac('sha256', FINGERPRINT_KEY).update(JSON.stringify(parts)).digest('base64url')
+  return createHmac('sha256', FINGERPRINT_KEY)
+    .update(JSON.stringify(partsOf(credential)))
+    .digest('base64url')
+}
+
+function partsOf(credential: Exclude<Credential, { kind: 'anonymous' }>): unknown[] {
+  const { kind } = credential
+  if (kind === 'bearer') return [kind, credential.username, credential.token]
+  const secret = kind === 'basic' ? credential.password : credential.token
+  return [kind, credential.username, secret, credential.realms]
 }

@@ -67,6 +67,13 @@ function judge401(asked: Asked, said: string): Verdict {
       `it redirects to ${asked.url.host}, which asks for credentials: ${cure}${said}`,
     ]
   }
+  if (asked.credential === 'bearer') {
+    const cure = 'it may have expired, log in again'
+    return [
+      'bad-credentials',
+      `it refuses the registrytoken that dockerConfig has for ${asked.host}: ${cure}${said}`,
+    ]
+  }
   if (asked.credential === 'anonymous') {
     return ['needs-credentials', `private or unknown to it: set ${key} if it is private${said}`]
   }

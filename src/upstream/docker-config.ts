@@ -1,7 +1,7 @@
 // Docker's config.json (and podman's auth.json): which credential it has for a registry
 // (protocol.md F4). Reads text; the file and the helpers it names are others'.
 import { isObject } from '../oci/descriptor.ts'
-import type { Credential } from './credentials.ts'
+import type { Credential, TokenCredential } from './credentials.ts'
 import { asText, parseObject } from './json-object.ts'
 
 export interface DockerConfig {
@@ -36,7 +36,7 @@ export function serverUrl(host: string): string {
 }
 
 /** The identity token that stands in a password's place is marked so. */
-export function credentialOf(username: string, secret: string): Credential | undefined {
+export function credentialOf(username: string, secret: string): TokenCredential | undefined {
   if (secret === '') return undefined
   if (username === '<token>') return { kind: 'identity', token: secret }
   return username === '' ? undefined : { kind: 'basic', username, password: secret }
@@ -63,10 +63,12 @@ function hostOf(key: string): string | undefined {
 function readAuth(entry: unknown): Credential | undefined {
   if (!isObject(entry)) return undefined
   const [username = '', password = ''] = readPair(entry)
+  const named = username !== '' && username !== '<token>' ? { username } : {}
+  const ready = asText(entry['registrytoken'])
+  if (ready !== undefined && ready !== '') return { kind: 'bearer', token: ready, ...named }
   const identity = asText(entry['identitytoken'])
   if (identity !== undefined && identity !== '') {
-    const isNamed = username !== '' && username !== '<token>'
-    return { kind: 'identity', token: identity, ...(isNamed && { username }) }
+    return { kind: 'identity', token: identity, ...named }
   }
   return credentialOf(username, password)
 }

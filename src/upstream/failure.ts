@@ -66,6 +66,9 @@ export class UpstreamError extends Error {
   }
 }
 
+/** A rate limit that ends within this is known to pass, so it is less final than anything else. */
+const SHORT_LIMIT_MS = 10_000
+
 /**
  * Of several endpoints' answers the one that decides: the least final; of equals the first, but of
  * several rate limits the one that ends soonest. Throws RangeError when there are none.
@@ -77,7 +80,11 @@ export function leastFinal(errors: readonly UpstreamError[]): UpstreamError {
 }
 
 function isLessFinal(error: UpstreamError, best: UpstreamError): boolean {
-  if (error.kind !== best.kind) return KINDS.indexOf(error.kind) < KINDS.indexOf(best.kind)
+  if (error.kind !== best.kind) return finality(error) < finality(best)
   if (error.kind !== 'rate-limited') return false
   return (error.retryAfterMs ?? Infinity) < (best.retryAfterMs ?? Infinity)
+}
+
+function finality({ kind, retryAfterMs = Infinity }: UpstreamError): number {
+  return kind === 'rate-limited' && retryAfterMs <= SHORT_LIMIT_MS ? -1 : KINDS.indexOf(kind)
 }

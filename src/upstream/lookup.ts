@@ -1,9 +1,9 @@
 // Name resolution for connections: fixed addresses instead of DNS, and the address rule applied to
 // what a name resolved to (a check of the name alone would be undone by the next DNS answer).
-import { lookup as systemLookup } from 'node:dns'
 import type { LookupAddress } from 'node:dns'
 import { isIP } from 'node:net'
 import type { LookupFunction } from 'node:net'
+import { callbackify } from 'node:util'
 
 import { addressClass, mayReach } from './addresses.ts'
 import type { Reach } from './addresses.ts'
@@ -26,35 +26,41 @@ export function checkLiteral(hostname: string, reach: Reach): void {
   if (network !== undefined && !mayReach(reach, network)) throw new AddressRefused(hostname)
 }
 
+/** Names to addresses, at least one. */
+export interface AddressSource {
+  resolve(hostname: string): Promise<readonly LookupAddress[]>
+}
+
 /** A `lookup` for net.connect that answers only addresses within reach. */
-export function guardedLookup(reach: Reach, fixed: readonly string[] | undefined): LookupFunction {
+export function guardedLookup(
+  reach: Reach,
+  fixed: readonly string[] | undefined,
+  source: AddressSource,
+): LookupFunction {
+  const find = async (hostname: string) => {
+    const found = await addressesOf(hostname, fixed, source)
+    const allowed = found.filter(({ address }) => isWithin(address, reach))
+    if (allowed.length === 0) throw new AddressRefused(hostname)
+    return allowed
+  }
+  const lookup = callbackify(find)
   return (hostname, options, callback) => {
-    resolve(hostname, options, fixed, (error, found) => {
-      const allowed = found.filter(({ address }) => isWithin(address, reach))
-      const [first] = allowed
-      const failure = error ?? (first === undefined ? new AddressRefused(hostname) : null)
-      if (failure !== null || first === undefined) callback(failure, [])
-      else if (options.all === true) callback(null, allowed)
+    lookup(hostname, (error, found) => {
+      const [first] = found ?? []
+      if (error !== null || first === undefined) callback(error, [])
+      else if (options.all === true) callback(null, found)
       else callback(null, first.address, first.family)
     })
   }
 }
 
-function resolve(
+async function addressesOf(
   hostname: string,
-  options: object,
   fixed: readonly string[] | undefined,
-  callback: (error: NodeJS.ErrnoException | null, found: LookupAddress[]) => void,
-): void {
-  if (fixed === undefined) {
-    systemLookup(hostname, { ...options, all: true }, (error, found) =>
-      callback(error, found ?? []),
-    )
-    return
-  }
-  const found = fixed.map((address) => ({ address, family: isIP(address) }))
-  // Never in the caller's turn: net.connect attaches its listeners after calling lookup.
-  process.nextTick(callback, null, found)
+  source: AddressSource,
+): Promise<LookupAddress[]> {
+  const found = fixed?.map((address) => ({ address, family: isIP(address) }))
+  return found ?? [...(await source.resolve(hostname))]
 }
 
 function isWithin(address: string, reach: Reach): boolean {

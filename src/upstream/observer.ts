@@ -1,4 +1,5 @@
 // What this room reports about itself; observability/ implements it, main joins the two.
+import type { EndpointState } from './endpoint-health.ts'
 import type { UpstreamError } from './failure.ts'
 
 export interface UpstreamObserver {
@@ -10,7 +11,8 @@ export interface UpstreamObserver {
     outcome: string
     seconds: number
   }): void
-  upstreamBytes(endpoint: string, bytes: number): void
+  /** Bytes of bodies, by what was asked for. */
+  upstreamBytes(endpoint: string, bytes: number, kind: string): void
   /**
    * An endpoint did not give a document that was asked of it, or gave a wrong one; another may have
    * helped out. Not that it is not there, and no blobs: their readers try again, and tell.
@@ -24,4 +26,11 @@ export interface UpstreamObserver {
   }): void
   /** A redirect that is followed, for the log: `host` is the target's host[:port]. */
   upstreamRedirect?(event: { endpoint: string; host: string; status: number }): void
+  /** How an endpoint fares has changed; `message` is of the failure that made it so. */
+  endpointState?(event: {
+    endpoint: string
+    state: EndpointState
+    former: EndpointState
+    message: string | undefined
+  }): void
 }

@@ -2,7 +2,7 @@
 // credential that goes to the wrong one is stolen (protocol.md B1): pure rules, no I/O.
 import { getDomain } from 'tldts'
 
-import type { Credential } from './credentials.ts'
+import type { TokenCredential } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
 
 /** A realm that is not asked; the message is for the operator. */
@@ -20,7 +20,7 @@ export function parseRealm(realm: string | undefined, requested: URL): URL | und
 }
 
 /** Throws RealmRefused when the credential may not go to the realm; nothing to steal: anywhere. */
-export function checkRealm(realm: URL, endpoint: Endpoint, credential: Credential): void {
+export function checkRealm(realm: URL, endpoint: Endpoint, credential: TokenCredential): void {
   if (realm.username !== '' || realm.password !== '') {
     throw new RealmRefused(`its token server ${realm.host} is given with a password`)
   }

@@ -1,13 +1,13 @@
 // Asking a token server for a token: what is sent, and what the answer means (distribution's token
 // and OAuth2 specifications, protocol.md B2). Pure; token-server.ts sends it.
-import type { Credential } from './credentials.ts'
+import type { TokenCredential } from './credentials.ts'
 import { parseObject } from './json-object.ts'
 
 export interface TokenRequest {
   readonly realm: URL
   readonly service: string | undefined
   readonly scopes: readonly string[]
-  readonly credential: Credential
+  readonly credential: TokenCredential
 }
 
 export interface Token {
@@ -108,7 +108,7 @@ function startOf(issuedAt: unknown, lifetimeMs: number, nowMs: number): number {
 }
 
 /** What can stand in a header: RFC 6750's b64token, but visible ASCII is enough for us. */
-function isSendable(value: unknown): value is string {
+export function isSendable(value: unknown): value is string {
   return (
     typeof value === 'string' && value.length <= MAX_TOKEN_LENGTH && /^[\x21-\x7e]+$/.test(value)
   )

@@ -11,6 +11,7 @@ import type { ExchangeOptions, Head } from './exchange.ts'
 import { configForHost, exactConfig } from './host-config.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { checkLiteral, guardedLookup } from './lookup.ts'
+import { Resolver } from './resolver.ts'
 import { isStaleConnection } from './stale-connection.ts'
 import { TlsFiles } from './tls.ts'
 import type { TlsOptions, TlsState } from './tls.ts'
@@ -20,6 +21,10 @@ export interface HostOptions {
   readonly tls?: TlsOptions | undefined
   /** IP addresses to use instead of DNS. */
   readonly resolve?: readonly string[] | undefined
+}
+
+export interface TransportOptions {
+  readonly resolver?: Resolver | undefined
 }
 
 export interface OutgoingRequest {
@@ -48,6 +53,7 @@ const PLAIN: HostOptions = {}
 export class Transport {
   readonly #hosts: Readonly<Record<string, HostOptions>>
   readonly #limits: UpstreamLimits
+  readonly #resolver: Resolver
   readonly #tls = new Map<TlsOptions | undefined, TlsFiles>()
   readonly #networks = new LRUCache<string, AddressClass>({ max: 4096 })
   readonly #pools = new LRUCache<string, Pool>({
@@ -56,9 +62,14 @@ export class Transport {
     dispose: (pool) => void pool.close().catch(() => undefined),
   })
 
-  constructor(hosts: Readonly<Record<string, HostOptions>>, limits: UpstreamLimits) {
+  constructor(
+    hosts: Readonly<Record<string, HostOptions>>,
+    limits: UpstreamLimits,
+    { resolver = new Resolver() }: TransportOptions = {},
+  ) {
     this.#hosts = hosts
     this.#limits = limits
+    this.#resolver = resolver
   }
 
   /** Throws AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
@@ -137,7 +148,7 @@ export class Transport {
       // Four connections would become four streams of one, and share its losses.
       allowH2: false,
       timeout: this.#limits.connectTimeoutMs,
-      lookup: guardedLookup(reach, config.resolve),
+      lookup: guardedLookup(reach, config.resolve, this.#resolver),
       autoSelectFamily: true,
       autoSelectFamilyAttemptTimeout: ATTEMPT_TIMEOUT_MS,
       ...(tls && { secureContext: tls.context, rejectUnauthorized: tls.verify }),

@@ -19,8 +19,10 @@ import type { UpstreamObserver } from './observer.ts'
 import type { Place, Question } from './place.ts'
 import type { Requester } from './requester.ts'
 import { rewriteName } from './rewrite.ts'
+import type { Budget, Lane } from './rate-limits.ts'
 import type { Source } from './source.ts'
 
+export type { Budget } from './rate-limits.ts'
 export type { BlobHead } from './blobs.ts'
 export type { FetchedManifest, ManifestHead } from './manifests.ts'
 export type { TagPage } from './lists.ts'
@@ -35,6 +37,9 @@ export interface UpstreamOptions {
   readonly client: RegistryClient
   readonly observer?: Pick<UpstreamObserver, 'upstreamFailure'> | undefined
 }
+
+/** In the order in which to ask. */
+const HEALTHS = ['ok', 'limited', 'open'] as const
 
 /** One question to one endpoint, until its signal fires. */
 type AskOne<T> = (place: Place, until: AbortSignal) => Promise<T>
@@ -90,15 +95,19 @@ export class Upstream {
 
   /** Where the repository's blobs can be read from, in the order in which to try. */
   blobSources(repo: Repository, requester: Requester): Source[] {
-    return this.#endpoints(repo).map((endpoint) => ({
-      id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
-      origin: endpoint.key,
-      health: 'ok',
-      fetch: async (digest, range, signal) => {
-        const place = await this.#placeAt(endpoint, repo, requester)
-        return await getBlob(place, digest, range, signal)
-      },
-    }))
+    const endpoints = this.#endpoints(repo)
+    const sources = endpoints.map((endpoint) =>
+      this.#sourceAt(endpoint, endpoints, repo, requester),
+    )
+    return HEALTHS.flatMap((health) => sources.filter((source) => source.health === health))
+  }
+
+  /** What the registry still grants; undefined: it names no limit. */
+  budget(repo: Repository): Budget | undefined {
+    const { health } = this.#client
+    const endpoints = this.#endpoints(repo)
+    const asked = endpoints.find((endpoint) => health.stateOf(endpoint) !== 'open') ?? endpoints[0]
+    return asked && health.rateLimits.budget(asked.host)
   }
 
   /** `query`: raw query string for the upstream, without `ns`. */
@@ -137,20 +146,85 @@ export class Upstream {
     signal: AbortSignal | undefined,
     askOne: AskOne<T>,
   ): Promise<T> {
+    const endpoints = this.#endpoints(repo)
     const failures: UpstreamError[] = []
-    for (const endpoint of this.#endpoints(repo)) {
+    const ask = async (endpoint: Endpoint) => {
+      const place = await this.#placeAt(endpoint, repo, requester)
+      this.#checkLimit(place, 'rest')
+      return await this.#askInTime(place, signal, askOne)
+    }
+    const failing = endpoints.filter((endpoint) => !this.#isWelcome(endpoint, endpoints, 'rest'))
+    const later = (endpoint: Endpoint) => this.#askFailing(endpoint, failures, () => ask(endpoint))
+    const known = new Set(endpoints.map((endpoint) => this.#client.health.lastFailure(endpoint)))
+    for (const endpoint of [...endpoints.filter((each) => !failing.includes(each)), ...failing]) {
       try {
-        const place = await this.#placeAt(endpoint, repo, requester)
-        return await this.#askInTime(place, signal, askOne)
+        return await (failing.includes(endpoint) ? later(endpoint) : ask(endpoint))
       } catch (error) {
         signal?.throwIfAborted()
         if (!(error instanceof UpstreamError)) throw error
         failures.push(error)
-        // That something is not there is an answer, not a failure.
-        if (error.kind !== 'gone') this.#observer?.upstreamFailure(error, { kind })
+        if (isNews(error) && !known.has(error)) this.#observer?.upstreamFailure(error, { kind })
       }
     }
     throw leastFinal(failures)
+  }
+
+  /**
+   * Once another endpoint has said something final, this one's last failure stands for it: else
+   * every request for what is not there would wait for the one that is down.
+   */
+  async #askFailing<T>(
+    endpoint: Endpoint,
+    failures: readonly UpstreamError[],
+    ask: () => Promise<T>,
+  ): Promise<T> {
+    const { health } = this.#client
+    const last = health.lastFailure(endpoint)
+    const isAnswered = failures.some(
+      ({ kind }) => kind !== 'unavailable' && kind !== 'rate-limited',
+    )
+    if (last !== undefined && isAnswered) throw last
+    return await health.lastResort(endpoint, 'rest', ask)
+  }
+
+  /** Whether to ask it in its turn. Where others can help meanwhile, a probe finds that out, no request. */
+  #isWelcome(endpoint: Endpoint, all: readonly Endpoint[], lane: Lane): boolean {
+    const { health } = this.#client
+    const admission = health.admit(endpoint, lane)
+    const others = all.filter((other) => other !== endpoint && health.stateOf(other) === 'ok')
+    if (admission !== 'probe' || others.length === 0) return admission !== 'refuse'
+    void this.#client.probe(endpoint)
+    return false
+  }
+
+  #sourceAt(
+    endpoint: Endpoint,
+    all: readonly Endpoint[],
+    repo: Repository,
+    requester: Requester,
+  ): Source {
+    const client = this.#client
+    const isWelcome = this.#isWelcome(endpoint, all, 'content')
+    return {
+      id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
+      origin: endpoint.key,
+      get health() {
+        const state = client.health.stateOf(endpoint)
+        if (state === 'half-open') return isWelcome ? 'ok' : 'open'
+        return state
+      },
+      fetch: async (digest, range, signal) => {
+        const place = await this.#placeAt(endpoint, repo, requester)
+        this.#checkLimit(place, 'content')
+        return await getBlob(place, digest, range, signal)
+      },
+    }
+  }
+
+  /** Who told us to wait is not asked: it would answer the same, and count it. */
+  #checkLimit({ endpoint, credential }: Place, lane: Lane): void {
+    const waitMs = this.#client.health.rateLimits.waitMs(endpoint, credential, lane)
+    if (waitMs > 0) throw limited(endpoint, waitMs)
   }
 
   async #askInTime<T>(
@@ -203,6 +277,20 @@ export class Upstream {
     if (known === undefined) this.#numbers.set(credentials, number)
     return number
   }
+}
+
+/** That something is not there is an answer, no failure; nor is it that we did not ask. */
+function isNews(error: UpstreamError): boolean {
+  return error.kind !== 'gone' && !(error instanceof NotAsked)
+}
+
+/** It told us to wait, and the time is not over. */
+class NotAsked extends UpstreamError {}
+
+function limited({ key }: Endpoint, retryAfterMs: number): UpstreamError {
+  const what = `rate limited, it is not asked for another ${Math.ceil(retryAfterMs / 1000)} s`
+  const details = { endpoint: key, status: 429, retryAfterMs }
+  return new NotAsked('rate-limited', `${key}: ${what}`, details)
 }
 
 function tooSlow({ key }: Endpoint, ms: number): UpstreamError {

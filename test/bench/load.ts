@@ -22,8 +22,18 @@ export interface Download {
   readonly gbPerSecond: number
 }
 
-export async function compileSink(source: string, output: string): Promise<void> {
+export async function compile(source: string, output: string): Promise<void> {
   await run('cc', ['-O2', '-o', output, source])
+}
+
+export interface DownloadOptions {
+  readonly connections?: number
+  readonly requests?: number
+  /** After this no request is sent any more. */
+  readonly seconds?: number
+  /** After this many seconds all ends as it is; a response that has not ended is no error. */
+  readonly limit?: number
+  readonly signal?: AbortSignal
 }
 
 /** Downloads `path` `requests` times over `connections` and says what it cost the server. */
@@ -31,13 +41,13 @@ export async function download(
   sink: string,
   server: Server,
   path: string,
-  options: { connections?: number; requests?: number; seconds?: number } = {},
+  options: DownloadOptions = {},
 ): Promise<Download> {
-  const { connections = 1, seconds = 120 } = options
+  const { connections = 1, seconds = 120, limit = seconds + 60, signal } = options
   const { requests = connections } = options
   const before = cpuSeconds(server.pid)
-  const args = ['127.0.0.1', server.port, path, connections, seconds, requests].map(String)
-  const { stdout } = await run(sink, args)
+  const args = [server.host, server.port, path, connections, seconds, requests, limit].map(String)
+  const { stdout } = await run(sink, args, { signal }).catch(printedWithErrors)
   const result = JSON.parse(stdout) as Omit<Download, 'cpuPerGB' | 'gbPerSecond'>
   const gigabytes = result.bytes / 1e9
   return {
@@ -45,6 +55,12 @@ export async function download(
     cpuPerGB: (cpuSeconds(server.pid) - before) / gigabytes,
     gbPerSecond: gigabytes / result.wall,
   }
+}
+
+// sink exits with 1 when a download failed, and its line says how many did.
+function printedWithErrors(error: { code?: unknown; stdout?: string }): { stdout: string } {
+  if (error.code === 1 && error.stdout) return { stdout: error.stdout }
+  throw error
 }
 
 export interface Requests {
@@ -56,7 +72,7 @@ export interface Requests {
 /** As many requests as the server answers in a few seconds over 50 connections. */
 export async function hammer(server: Server, path: string, seconds = 5): Promise<Requests> {
   const before = cpuSeconds(server.pid)
-  const url = `http://127.0.0.1:${server.port}${path}`
+  const url = `http://${server.host}:${server.port}${path}`
   const { stdout } = await run('wrk', [
     '-t1',
     '-c50',

@@ -6,6 +6,13 @@ import { type Server, startServer } from './process.ts'
 
 const ROOT = join(import.meta.dirname, '../..')
 
+/** Where a server listens, what starts it there, and what it is called. */
+interface Place {
+  readonly name: string
+  readonly host: string
+  readonly within: readonly string[]
+}
+
 export class Bench {
   readonly directory: string
   #port = 18400
@@ -15,16 +22,19 @@ export class Bench {
   }
 
   /** The upstream: files under `v2/bench/` as a registry serves them; its log counts what it sent. */
-  async origin(manifestDigest: string): Promise<Server & { log: string }> {
+  async origin(
+    manifestDigest: string,
+    place: Place = { name: 'origin', host: '127.0.0.1', within: [] },
+  ): Promise<Server & { log: string }> {
     const port = this.#port++
-    const log = join(this.directory, 'origin.log')
+    const log = join(this.directory, `origin-${port}.log`)
     const server = await this.#nginx(
-      'origin',
+      place.name,
       port,
       `
-      log_format sent '$request_method $status $body_bytes_sent $uri';
+      log_format sent '$request_method $status $body_bytes_sent $uri $connection';
       server {
-        listen 127.0.0.1:${port};
+        listen ${place.host}:${port};
         access_log ${log} sent;
         root ${this.directory}/origin;
         location = /v2/ { access_log off; default_type application/json; return 200 '{}'; }
@@ -34,6 +44,7 @@ export class Bench {
         }
         location / { default_type application/octet-stream; }
       }`,
+      place,
     )
     return { ...server, log }
   }
@@ -67,7 +78,7 @@ export class Bench {
       server {
         listen 127.0.0.1:${port};
         location / {
-          proxy_pass http://127.0.0.1:${origin.port};
+          proxy_pass http://${origin.host}:${origin.port};
           proxy_http_version 1.1;
           proxy_set_header Connection '';
           proxy_cache bench;
@@ -91,7 +102,7 @@ version: 0.1
 log: { level: error, accesslog: { disabled: true } }
 storage: { filesystem: { rootdirectory: ${this.directory}/registry-${port} }, maintenance: { uploadpurging: { enabled: false } } }
 http: { addr: 127.0.0.1:${port} }
-proxy: { remoteurl: 'http://127.0.0.1:${origin.port}' }
+proxy: { remoteurl: 'http://${origin.host}:${origin.port}' }
 `,
     )
     const command: [string, ...string[]] = ['docker-registry', 'serve', config]
@@ -99,7 +110,7 @@ proxy: { remoteurl: 'http://127.0.0.1:${origin.port}' }
   }
 
   /** Chandlery with an empty cache. */
-  async chandlery(origin: Server, level = 'info'): Promise<Server> {
+  async chandlery(origin: Server, level = 'info'): Promise<Server & { log: string }> {
     const port = this.#port++
     const admin = this.#port++
     const config = this.#write(
@@ -110,7 +121,7 @@ admin: { listen: 127.0.0.1:${admin} }
 storage: { directory: ${this.directory}/chandlery-${port} }
 defaultRegistry: bench.example
 defaultEndpoints: false
-mirrors: { bench.example: { endpoint: ['http://127.0.0.1:${origin.port}'] } }
+mirrors: { bench.example: { endpoint: ['http://${origin.host}:${origin.port}'] } }
 log: { level: ${level} }
 `,
     )
@@ -123,14 +134,14 @@ log: { level: ${level} }
       log,
     )
     await ready(admin)
-    return server
+    return { ...server, log }
   }
 
   get #log(): string {
     return join(this.directory, 'peers.log')
   }
 
-  async #nginx(name: string, port: number, http: string): Promise<Server> {
+  async #nginx(name: string, port: number, http: string, place?: Place): Promise<Server> {
     const prefix = join(this.directory, `nginx-${port}`)
     mkdirSync(prefix, { recursive: true })
     const config = this.#write(
@@ -155,7 +166,9 @@ ${http}
 }
 `,
     )
-    return await startServer(name, port, ['nginx', '-c', config, '-p', prefix], this.#log)
+    const { host, within = [] } = place ?? {}
+    const [command, ...args] = [...within, 'nginx', '-c', config, '-p', prefix]
+    return await startServer(name, port, [command, ...args], this.#log, host)
   }
 
   #write(name: string, text: string): string {

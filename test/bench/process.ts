@@ -7,8 +7,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const TICKS_PER_SECOND = Number(execFileSync('getconf', ['CLK_TCK'], { encoding: 'utf8' }))
 
+const PACKAGES = { cc: 'gcc', nginx: 'nginx', ip: 'iproute2', sysctl: 'procps' } as const
+
 export interface Server extends AsyncDisposable {
   readonly name: string
+  readonly host: string
   readonly port: number
   readonly pid: number
 }
@@ -19,15 +22,16 @@ export async function startServer(
   port: number,
   [command, ...args]: [string, ...string[]],
   log: string,
+  host = '127.0.0.1',
 ): Promise<Server> {
   const output = openSync(log, 'a')
   const child = spawn(command, args, { stdio: ['ignore', output, output] })
   const gone = once(child, 'exit').then(() => {
     throw new Error(`${name} ended: ${readFileSync(log, 'utf8').slice(-2000)}`)
   })
-  await Promise.race([accepts(port), gone])
+  await Promise.race([accepts(port, host), gone])
   gone.catch(() => {})
-  return { name, port, pid: child.pid!, [Symbol.asyncDispose]: () => stop(child) }
+  return { name, host, port, pid: child.pid!, [Symbol.asyncDispose]: () => stop(child) }
 }
 
 async function stop(child: ChildProcess): Promise<void> {
@@ -39,9 +43,9 @@ async function stop(child: ChildProcess): Promise<void> {
   clearTimeout(timer)
 }
 
-async function accepts(port: number): Promise<void> {
+async function accepts(port: number, host: string): Promise<void> {
   for (let tries = 0; tries < 200; tries++) {
-    const socket = connect(port, '127.0.0.1')
+    const socket = connect(port, host)
     const open = await once(socket, 'connect').then(
       () => true,
       () => false,
@@ -50,7 +54,7 @@ async function accepts(port: number): Promise<void> {
     if (open) return
     await sleep(50)
   }
-  throw new Error(`nothing listens on port ${port}`)
+  throw new Error(`nothing listens on ${host}:${port}`)
 }
 
 /** User and system seconds of a process and its children so far. */
@@ -81,4 +85,10 @@ export function isInstalled(command: string): boolean {
   } catch {
     return false
   }
+}
+
+/** Those of the commands that are not installed, each with the package that brings it. */
+export function missingPrograms(...commands: (keyof typeof PACKAGES)[]): string[] {
+  const missing = commands.filter((command) => !isInstalled(command))
+  return missing.map((command) => `${command} (package ${PACKAGES[command]})`)
 }

@@ -1,29 +1,25 @@
-// npm run bench [-- warm cold herd manifests] [--json]: what Chandlery costs beside nginx and
+// npm run bench [-- warm cold herd manifests slow] [--json]: what Chandlery costs beside nginx and
 // docker-registry, in one run on one machine. Only the ratios mean anything: machines are noisy.
-import { execFileSync, spawnSync } from 'node:child_process'
+// npm run bench -- wan [--quick] [--only=LINK]: only when named; a far upstream, see wan.ts.
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { compileSink, download, hammer } from './load.ts'
+import { blob, MIB } from './blob.ts'
+import { median, rounded } from './figures.ts'
+import { compile, download, hammer } from './load.ts'
 import { Bench } from './peers.ts'
 import { SlowReaders } from './slow-readers.ts'
-import { isInstalled, peakMemory, type Server } from './process.ts'
+import { isInstalled, missingPrograms, peakMemory, type Server } from './process.ts'
+import type { Row, Setting } from './setting.ts'
+import { missingForWan, wan } from './wan.ts'
 
-const MIB = 1024 * 1024
 const NAMESPACE = 'chandlery-bench'
 
-type Row = Record<string, string | number>
-
-interface Setting {
-  readonly bench: Bench
-  readonly sink: string
-  readonly origin: Server & { log: string }
-  readonly hasRegistry: boolean
-  readonly report: (title: string, rows: Row[]) => void
-}
-
 const SCENARIOS = { warm, cold, herd, manifests, slow }
+const ONLY_WHEN_NAMED = { wan }
 
 /** Held blobs of three sizes: the server's CPU seconds for each 1e9 bytes. */
 async function warm({ bench, sink, origin, hasRegistry, report }: Setting): Promise<void> {
@@ -169,20 +165,6 @@ function disposing(servers: readonly Server[]): AsyncDisposable {
   }
 }
 
-const digests = new Map<number, string>()
-
-function blob(bench: Bench, sizeMiB: number): string {
-  let digest = digests.get(sizeMiB)
-  if (digest === undefined) {
-    const bytes = Buffer.alloc(sizeMiB * MIB)
-    for (let at = 0; at < bytes.length; at += 64) bytes.writeUInt32LE((at * 2654435761) >>> 0, at)
-    digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`
-    writeFileSync(join(bench.directory, 'origin/v2/bench/blobs', digest), bytes)
-    digests.set(sizeMiB, digest)
-  }
-  return `/v2/bench/blobs/${digest}`
-}
-
 function writeManifest(directory: string): string {
   const empty = { mediaType: 'application/vnd.oci.empty.v1+json', size: 2 }
   const config = { ...empty, digest: `sha256:${createHash('sha256').update('{}').digest('hex')}` }
@@ -208,16 +190,8 @@ function withRatios(rows: Row[], base: string): Row[] {
   )
 }
 
-function median(values: readonly number[]): number {
-  return values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)] ?? NaN
-}
-
-function rounded(value: number): number {
-  return Number(value.toPrecision(3))
-}
-
 // bbr paces on loopback, which hides what a server costs: measure with cubic, as most hosts have it.
-function runInNamespace(): number | undefined {
+async function runInNamespace(): Promise<number | undefined> {
   if (process.env['CHANDLERY_BENCH_NAMESPACE'] || process.getuid?.() !== 0 || !isInstalled('ip'))
     return undefined
   try {
@@ -232,28 +206,32 @@ function runInNamespace(): number | undefined {
     spawnSync('ip', ['netns', 'exec', NAMESPACE, ...cubic])
     const self = [process.execPath, ...process.argv.slice(1)]
     const env = { ...process.env, CHANDLERY_BENCH_NAMESPACE: NAMESPACE }
-    return (
-      spawnSync('ip', ['netns', 'exec', NAMESPACE, ...self], { stdio: 'inherit', env }).status ?? 1
-    )
+    const child = spawn('ip', ['netns', 'exec', NAMESPACE, ...self], { stdio: 'inherit', env })
+    // The terminal sends SIGINT to both: this one stays to delete the namespace.
+    process.on('SIGINT', () => {})
+    process.on('SIGTERM', () => child.kill('SIGTERM'))
+    const [code] = (await once(child, 'exit')) as [number | null]
+    return code ?? 1
   } finally {
     execFileSync('ip', ['netns', 'delete', NAMESPACE])
   }
 }
 
 async function main(): Promise<number> {
-  const within = runInNamespace()
+  const within = await runInNamespace()
   if (within !== undefined) return within
   const json = process.argv.includes('--json')
   const asked = process.argv.slice(2).filter((name) => !name.startsWith('--'))
-  const unknown = asked.filter((name) => !(name in SCENARIOS))
-  const missing = ['cc', 'nginx'].filter((command) => !isInstalled(command))
-  if (unknown.length > 0 || missing.length > 0) {
-    if (unknown.length > 0)
-      process.stderr.write(
-        `no such benchmark: ${unknown.join(', ')}; there are ${Object.keys(SCENARIOS).join(', ')}\n`,
-      )
-    else
-      process.stderr.write(`the benchmark needs ${missing.join(' and ')} (packages gcc, nginx)\n`)
+  const scenarios = { ...SCENARIOS, ...ONLY_WHEN_NAMED }
+  const unknown = asked.filter((name) => !(name in scenarios))
+  if (unknown.length > 0) {
+    const known = Object.keys(scenarios).join(', ')
+    process.stderr.write(`no such benchmark: ${unknown.join(', ')}; there are ${known}\n`)
+    return 2
+  }
+  const missing = asked.includes('wan') ? missingForWan() : missingPrograms('cc', 'nginx')
+  if (missing.length > 0) {
+    process.stderr.write(`the benchmark needs ${missing.join(' and ')}\n`)
     return 2
   }
   const directory = mkdtempSync(join(tmpdir(), 'chandlery-bench-'))
@@ -269,18 +247,22 @@ async function measure(directory: string, asked: string[], json: boolean): Promi
   for (const kind of ['blobs', 'manifests'])
     mkdirSync(join(directory, 'origin/v2/bench', kind), { recursive: true })
   const sink = join(directory, 'sink')
-  await compileSink(join(import.meta.dirname, 'sink.c'), sink)
+  await compile(join(import.meta.dirname, 'sink.c'), sink)
   const bench = new Bench(directory)
-  await using origin = await bench.origin(writeManifest(directory))
+  const manifestDigest = writeManifest(directory)
+  await using origin = await bench.origin(manifestDigest)
   const report = (title: string, rows: Row[]) => {
     if (json) process.stdout.write(`${JSON.stringify({ title, rows })}\n`)
     else process.stdout.write(`\n${title}\n${table(rows)}\n`)
   }
   const hasRegistry = isInstalled('docker-registry')
   if (!hasRegistry) process.stderr.write('docker-registry is not installed: left out\n')
-  for (const [name, scenario] of Object.entries(SCENARIOS))
+  const quick = process.argv.includes('--quick')
+  const only = process.argv.find((each) => each.startsWith('--only='))?.slice(7) ?? ''
+  const scenarios = asked.length === 0 ? SCENARIOS : { ...SCENARIOS, ...ONLY_WHEN_NAMED }
+  for (const [name, scenario] of Object.entries(scenarios))
     if (asked.length === 0 || asked.includes(name))
-      await scenario({ bench, sink, origin, hasRegistry, report })
+      await scenario({ bench, sink, origin, manifestDigest, hasRegistry, quick, only, report })
 }
 
 function table(rows: readonly Row[]): string {

@@ -1,6 +1,7 @@
 // A download client that discards bodies in the kernel (MSG_TRUNC), so that it does not become the
 // bottleneck of what it measures. One thread, keep-alive, N connections.
-//   cc -O2 -o sink sink.c && ./sink HOST PORT PATH CONNECTIONS MAX_SECONDS REQUESTS
+//   cc -O2 -o sink sink.c && ./sink HOST PORT PATH CONNECTIONS MAX_SECONDS REQUESTS [LIMIT_SECONDS]
+// After MAX_SECONDS no request is sent; at LIMIT_SECONDS (60 later, if not given) all ends as it is.
 // Prints one JSON line: bytes, requests, errors, wall (s), time to first byte and latency (ms).
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -102,7 +103,7 @@ static double at(double *samples, long count, double part) {
 }
 
 int main(int argc, char **argv) {
-  if (argc < 7) return fprintf(stderr, "usage: sink HOST PORT PATH CONNECTIONS SECONDS REQUESTS\n"), 2;
+  if (argc < 7) return fprintf(stderr, "usage: sink HOST PORT PATH CONNECTIONS SECONDS REQUESTS [LIMIT]\n"), 2;
   int connections = atoi(argv[4]);
   long wanted = atol(argv[6]), started = 0, done = 0;
   server.sin_family = AF_INET;
@@ -113,13 +114,14 @@ int main(int argc, char **argv) {
   Connection *all = calloc(connections, sizeof *all);
   int poll = epoll_create1(0), live = 0;
   double begun = now(), until = begun + atof(argv[5]);
+  double limit = argc > 7 ? begun + atof(argv[7]) : until + 60;
   for (; live < connections && started < wanted; live++, started++) {
     open_connection(&all[live], poll);
     send_request(&all[live]);
   }
-  while (live > 0 && now() < until + 60) {
+  while (live > 0 && now() < limit) {
     struct epoll_event ready[128];
-    int count = epoll_wait(poll, ready, 128, 1000);
+    int count = epoll_wait(poll, ready, 128, 100);
     for (int i = 0; i < count; i++) {
       Connection *c = ready[i].data.ptr;
       int state = c->in_body ? 1 : read_head(c);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { failureAt, isPaused, staleReasonOf } from '../../src/cache/backoff.ts'
+import { failureAt, isPaused } from '../../src/cache/backoff.ts'
 import { toAccessError, toClientError, type Wanted } from '../../src/cache/failure.ts'
 import { OciError } from '../../src/oci/errors.ts'
 import { UpstreamError, type FailureReason } from '../../src/upstream/failure.ts'
@@ -80,17 +80,5 @@ describe('failureAt', () => {
     expect(isPaused(failure, 15_000)).toBe(false)
     expect(isPaused(failure, 9_999)).toBe(false)
     expect(isPaused(undefined, 0)).toBe(false)
-  })
-})
-
-describe('staleReasonOf', () => {
-  it.each<[FailureReason, string]>([
-    ['not-found', 'upstream-gone'],
-    ['blocked', 'denied'],
-    ['rate-limited', 'rate-limited'],
-    ['timed-out', 'upstream-error'],
-    ['not-a-manifest', 'upstream-error'],
-  ])('names %s as %s', (reason, expected) => {
-    expect(staleReasonOf(failed(reason))).toBe(expected)
   })
 })

@@ -43,12 +43,12 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const registry = new TestRegistry(options.registry ?? {})
   await registry.listen()
   const directory = await temporaryDirectory()
-  const { upstream, requester, client, events } = upstreamOver([registry.url])
   const clock = { now: 1_700_000_000_000 }
   const observed: string[] = []
   const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: 150, ...options.freshness }
   const { driver } = options
   const now = () => clock.now
+  const { upstream, requester, client, events } = upstreamOver([registry.url], { now })
   const open = async () => {
     const store = await openStore({ directory: directory.path, ...(driver && { driver }) })
     const observer = recording(observed)

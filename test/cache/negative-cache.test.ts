@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { NegativeCache } from '../../src/cache/negative-cache.ts'
+import { NegativeCache, RememberedFailure } from '../../src/cache/negative-cache.ts'
 import { UpstreamError, type FailureReason } from '../../src/upstream/failure.ts'
 
 function failed(reason: FailureReason): UpstreamError {
@@ -7,13 +7,15 @@ function failed(reason: FailureReason): UpstreamError {
 }
 
 describe('NegativeCache', () => {
-  it('remembers a 404 for its time', () => {
+  it('remembers a 404 for its time, however often it is answered', () => {
     let now = 1_000
     const cache = new NegativeCache({ now: () => now })
-    const gone = failed('not-found')
-    cache.remember('key', gone, 500)
+    cache.remember('key', failed('not-found'), 500)
     now = 1_499
-    expect(cache.get('key')).toBe(gone)
+    const remembered = cache.get('key')
+    expect(remembered).toBeInstanceOf(RememberedFailure)
+    expect(remembered).toMatchObject({ kind: 'gone', message: 'what happened' })
+    cache.remember('key', remembered, 500)
     now = 1_500
     expect(cache.get('key')).toBeUndefined()
   })

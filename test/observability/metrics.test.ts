@@ -74,7 +74,7 @@ describe('the metrics', () => {
     metrics.requestFinished(record({ cache: 'miss' }))
     metrics.requestFinished(record({ kind: 'manifest', cache: 'revalidated' }))
     metrics.requestFinished(record({ kind: 'tags' }))
-    metrics.upstreamBytes('https://registry-1.docker.io/v2', 700)
+    metrics.upstreamBytes('https://registry-1.docker.io/v2', 700, 'blob')
     metrics.upstreamBytes('https://registry-1.docker.io/v2', 70, 'manifest')
     metrics.upstreamBytes('https://registry-1.docker.io/v2', 7, 'tags')
     const values = await Promise.all(

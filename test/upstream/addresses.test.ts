@@ -8,6 +8,7 @@ import {
   type Reach,
 } from '../../src/upstream/addresses.ts'
 import { AddressRefused, checkLiteral, guardedLookup } from '../../src/upstream/lookup.ts'
+import { Resolver } from '../../src/upstream/resolver.ts'
 
 const TABLE: [address: string, is: AddressClass | undefined][] = [
   ['8.8.8.8', 'public'],
@@ -88,7 +89,7 @@ test.each<[Reach, AddressClass[]]>([
 
 function lookup(hostname: string, reach: Reach, all: boolean, fixed?: string[]): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<unknown>()
-  guardedLookup(reach, fixed)(hostname, { all }, (error, address, family) => {
+  guardedLookup(reach, fixed, new Resolver())(hostname, { all }, (error, address, family) => {
     if (error) reject(error)
     else resolve(all ? address : { address, family })
   })

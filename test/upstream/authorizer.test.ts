@@ -4,8 +4,16 @@ import { describe, expect, test } from 'vitest'
 import { ANONYMOUS, type Credential } from '../../src/upstream/credentials.ts'
 import { Rewrite } from '../../src/upstream/rewrite.ts'
 import { startRegistry, type RegistryOptions } from '../support/registry.ts'
+import { startStorageHost } from '../support/storage-host.ts'
 import { startTokenServer, type TokenServerOptions } from '../support/token-server.ts'
-import { always, failureOf, REPO, upstreamOver, type FixtureOptions } from './upstream-fixture.ts'
+import {
+  always,
+  collect,
+  failureOf,
+  REPO,
+  upstreamOver,
+  type FixtureOptions,
+} from './upstream-fixture.ts'
 
 const BOT: Credential = { kind: 'basic', username: 'bot', password: 'secret' }
 const IDENTITY: Credential = { kind: 'identity', token: 'refresh-me' }
@@ -345,5 +353,51 @@ describe('a realm', () => {
     await using at = upstreamOver([registry.url])
     const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
     expect(failure).toMatchObject({ reason: 'rate-limited', retryAfterMs: 7000 })
+  })
+})
+
+/** A token got elsewhere, as a CI system writes it into config.json. */
+async function issue(x: Awaited<ReturnType<typeof guarded>>): Promise<string> {
+  const scope = 'repository:library/alpine:pull'
+  const response = await fetch(`${x.tokens.realm}?service=${x.tokens.service}&scope=${scope}`)
+  const { token, access_token: other } = JSON.parse(await response.text())
+  x.tokens.requests.length = 0
+  return String(token ?? other)
+}
+
+describe('a registry token', () => {
+  test('is sent as it is, and no token server is asked', async () => {
+    await using x = await guarded()
+    const ready = { kind: 'bearer', token: await issue(x) } as const
+    const who = { credentials: always(ready) }
+    const pulled = await x.at.upstream.getManifest(REPO, 'latest', who)
+    expect(pulled).toMatchObject({ digest: x.image.digest, grantedBy: 'credential' })
+    expect(x.registry.requests.map((r) => r.status)).toEqual([200])
+    expect(x.tokens.requests).toEqual([])
+  })
+
+  test('that is refused is not tried again, nor told to any token server', async () => {
+    await using x = await guarded()
+    const who = { credentials: always({ kind: 'bearer', token: 'expired-secret' }) }
+    for (let times = 0; times < 2; times++) {
+      const failure = await failureOf(x.at.upstream.getManifest(REPO, 'latest', who))
+      expect(failure).toMatchObject({ reason: 'bad-credentials', kind: 'denied' })
+      expect(failure.message).toMatch(/registrytoken.*dockerConfig/)
+      expect(failure.message).not.toContain('expired-secret')
+    }
+    expect(x.registry.requests.map((r) => r.status)).toEqual([401, 401])
+    expect(x.tokens.requests).toEqual([])
+  })
+
+  test('goes to no other host', async () => {
+    await using storage = await startStorageHost()
+    await using x = await guarded({}, {}, {}, { redirectBlobs: storage })
+    const who = { credentials: always({ kind: 'bearer', token: await issue(x) }) }
+    const [source] = x.at.upstream.blobSources(REPO, who)
+    const { digest } = x.image.blobs[0]!
+    const { body } = await source!.fetch(digest, 0, new AbortController().signal)
+    await collect(body)
+    expect(storage.requests).toHaveLength(1)
+    expect(storage.requests[0]?.headers).not.toHaveProperty('authorization')
   })
 })

@@ -126,6 +126,12 @@ describe('docker’s config.json', () => {
       credential: { kind: 'identity', token: 'id', username: 'u' },
     },
     { entry: { auth: base64('<token>:id') }, credential: { kind: 'identity', token: 'id' } },
+    { entry: { registrytoken: 'ready' }, credential: { kind: 'bearer', token: 'ready' } },
+    {
+      entry: { auth: base64('u:p'), identitytoken: 'id', registrytoken: 'ready' },
+      credential: { kind: 'bearer', token: 'ready', username: 'u' },
+    },
+    { entry: { auth: base64('u:p'), registrytoken: '' }, credential: basic('u', 'p') },
     { entry: {}, credential: undefined },
     { entry: null, credential: undefined },
     { entry: { auth: '!' }, credential: undefined },
@@ -183,6 +189,16 @@ describe('docker’s config.json', () => {
     await expect(credentials.credentialFor({ host: 'a.test' })).rejects.toThrow(
       `${path}: is no JSON object`,
     )
+  })
+
+  test('with a registry token that no header can hold is refused, without the token', async () => {
+    for (const registrytoken of ['se cret', 'secret\r\nX-Injected: 1', 'sécret']) {
+      const credentials = await withConfig({ auths: { 'a.test': { registrytoken } } })
+      const failure = credentials.credentialFor({ host: 'a.test' })
+      await expect(failure).rejects.toThrow(/config\.json: .*registrytoken.*"a\.test"/)
+      await expect(failure).rejects.not.toThrow(/cret/)
+      expect(await credentials.credentialFor({ host: 'b.test' })).toEqual({ kind: 'anonymous' })
+    }
   })
 })
 

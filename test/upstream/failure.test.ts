@@ -22,6 +22,11 @@ test('of equals the first decides, of rate limits the one that ends first', () =
   expect(leastFinal(limits).retryAfterMs).toBe(3)
 })
 
+test('a rate limit that ends soon is less final than an endpoint that fails', () => {
+  expect(leastFinal([failed('refused'), failed('rate-limited', 10_000)]).kind).toBe('rate-limited')
+  expect(leastFinal([failed('refused'), failed('rate-limited', 10_001)]).kind).toBe('unavailable')
+})
+
 test('nobody asked is a mistake of the caller', () => {
   expect(() => leastFinal([])).toThrow(RangeError)
 })

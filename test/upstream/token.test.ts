@@ -4,11 +4,11 @@ import { describe, expect, test } from 'vitest'
 import { parseRealm, checkRealm, RealmRefused } from '../../src/upstream/realm.ts'
 import { scopesFor } from '../../src/upstream/scope.ts'
 import { readToken, tokenMessages } from '../../src/upstream/token.ts'
-import type { Credential } from '../../src/upstream/credentials.ts'
+import type { TokenCredential } from '../../src/upstream/credentials.ts'
 import { endpointOf } from './upstream-fixture.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
-const BOT: Credential = { kind: 'basic', username: 'bot', password: 'secret' }
+const BOT: TokenCredential = { kind: 'basic', username: 'bot', password: 'secret' }
 
 describe('the scopes of a challenge', () => {
   const OWN = 'repository:team/alpine:pull'
@@ -137,7 +137,7 @@ describe('a token request', () => {
   })
 
   test('never has a secret in its URL', () => {
-    const identity: Credential = { kind: 'identity', token: 'secret' }
+    const identity: TokenCredential = { kind: 'identity', token: 'secret' }
     for (const credential of [BOT, identity]) {
       const messages = tokenMessages({ realm, service: 's', scopes, credential })
       expect(messages.length).toBe(2)
@@ -146,7 +146,7 @@ describe('a token request', () => {
   })
 })
 
-const at = (endpoint: string, realm: string, credential: Credential = BOT) => {
+const at = (endpoint: string, realm: string, credential: TokenCredential = BOT) => {
   const url = parseRealm(realm, new URL(endpoint))
   if (url === undefined) return 'none'
   try {
@@ -187,7 +187,7 @@ describe('a realm', () => {
     { realms: ['http://auth.other.test'], expected: 'refused' },
     { realms: ['other.test'], expected: 'refused' },
   ])('on another domain with realms $realms is $expected', ({ realms, expected }) => {
-    const credential: Credential = { kind: 'basic', username: 'u', password: 'p', realms }
+    const credential: TokenCredential = { kind: 'basic', username: 'u', password: 'p', realms }
     expect(at('https://h.test', 'https://auth.other.test/token', credential)).toBe(expected)
   })
 

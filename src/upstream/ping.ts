@@ -1,0 +1,65 @@
+// The smallest question to an endpoint: whether it answers at all. Nothing is asked for, and nobody
+// says who he is.
+import { performance } from 'node:perf_hooks'
+
+import type { CallOptions } from './call.ts'
+import { diagnoseNetwork } from './diagnose-network.ts'
+import type { Endpoint } from './endpoint.ts'
+import { UpstreamError } from './failure.ts'
+
+export interface PingTarget {
+  readonly endpoint: Endpoint
+  /** A client named it: only public addresses are asked. */
+  readonly publicOnly: boolean
+  readonly signal: AbortSignal
+}
+
+/** GET of the API root. Undefined: it answers, even if it wants to know who we are. Never rejects. */
+export async function ping(
+  options: CallOptions,
+  target: PingTarget,
+): Promise<UpstreamError | undefined> {
+  const { endpoint } = target
+  const startedAt = performance.now()
+  const failed = await ask(options, target)
+  const seconds = (performance.now() - startedAt) / 1000
+  const outcome = failed?.status ?? failed?.reason ?? 200
+  const event = { endpoint: endpoint.key, method: 'GET', kind: 'ping', seconds }
+  options.observer?.upstreamRequest({ ...event, outcome: String(outcome) })
+  return failed
+}
+
+async function ask(
+  { transport, headers }: CallOptions,
+  { endpoint, publicOnly, signal }: PingTarget,
+): Promise<UpstreamError | undefined> {
+  const url = new URL(endpoint.base)
+  url.pathname = `${endpoint.base.pathname}/`
+  const reach = publicOnly ? 'public' : 'any'
+  const asked = {
+    endpoint: endpoint.key,
+    url,
+    host: endpoint.host,
+    redirected: false,
+    credential: 'anonymous',
+    identified: false,
+  } as const
+  const request = { url, method: 'GET', host: endpoint.host, headers, reach, lane: 'rest' } as const
+  try {
+    const { status, body } = await transport.send(request, { signal, translate: (error) => error })
+    body.discard()
+    return status < 500 ? undefined : serverError(endpoint, status)
+  } catch (error) {
+    const { key } = endpoint
+    if (signal.aborted)
+      return new UpstreamError('timed-out', `${key}: no answer`, { endpoint: key })
+    return diagnoseNetwork(error instanceof Error ? error : new Error(String(error)), asked, 'head')
+  }
+}
+
+function serverError({ key }: Endpoint, status: number): UpstreamError {
+  return new UpstreamError('server-error', `${key}: server error (${status})`, {
+    endpoint: key,
+    status,
+  })
+}

@@ -1,0 +1,196 @@
+// npm run bench -- wan [--quick] [--only=bbr]: a blob from a far upstream, over one plain connection and through
+// Chandlery with nothing held, on an emulated link of 50 ms and 1 Gbit/s with and without loss.
+import { accessSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { blob, MIB } from './blob.ts'
+import { FarLink, type LinkReport } from './far-link.ts'
+import { median, rounded } from './figures.ts'
+import { compile, download } from './load.ts'
+import { missingPrograms, type Server } from './process.ts'
+import type { Row, Setting } from './setting.ts'
+
+const DELAY_MS = 25
+const MEGABITS = 1000
+const SIZE_MIB = 200
+/** Of Chandlery's log, when a download failed: characters. */
+const LOG_SHOWN = 4000
+
+interface Link {
+  readonly name: string
+  readonly lossPercent: number
+  readonly congestion: string
+  /** What Chandlery has to be, in times of one plain connection. */
+  readonly target: number
+  /** Fast links are noisy, slow ones take their minute. */
+  readonly rounds: number
+}
+
+const LINKS: readonly Link[] = [
+  { name: 'clean, cubic', lossPercent: 0, congestion: 'cubic', target: 1.5, rounds: 3 },
+  { name: '0.5 % loss, bbr', lossPercent: 0.5, congestion: 'bbr', target: 2, rounds: 3 },
+  { name: '0.1 % loss, cubic', lossPercent: 0.1, congestion: 'cubic', target: 5, rounds: 1 },
+  { name: '0.5 % loss, cubic', lossPercent: 0.5, congestion: 'cubic', target: 5, rounds: 1 },
+]
+
+/** What this machine lacks to emulate a far link, in words for the operator. */
+export function missingForWan(): string[] {
+  const missing = missingPrograms('cc', 'nginx', 'ip', 'sysctl')
+  if (process.getuid?.() !== 0) missing.push('root')
+  else if (!process.env['CHANDLERY_BENCH_NAMESPACE'])
+    missing.push(
+      'a network namespace of its own (none could be made: end the other benchmark, ' +
+        'or `ip netns delete chandlery-bench`)',
+    )
+  try {
+    accessSync('/dev/net/tun')
+  } catch {
+    missing.push('/dev/net/tun (modprobe tun)')
+  }
+  return missing
+}
+
+interface Sample {
+  readonly plain: number
+  readonly chandlery: number
+  readonly complete: boolean
+  readonly errors: number
+  readonly requests: number
+  readonly connections: number
+  /** Bytes the upstream sent for each byte delivered. */
+  readonly sent: number
+}
+
+/** Bytes delivered in order: the whole blob, or what came of it in a minute. */
+export async function wan(setting: Setting): Promise<void> {
+  const program = join(setting.bench.directory, 'wan')
+  await compile(join(import.meta.dirname, 'wan.c'), program)
+  using interruption = new Interruption(setting.quick ? 3 : 10)
+  const found: Row[] = []
+  const emulation: Row[] = []
+  for (const link of LINKS.filter(({ name }) => name.includes(setting.only))) {
+    if (!isOffered(link.congestion)) {
+      found.push({ link: link.name, 'plain MB/s': `this kernel has no ${link.congestion}` })
+      continue
+    }
+    const measured = await measure(setting, link, program, interruption.signal)
+    process.stderr.write(`${link.name}: ${measured.row['ratio']}\n`)
+    found.push(measured.row)
+    emulation.push(measured.proof)
+  }
+  setting.report(`${SIZE_MIB} MiB from a far upstream (50 ms, 1 Gbit/s), nothing held`, found)
+  setting.report('What the emulated link did', emulation)
+}
+
+async function measure(
+  setting: Setting,
+  link: Link,
+  program: string,
+  signal: AbortSignal,
+): Promise<{ row: Row; proof: Row }> {
+  const { lossPercent, congestion } = link
+  const shape = { program, delayMs: DELAY_MS, megabits: MEGABITS, lossPercent, congestion }
+  await using far = await FarLink.open(shape)
+  await using origin = await setting.bench.origin(setting.manifestDigest, far)
+  const roundTrip = await far.roundTrip(origin)
+  const samples: Sample[] = []
+  for (let round = 0; round < (setting.quick ? 1 : link.rounds); round++)
+    samples.push(await compare(setting, origin, signal))
+  const row = verdict(link, samples)
+  return { row, proof: proof(link, roundTrip, await far.close()) }
+}
+
+async function compare(
+  { bench, sink, quick }: Setting,
+  origin: Server & { log: string },
+  signal: AbortSignal,
+): Promise<Sample> {
+  const path = blob(bench, SIZE_MIB)
+  const options = { limit: quick ? 20 : 60, signal }
+  const plain = await download(sink, origin, path, options)
+  writeFileSync(origin.log, '')
+  const cold = await throughChandlery()
+  const log = readFileSync(origin.log, 'utf8').split('\n')
+  const sent = log.filter((line) => line.startsWith('GET')).map((line) => line.split(' '))
+  return {
+    plain: plain.bytes / 1e6 / plain.wall,
+    chandlery: cold.bytes / 1e6 / cold.wall,
+    complete: cold.bytes === SIZE_MIB * MIB,
+    errors: cold.errors,
+    requests: sent.length,
+    connections: new Set(sent.map((fields) => fields[4])).size,
+    sent: sent.reduce((sum, fields) => sum + Number(fields[2]), 0) / cold.bytes,
+  }
+
+  // Ended before the log is read: a request is in it once it is over.
+  async function throughChandlery() {
+    await using server = await bench.chandlery(origin)
+    const got = await download(sink, server, path, options)
+    if (got.errors > 0) process.stderr.write(readFileSync(server.log, 'utf8').slice(-LOG_SHOWN))
+    return got
+  }
+}
+
+function verdict({ name, target }: Link, samples: readonly Sample[]): Row {
+  const of = (figure: (sample: Sample) => number) => rounded(median(samples.map(figure)))
+  const ratio = of((s) => s.chandlery) / of((s) => s.plain)
+  const errors = samples.reduce((sum, sample) => sum + sample.errors, 0)
+  return {
+    link: name,
+    'plain MB/s': of((s) => s.plain),
+    'Chandlery MB/s': of((s) => s.chandlery),
+    ratio: `${ratio.toFixed(2)}x`,
+    'to reach': `${target}x ${ratio >= target ? 'reached' : 'missed'}`,
+    'whole blob': `${samples.filter((s) => s.complete).length} of ${samples.length}`,
+    errors,
+    GETs: of((s) => s.requests),
+    connections: of((s) => s.connections),
+    'sent / delivered': of((s) => s.sent),
+  }
+}
+
+function proof({ name, lossPercent }: Link, roundTrip: number, { down, ...link }: LinkReport): Row {
+  return {
+    link: name,
+    'round trip ms': rounded(roundTrip),
+    packets: down.packets,
+    'lost %': rounded((down.lost / down.packets) * 100),
+    'of a full queue': down.overflowed,
+    unseen: link.unseen,
+    'late ms': `${rounded(down.lateMeanMs)}, at most ${rounded(down.lateMaxMs)}`,
+    'CPU %': rounded(link.cpuPercent),
+    sound: doubts(lossPercent, roundTrip, { down, ...link }).join('; ') || 'yes',
+  }
+}
+
+// Loss is random: four standard deviations off is no chance any more.
+function doubts(lossPercent: number, roundTrip: number, { down, unseen }: LinkReport): string[] {
+  const expected = (down.packets * lossPercent) / 100
+  const isLossRight = Math.abs(down.lost - expected) <= 4 * Math.sqrt(expected) + 5
+  const doubted: string[] = []
+  if (Math.abs(roundTrip / (2 * DELAY_MS) - 1) > 0.1) doubted.push('round trip')
+  if (!isLossRight) doubted.push('loss')
+  if (unseen > 0) doubted.push('packets lost elsewhere')
+  if (down.lateMeanMs > 2) doubted.push('machine too busy')
+  return doubted
+}
+
+function isOffered(congestion: string): boolean {
+  const offered = readFileSync('/proc/sys/net/ipv4/tcp_available_congestion_control', 'utf8')
+  return offered.trim().split(' ').includes(congestion)
+}
+
+/** Aborts on the first signal, or after some minutes, so that everything is put away in order. */
+class Interruption implements Disposable {
+  readonly #controller = new AbortController()
+  readonly #interrupt = (): void => this.#controller.abort(new Error('interrupted'))
+  readonly signal: AbortSignal
+
+  constructor(minutes: number) {
+    this.signal = AbortSignal.any([this.#controller.signal, AbortSignal.timeout(minutes * 60_000)])
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, this.#interrupt)
+  }
+
+  [Symbol.dispose](): void {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, this.#interrupt)
+  }
+}
