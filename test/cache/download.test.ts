@@ -60,6 +60,15 @@ function begin(digest: Digest, sources: readonly Source[], size: number | undefi
   return downloads.start({ digest, registry: 'registry.test', sources, size })
 }
 
+/** A body without its first `length` bytes. */
+async function* after(body: AsyncIterable<Uint8Array>, length: number): AsyncGenerator<Uint8Array> {
+  let left = length
+  for await (const chunk of body) {
+    if (chunk.length > left) yield chunk.subarray(left)
+    left = Math.max(0, left - chunk.length)
+  }
+}
+
 /** The first `length` bytes of a body. */
 async function* upTo(body: AsyncIterable<Uint8Array>, length: number): AsyncGenerator<Uint8Array> {
   let left = length
@@ -85,7 +94,9 @@ function source(
     fetch: async (_digest, range) => {
       const { start, end } = rangeOf(range)
       asked.push(start)
-      const bytes = end === undefined ? script(start) : upTo(script(start), end - start)
+      // A script that takes no start begins at 0.
+      const from = script.length === 0 ? after(script(start), start) : script(start)
+      const bytes = end === undefined ? from : upTo(from, end - start)
       const body = Object.assign(bytes, { discard() {} })
       return { start, end: end ?? size, ranged: true, size, body, grantedBy: 'anonymous' }
     },
