@@ -1,5 +1,7 @@
 // One try at filling a blob: the local file and whether its bytes can be trusted. Readers of it and
 // the download that fills it hold it together; the last one out closes the file.
+import type { Intervals } from '../http/intervals.ts'
+import type { ByteRange } from '../http/range.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
@@ -19,9 +21,22 @@ export class Attempt {
     this.ingest = ingest
   }
 
+  /** Which source gave what. */
+  readonly spans: { readonly source: Source; readonly range: ByteRange }[] = []
+
+  /** The bytes that are here, live. */
+  get have(): Intervals {
+    return this.ingest.have()
+  }
+
   /** The first offset at or after `at` that has not arrived. */
   readableFrom(at: number): number {
-    return this.ingest.have().endFrom(at)
+    return this.have.endFrom(at)
+  }
+
+  /** Whether all of a blob of this size is here. */
+  holds(size: number): boolean {
+    return this.have.has(0, size)
   }
 
   read(into: Uint8Array, at: number): Promise<number> {

@@ -65,11 +65,9 @@ export class BlobCache {
     }
     if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(sharedKey(digest, caller)) !== undefined
-    const download = this.#start(repo, digest, named, caller)
-    await this.#opened(download, repo)
-    // Read from at once: it may be over, and its file closed, before the upstream has said who may.
-    const content = await this.#authorised(download.read(), repo, digest, caller)
-    return { content, cache: joined ? { state: 'collapsed' } : { state: 'miss', stored: true } }
+    const download = await this.#download(repo, digest, named, caller)
+    const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
+    return { content: download.read(), cache }
   }
 
   /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
@@ -81,11 +79,10 @@ export class BlobCache {
       await this.#authorise(repo, digest, caller)
       return { size: held, cache: { state: 'hit' } }
     }
-    const download = downloads.get(sharedKey(digest, caller))
-    if (download) {
-      await this.#opened(download, repo)
+    const size = downloads.get(sharedKey(digest, caller))?.size
+    if (size !== undefined) {
       await this.#authorise(repo, digest, caller)
-      return { size: download.size ?? named?.size, cache: { state: 'collapsed' } }
+      return { size, cache: { state: 'collapsed' } }
     }
     const link = await this.#prove(repo, digest, caller, named)
     return { size: named?.size ?? link.size, cache: { state: 'miss', fwdStatus: 200 } }
@@ -173,11 +170,33 @@ export class BlobCache {
     }
   }
 
-  #start(repo: Repository, digest: Digest, named: Link | undefined, caller: Caller): Download {
-    const sources = this.#options.upstream.blobSources(repo, caller)
-    const granting = sources.map((source) => this.#granting(repo, source))
+  // A manifest's word lets a repository fetch the blob from its own registry, and what that gives is
+  // the proof where there is no such word. Before anybody joins without it, or the sources of two
+  // registries mix, both have shown that they have it: else one could read what is the other's.
+  async #download(
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Promise<Download> {
+    const { downloads, upstream } = this.#options
     const key = sharedKey(digest, caller)
-    return this.#options.downloads.start(digest, granting, named?.size, key)
+    const { registry } = repo
+    const running = downloads.get(key)
+    if (running && (named === undefined || running.registry !== registry)) {
+      await running.opened.catch(() => {})
+      await this.#authorise(repo, digest, caller)
+    }
+    const sources = upstream.blobSources(repo, caller).map((each) => this.#granting(repo, each))
+    const download = downloads.start({ digest, registry, sources, size: named?.size, key })
+    download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
+    try {
+      // With the size a reader can say what it wants before anything is asked for.
+      await (download.size === undefined ? download.opened : download.ready)
+    } catch (error) {
+      throw toClientError(error, 'blob')
+    }
+    return download
   }
 
   // What the upstream gives under this repository, it grants to this repository.
@@ -195,15 +214,6 @@ export class BlobCache {
         this.#options.grants.recordFetched(repo, digest, link)
         return response
       },
-    }
-  }
-
-  async #opened(download: Download, repo: Repository): Promise<void> {
-    try {
-      await download.opened
-    } catch (error) {
-      this.#rememberGone(repo, download.digest, error)
-      throw toClientError(error, 'blob')
     }
   }
 }

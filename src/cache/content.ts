@@ -7,9 +7,10 @@ import type { Digest } from '../oci/digest.ts'
  * One reader's view of one blob. It belongs to one response and is closed by it.
  *
  * - `size`: bytes of the whole blob; undefined while nobody has said it.
- * - `plan(ranges)`: says once, before the head goes out, what the response will carry; undefined means
- *   everything, as does not having said it yet. What runs from 0 to the end is held back until
- *   verified (design: the hold-back rule). From then on the size is promised: it changes no more.
+ * - `plan(ranges)`: says what the response will carry, so that it is fetched; undefined means everything.
+ *   What runs from 0 to the end is held back until verified (design: the hold-back rule). It may be
+ *   said again until `promise`.
+ * - `promise()`: the head goes out with this size: it changes no more.
  * - `available(at)`: how many bytes can be read from `at` without waiting.
  * - `wait(at, signal)`: resolves when `available(at) > 0` or `at` has turned out to be the end;
  *   rejects when neither can come true any more, or when the signal fires.
@@ -19,6 +20,7 @@ export interface Content {
   readonly digest: Digest
   readonly size: number | undefined
   plan(ranges: readonly ByteRange[] | undefined): void
+  promise(): void
   available(at: number): number
   wait(at: number, signal: AbortSignal): Promise<void>
   read(into: Uint8Array, at: number): Promise<number>
@@ -45,6 +47,8 @@ export class HeldContent implements Content {
   }
 
   plan(): void {}
+
+  promise(): void {}
 
   available(at: number): number {
     return Math.max(0, this.size - at)

@@ -17,6 +17,10 @@ export interface DownloadView {
   readonly failure: Error | undefined
   /** Bytes of this digest were wrong before: a client that resumes may hold bad ones already. */
   readonly suspect: boolean
+  /** A reader said what it will read. */
+  planned(): void
+  /** A reader waits for the byte at `at`. */
+  waits(at: number): void
   left(reader: DownloadReader): void
 }
 
@@ -25,6 +29,8 @@ export class DownloadReader implements Content {
   #attempt: Attempt
   #failure: Error | undefined
   #whole = true
+  #planned: readonly ByteRange[] | undefined
+  #position = 0
   #promised: number | undefined
   #closed = false
   #wake: (() => void) | undefined
@@ -56,9 +62,27 @@ export class DownloadReader implements Content {
   }
 
   plan(ranges: readonly ByteRange[] | undefined): void {
-    this.#promised = this.size
     const only = ranges?.length === 1 ? ranges[0] : undefined
     this.#whole = ranges === undefined || (only?.start === 0 && only.end === this.size)
+    this.#planned = ranges ?? [{ start: 0, end: Infinity }]
+    this.#position = this.#planned[0]?.start ?? 0
+    this.#download.planned()
+  }
+
+  /** Everything is to be read; undefined until it is known. */
+  get whole(): boolean | undefined {
+    return this.#planned && this.#whole
+  }
+
+  /** What is still to be read, from where the reader is to the end of its present range. */
+  get wanted(): ByteRange | undefined {
+    const at = this.#position
+    const range = this.#planned?.find(({ start, end }) => start <= at && at < end)
+    return range && { start: at, end: range.end }
+  }
+
+  promise(): void {
+    this.#promised = this.size
   }
 
   /** Whether `size` is what this reader's response announced, if it announced any. */
@@ -77,6 +101,8 @@ export class DownloadReader implements Content {
       const failure = this.#failure ?? this.#download.failure
       if (failure) throw failure
       if (this.#closed) throw new Error('the reader was closed')
+      this.#position = at
+      this.#download.waits(at)
       await this.#progress(signal)
     }
   }
@@ -86,6 +112,7 @@ export class DownloadReader implements Content {
     if (length === 0) return 0
     this.#first = Math.min(this.#first, at)
     this.#last = Math.max(this.#last, at + length)
+    this.#position = at + length
     return this.#attempt.read(into.subarray(0, length), at)
   }
 

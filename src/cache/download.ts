@@ -1,20 +1,26 @@
 // One fetch of one blob, owned by nobody's request: it asks its sources until the bytes are here,
 // verifies them, keeps them, and feeds every reader meanwhile. A client that leaves changes nothing.
-import { setTimeout as sleep } from 'node:timers/promises'
 import type { Digest } from '../oci/digest.ts'
 import type { Ingest } from '../store/ingest.ts'
 import { OciError } from '../oci/errors.ts'
 import { ContentError } from '../store/content-error.ts'
-import { leastFinal, UpstreamError } from '../upstream/failure.ts'
-import type { Source, SourceResponse } from '../upstream/source.ts'
+import { UpstreamError } from '../upstream/failure.ts'
+import type { Source } from '../upstream/source.ts'
 import { Attempt } from './attempt.ts'
+import type { ByteRange } from '../http/range.ts'
 import { DownloadReader, type DownloadView } from './download-reader.ts'
-import { pour, TooLong, WriteFailed } from './pour.ts'
+import { type FetchOptions, Filling } from './filling.ts'
+import { WriteFailed } from './pour.ts'
 import { SourceQueue } from './source-queue.ts'
 
 /** Bytes that prove wrong are fetched again this often, or once from every source if there are more. */
 const LEAST_ATTEMPTS = 2
 const MOST_ATTEMPTS = 4
+
+/** Nobody reads any more, and nobody asked for the whole. */
+class Idle extends Error {
+  override readonly message = 'nobody reads it any more'
+}
 
 export interface DownloadObserver {
   downloadStarted(): void
@@ -36,11 +42,24 @@ export interface DownloadOptions {
   readonly observer: DownloadObserver
   /** First pause before a source that broke is asked again; doubled each time. */
   readonly retryDelayMs: number
+  readonly fetch: DownloadFetchOptions
+  /** The registry whose content it is, as far as the first who asked said. */
+  readonly registry: string
   createIngest(digest: Digest): Promise<Ingest>
+}
+
+export interface DownloadFetchOptions extends FetchOptions {
+  /** A blob of which only parts are read: fetched as a whole all the same, or only what is read. */
+  readonly fill: 'onFullRead' | 'always'
+  /** What nobody reads and nobody needs as a whole is given up after this time, in milliseconds. */
+  readonly idleMs: number
 }
 
 export class Download implements DownloadView {
   readonly digest: Digest
+  readonly registry: string
+  /** Resolves when it can be read from; rejects where no file can be made. */
+  readonly ready: Promise<void>
   /** Resolves when an upstream has begun to answer; rejects with the reason when none will. */
   readonly opened: Promise<void>
   /** Resolves when the download is over and its file kept or given up; never rejects. */
@@ -50,22 +69,29 @@ export class Download implements DownloadView {
   readonly #readers = new Set<DownloadReader>()
   readonly #abort = new AbortController()
   readonly #open = Promise.withResolvers<void>()
+  readonly #ready = Promise.withResolvers<void>()
   /** The last is the current one; the others were corrupt. */
   readonly #attempts: Attempt[] = []
   #size: number | undefined
   #suspect: boolean
   #failure: Error | undefined
   #isOver = false
+  #isWanted = false
+  #filling: Filling | undefined
+  #idle: NodeJS.Timeout | undefined
 
   constructor(options: DownloadOptions) {
     this.#options = options
     this.digest = options.digest
+    this.registry = options.registry
     this.#size = options.size
+    this.#isWanted = options.fetch.fill === 'always'
     this.#suspect = options.suspect
     this.#queue = new SourceQueue(options.retryDelayMs)
     this.#queue.add(options.sources)
     this.opened = this.#open.promise
-    this.opened.catch(() => {}) // nobody may be waiting for it any more
+    this.ready = this.#ready.promise
+    for (const promise of [this.opened, this.ready]) promise.catch(() => {}) // nobody may be waiting
     this.ended = this.#run()
   }
 
@@ -89,12 +115,14 @@ export class Download implements DownloadView {
   /** Another request's ways to the same bytes. */
   join(sources: readonly Source[]): void {
     this.#queue.add(sources)
+    this.#filling?.pump()
   }
 
-  /** A new reader; `opened` has just resolved. */
+  /** A new reader; `ready` has just resolved. */
   read(): DownloadReader {
+    clearTimeout(this.#idle)
     const attempt = this.#attempts.at(-1)
-    if (!attempt) throw new Error('the download has not opened')
+    if (!attempt) throw new Error('the download is not ready')
     const reader = new DownloadReader(this, attempt)
     this.#readers.add(reader)
     this.#options.observer.readersChanged(1)
@@ -102,7 +130,18 @@ export class Download implements DownloadView {
   }
 
   left(reader: DownloadReader): void {
-    if (this.#readers.delete(reader)) this.#options.observer.readersChanged(-1)
+    if (!this.#readers.delete(reader)) return
+    this.#options.observer.readersChanged(-1)
+    this.#watchIdle()
+  }
+
+  planned(): void {
+    for (const reader of this.#readers) if (reader.whole === true) this.#isWanted = true
+    this.#filling?.pump()
+  }
+
+  waits(at: number): void {
+    if (this.#filling?.isComing(at) === false) this.#filling.pump()
   }
 
   /** Ends it, for shutdown: readers are cut, the unfinished file goes. */
@@ -119,8 +158,9 @@ export class Download implements DownloadView {
       observer.downloadEnded((await this.#keep()) ? 'kept' : 'not-kept')
     } catch (error) {
       this.#fail(error)
-      observer.downloadEnded('failed')
+      observer.downloadEnded(this.#abort.signal.reason instanceof Idle ? 'not-kept' : 'failed')
     }
+    clearTimeout(this.#idle)
     this.#isOver = true
     await Promise.allSettled(this.#attempts.map((attempt) => attempt.release()))
   }
@@ -147,71 +187,55 @@ export class Download implements DownloadView {
   }
 
   async #fill(attempt: Attempt): Promise<void> {
-    const { signal } = this.#abort
-    for (;;) {
-      const at = attempt.readableFrom(0)
-      if (at === this.#size && attempt.sources.size > 0) return // it broke at its very end
-      const source = this.#queue.next()
-      if (!source) throw this.#failed(leastFinal(this.#queue.errors))
-      try {
-        return await this.#take(attempt, source, await source.fetch(this.digest, at, signal), at)
-      } catch (error) {
-        signal.throwIfAborted()
-        if (error instanceof WriteFailed) throw error
-        await this.#recover(
-          source,
-          asUpstreamError(error, source),
-          attempt.readableFrom(0) - at,
-          at,
-        )
-      }
-    }
-  }
-
-  // Ends when the blob is complete; throws when this response did not complete it.
-  async #take(
-    attempt: Attempt,
-    source: Source,
-    response: SourceResponse,
-    at: number,
-  ): Promise<void> {
-    const { start, size = this.#size, body } = response
-    const refusal = this.#refusal(source, response, at)
-    if (refusal) {
-      body.discard() // or its connection would wait for a reader for ever
-      throw refusal
-    }
-    this.#size = size
-    attempt.sources.add(source)
-    this.#open.resolve()
-    await pour({
-      ingest: attempt.ingest,
-      body,
-      from: start,
-      at,
-      limit: size ?? Infinity,
-      written: () => this.#wake(),
+    const { observer, fetch } = this.#options
+    const filling = new Filling({
+      attempt,
+      fetch,
+      queue: this.#queue,
+      signal: this.#abort.signal,
+      size: this.#size,
+      wanted: () => this.#wantedRanges(),
+      // What is suspect is sent only once it is verified, and that takes all of it.
+      fill: () => this.#isWanted || this.#suspect || this.#size === undefined,
+      opened: (size) => {
+        this.#size = size
+        this.#open.resolve()
+      },
+      progress: () => this.#wake(),
+      failed: (error) => observer.sourceFailed(error, this.digest),
+      now: () => performance.now(),
     })
-    const end = attempt.readableFrom(0)
-    if (size !== undefined && end < size)
-      throw failed(source, 'cut', `ended at byte ${end} of ${size}`)
-    this.#size = end
+    this.#filling = filling
+    this.#ready.resolve()
+    this.#watchIdle()
+    try {
+      await filling.run()
+      this.#size = filling.size
+      this.#open.resolve()
+    } catch (error) {
+      // Known before it is thrown: who comes while it is on its way begins anew, nobody would ask
+      // their sources any more.
+      this.#failure = this.#told(error)
+      throw error
+    } finally {
+      this.#filling = undefined
+    }
   }
 
-  #refusal(source: Source, { start, size }: SourceResponse, at: number): UpstreamError | undefined {
-    if (start > at) return failed(source, 'protocol', `answered from byte ${start}, not ${at}`)
-    const expected = this.#size
-    if (size === undefined || expected === undefined || size === expected) return undefined
-    return failed(source, 'wrong-size', `says ${size} bytes where ${expected} are expected`)
+  #wantedRanges(): ByteRange[] {
+    // Who reads everything is served by filling from the front.
+    const parts = [...this.#readers].filter((reader) => reader.whole === false)
+    return parts.flatMap((reader) => reader.wanted ?? [])
   }
 
-  async #recover(source: Source, error: UpstreamError, given: number, at: number): Promise<void> {
-    this.#options.observer.sourceFailed(error, this.digest)
-    this.#queue.failed(source, error, given, at + given > 0)
-    const pauseMs = this.#queue.pauseMs
-    // Never less than it was asked for, and not in step with others.
-    if (pauseMs > 0)
-      await sleep(pauseMs * (1 + Math.random() / 2), undefined, { signal: this.#abort.signal })
+  // Parts that were read, and nobody there for more.
+  #watchIdle(): void {
+    clearTimeout(this.#idle)
+    if (this.#isWanted || this.#suspect || this.#readers.size > 0 || this.#isOver) return
+    this.#idle = setTimeout(() => {
+      if (this.#readers.size === 0 && !this.#isWanted) this.#abort.abort(new Idle())
+    }, this.#options.fetch.idleMs)
+    this.#idle.unref()
   }
 
   /** @returns why the bytes are not what the digest names, or undefined when they are */
@@ -238,7 +262,8 @@ export class Download implements DownloadView {
     )
     attempt.mismatch = error
     for (const source of attempt.sources) this.#queue.lied(source, error)
-    this.#options.observer.verificationFailed(origin, this.digest)
+    // Of several, who it was shows when a good copy is here.
+    if (attempt.sources.size === 1) this.#options.observer.verificationFailed(origin, this.digest)
     await attempt.ingest
       .abort()
       .catch((e: unknown) => this.#options.observer.storeError('abort', e))
@@ -251,6 +276,18 @@ export class Download implements DownloadView {
     this.#wake()
     const behind = [...this.#readers].filter((reader) => reader.attempt !== attempt)
     await Promise.all(behind.map((reader) => this.#judge(reader, attempt)))
+    for (const bad of this.#attempts) if (bad !== attempt) await this.#blame(bad, attempt)
+  }
+
+  // Of several who gave bytes, those lied whose bytes differ from the good ones.
+  async #blame(bad: Attempt, good: Attempt): Promise<void> {
+    if (bad.sources.size < 2) return
+    const liars = new Set<string>()
+    for (const { source, range } of bad.spans) {
+      const same = await good.agrees(bad, range.start, range.end).catch(() => true)
+      if (!same) liars.add(source.origin)
+    }
+    for (const origin of liars) this.#options.observer.verificationFailed(origin, this.digest)
   }
 
   // A reader of a bad attempt goes on from the good one unless it was given a byte that differs.
@@ -278,16 +315,12 @@ export class Download implements DownloadView {
     }
   }
 
-  // Known before it is thrown: who comes while it is on its way begins anew, nobody would ask their
-  // sources any more.
-  #failed(error: Error): Error {
-    this.#failure = error
-    return error
-  }
-
   #fail(error: unknown): void {
     if (error instanceof WriteFailed) this.#options.observer.storeError('write', error)
-    this.#open.reject(this.#failed(this.#told(error)))
+    const told = this.#told(error)
+    this.#failure = told
+    this.#open.reject(told)
+    this.#ready.reject(told)
     this.#wake()
   }
 
@@ -303,19 +336,4 @@ export class Download implements DownloadView {
   #wake(): void {
     for (const reader of this.#readers) reader.wake()
   }
-}
-
-function failed(
-  source: Source,
-  reason: 'protocol' | 'wrong-size' | 'cut',
-  what: string,
-): UpstreamError {
-  return new UpstreamError(reason, `${source.origin} ${what}`, { endpoint: source.origin })
-}
-
-function asUpstreamError(error: unknown, source: Source): UpstreamError {
-  if (error instanceof UpstreamError) return error
-  if (error instanceof TooLong) return failed(source, 'wrong-size', `sent ${error.message}`)
-  const message = `${source.origin}: ${error instanceof Error ? error.message : String(error)}`
-  return new UpstreamError('protocol', message, { endpoint: source.origin, cause: error })
 }

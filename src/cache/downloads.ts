@@ -5,7 +5,7 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { Source } from '../upstream/source.ts'
-import { Download, type DownloadObserver } from './download.ts'
+import { Download, type DownloadFetchOptions, type DownloadObserver } from './download.ts'
 
 /** A client that was given wrong bytes comes back for the rest within this time, or not at all. */
 const SUSPECT_MS = 10 * 60_000
@@ -16,6 +16,29 @@ export interface DownloadsOptions {
   readonly createIngest: (digest: Digest) => Promise<Ingest>
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
+  readonly fetch?: Partial<DownloadFetchOptions>
+}
+
+const MIB = 1024 * 1024
+
+export const DEFAULT_FETCH: DownloadFetchOptions = {
+  pieceBytes: 8 * MIB,
+  connections: 4,
+  maxConnections: 16,
+  fill: 'onFullRead',
+  idleMs: 60_000,
+}
+
+/** A blob that somebody wants. */
+export interface WantedBlob {
+  readonly digest: Digest
+  /** The registry that named it. */
+  readonly registry: string
+  readonly sources: readonly Source[]
+  /** What the manifest says, in bytes. */
+  readonly size: number | undefined
+  /** Default: the digest. */
+  readonly key?: string
 }
 
 export class Downloads {
@@ -35,26 +58,24 @@ export class Downloads {
   }
 
   /** The running download of this key, with these sources added, or a new one. */
-  start(
-    digest: Digest,
-    sources: readonly Source[],
-    size: number | undefined,
-    key: string = digest,
-  ): Download {
+  start({ digest, registry, sources, size, key = digest }: WantedBlob): Download {
     if (this.#stopped) throw new OciError('UNAVAILABLE', 'the server is shutting down')
     const running = this.get(key)
     if (running) {
       running.join(sources)
       return running
     }
+    const { observer, retryDelayMs = 200, fetch, createIngest } = this.#options
     const download = new Download({
       digest,
+      registry,
       sources,
       size,
+      observer,
+      retryDelayMs,
+      createIngest,
+      fetch: { ...DEFAULT_FETCH, ...fetch },
       suspect: this.#isSuspect(digest, key),
-      observer: this.#options.observer,
-      retryDelayMs: this.#options.retryDelayMs ?? 200,
-      createIngest: this.#options.createIngest,
     })
     this.#running.set(key, download)
     void download.ended.then(() => this.#ended(download, key))

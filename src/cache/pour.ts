@@ -14,6 +14,10 @@ export interface Pouring {
   readonly at: number
   /** The blob may not be longer than this. */
   readonly limit: number
+  /** The offset to stop at: it may move while bytes arrive. */
+  readonly end: () => number
+  /** Called with the bytes of each chunk that is to be written. */
+  readonly taken: (bytes: number) => void
   /** Called after each batch is written and readable. */
   readonly written: () => void
 }
@@ -25,10 +29,11 @@ export class TooLong extends Error {}
 export class WriteFailed extends Error {}
 
 /**
- * Ends when all that came is written; how far that is, the ingest knows.
+ * Ends when all that came, or all up to `end`, is written; how far that is, the ingest knows.
  * @throws what the body throws, after all that came before is written; TooLong; WriteFailed
  */
-export async function pour({ ingest, body, from, at, limit, written }: Pouring): Promise<void> {
+export async function pour(options: Pouring): Promise<void> {
+  const { ingest, body, from, at, limit, end, taken, written } = options
   let batch: Uint8Array[] = []
   let batchBytes = 0
   let writtenTo = at
@@ -56,15 +61,19 @@ export async function pour({ ingest, body, from, at, limit, written }: Pouring):
   let position = from
   try {
     for await (const chunk of body) {
-      const fresh = position < at ? chunk.subarray(at - position) : chunk
+      const start = Math.max(at, position)
+      const fresh = chunk.subarray(start - position, Math.max(0, end() - position))
       position += chunk.length
       if (position > limit) throw new TooLong(`more than the ${limit} bytes announced`)
-      if (fresh.length === 0) continue
-      batch.push(fresh)
-      batchBytes += fresh.length
-      writing ??= writeAll()
-      if (batchBytes >= WAITING_BYTES) await writing
-      if (broken) throw broken
+      if (fresh.length > 0) {
+        batch.push(fresh)
+        batchBytes += fresh.length
+        taken(fresh.length)
+        writing ??= writeAll()
+        if (batchBytes >= WAITING_BYTES) await writing
+        if (broken) throw broken
+      }
+      if (position >= end()) break
     }
   } finally {
     await writing

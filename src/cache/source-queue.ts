@@ -28,25 +28,48 @@ interface Entry {
   readonly source: Source
   tries: number
   lies: number
+  crawls: number
   spent: boolean
-  pauseMs: number
+  ignoresRange: boolean
+  failedAt: number
+  pausedUntil: number
+}
+
+/** A try that failed: when it began, and what it gave before. */
+export interface FailedTry {
+  readonly source: Source
+  /** Milliseconds of the clock that `next` is told. */
+  readonly startedAt: number
+  /** Bytes. */
+  readonly given: number
 }
 
 export class SourceQueue {
   readonly #entries: Entry[] = []
   readonly #errors: UpstreamError[] = []
   readonly #retryDelayMs: number
+  readonly #random: () => number
 
   /** `retryDelayMs`: the pause before a source that broke is asked again; doubled each time. */
-  constructor(retryDelayMs: number) {
+  constructor(retryDelayMs: number, random: () => number = Math.random) {
     this.#retryDelayMs = retryDelayMs
+    this.#random = random
   }
 
   /** Adds what is not there yet; a source is known by its id. */
   add(sources: readonly Source[]): void {
     for (const source of sources) {
       if (this.#entries.some((entry) => entry.source.id === source.id)) continue
-      this.#entries.push({ source, tries: 0, lies: 0, spent: false, pauseMs: 0 })
+      this.#entries.push({
+        source,
+        tries: 0,
+        lies: 0,
+        crawls: 0,
+        spent: false,
+        ignoresRange: false,
+        failedAt: -Infinity,
+        pausedUntil: -Infinity,
+      })
     }
   }
 
@@ -59,38 +82,62 @@ export class SourceQueue {
     return this.#errors
   }
 
-  next(): Source | undefined {
-    return this.#best()?.source
+  /** Whether nobody who is left honours Range. */
+  get unranged(): boolean {
+    const left = this.#entries.filter((entry) => !entry.spent)
+    return left.length > 0 && left.every((entry) => entry.ignoresRange)
   }
 
-  /** What to wait before `next` is asked, in milliseconds. */
-  get pauseMs(): number {
-    return this.#best()?.pauseMs ?? 0
+  /** The best one that may be asked now; `ranged`: for a part, beside what runs already. */
+  next(now: number, { ranged = false } = {}): Source | undefined {
+    const able = this.#entries.filter((entry) => {
+      return !entry.spent && entry.pausedUntil <= now && !(ranged && entry.ignoresRange)
+    })
+    return able.reduce<Entry | undefined>((best, entry) => {
+      return best === undefined || isBetter(entry, best) ? entry : best
+    }, undefined)?.source
   }
 
-  #best(): Entry | undefined {
-    let best: Entry | undefined
-    for (const entry of this.#entries) {
-      if (entry.spent) continue
-      if (!best || entry.lies < best.lies || (entry.lies === best.lies && entry.tries < best.tries))
-        best = entry
-    }
-    return best
+  /** How long until `next` has one that it has not now, in milliseconds; undefined: never. */
+  waitMs(now: number): number | undefined {
+    const left = this.#entries.filter((entry) => !entry.spent)
+    if (left.length === 0) return undefined
+    return Math.max(1, Math.min(...left.map((entry) => entry.pausedUntil)) - now)
   }
 
-  /**
-   * Notes a failure.
-   * @param given bytes this try delivered before it failed
-   * @param flowing whether the download has any bytes at all
-   */
-  failed(source: Source, error: UpstreamError, given: number, flowing: boolean): void {
+  /** Notes a failure; several requests that break together are one. `flowing`: any bytes came at all. */
+  failed(
+    { source, startedAt, given }: FailedTry,
+    error: UpstreamError,
+    flowing: boolean,
+    now: number,
+  ): void {
     this.#errors.push(error)
     const entry = this.#entry(source)
+    if (startedAt < entry.failedAt) return
+    entry.failedAt = now
     if (given >= PROGRESS_BYTES) entry.tries = 0
     else entry.tries += 1
     if (entry.tries >= allowedTries(error, flowing)) entry.spent = true
     const doubled = this.#retryDelayMs * 2 ** Math.max(0, entry.tries - 1)
-    entry.pauseMs = shortLimitMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
+    // Never less than it was asked for, and not in step with others.
+    const pause = shortLimitMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
+    entry.pausedUntil = now + pause * (1 + this.#random() / 2)
+  }
+
+  /** It gave all that it was asked for. */
+  gotOn(source: Source): void {
+    this.#entry(source).tries = 0
+  }
+
+  /** It answers a question for a part with the whole. */
+  ignoresRange(source: Source): void {
+    this.#entry(source).ignoresRange = true
+  }
+
+  /** It was much slower than others: they come first. */
+  crawled(source: Source): void {
+    this.#entry(source).crawls += 1
   }
 
   /** The bytes this source gave did not hash to the digest: it comes last from now on. */
@@ -101,12 +148,30 @@ export class SourceQueue {
     entry.tries = 0
   }
 
+  /** Another one turned out to have lied. */
+  absolve(source: Source): void {
+    this.#entry(source).lies -= 1
+  }
+
   #entry(source: Source): Entry {
     const entry = this.#entries.find((one) => one.source.id === source.id)
     if (!entry) throw new Error(`source ${source.id} was never added`)
     return entry
   }
 }
+
+/** Who lied comes last, then who is known to fail; of equals the one that joined first. */
+function isBetter(a: Entry, b: Entry): boolean {
+  const [ranksA, ranksB] = [ranksOf(a), ranksOf(b)]
+  const index = ranksA.findIndex((rank, each) => rank !== ranksB[each])
+  return index >= 0 && ranksA[index]! < ranksB[index]!
+}
+
+function ranksOf({ source, lies, tries, crawls }: Entry): number[] {
+  return [lies, HEALTH_RANK[source.health], tries, crawls]
+}
+
+const HEALTH_RANK = { ok: 0, limited: 1, open: 2 } as const
 
 function allowedTries(error: UpstreamError, flowing: boolean): number {
   const { reason } = error

@@ -58,6 +58,7 @@ async function sendBlob(
 ): Promise<void> {
   const body = await openBody(exchange, content)
   const common = commonHeaders(exchange, routed, content.digest, cache)
+  content.promise()
   exchange.writeHead(body.status, { ...common, ...body.headers })
   const { res, gone } = exchange
   if (firstAvailable(content, body) === 0) res.flushHeaders()
@@ -75,12 +76,9 @@ async function openBody(exchange: Exchange, content: Content): Promise<BlobBody>
     etag: `"${content.digest}"`,
   }
   const early = planBlobBody(request, content.size)
-  if (early.ranges) {
-    content.plan(early.ranges)
-    await firstByte(content, early.ranges[0]?.start ?? 0, exchange.gone)
-    return early
-  }
-  await firstByte(content, 0, exchange.gone)
+  content.plan(early.ranges)
+  await firstByte(content, early.ranges?.[0]?.start ?? 0, exchange.gone)
+  if (early.ranges) return early
   const body = planBlobBody(request, content.size)
   content.plan(body.ranges)
   return body

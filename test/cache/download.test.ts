@@ -8,7 +8,7 @@ import { Downloads } from '../../src/cache/downloads.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { LocalIngest } from '../../src/store/ingest.ts'
 import { UpstreamError } from '../../src/upstream/failure.ts'
-import type { Source } from '../../src/upstream/source.ts'
+import type { BlobRange, Source } from '../../src/upstream/source.ts'
 
 const KIB = 1024
 const MIB = 1024 * KIB
@@ -52,6 +52,33 @@ afterEach(async () => {
   await rm(directory, { recursive: true, force: true })
 })
 
+function wanted(bytes: Buffer) {
+  return { digest: digestOf(bytes), registry: 'registry.test', size: undefined }
+}
+
+function begin(digest: Digest, sources: readonly Source[], size: number | undefined): Download {
+  return downloads.start({ digest, registry: 'registry.test', sources, size })
+}
+
+/** A body without its first `length` bytes. */
+async function* after(body: AsyncIterable<Uint8Array>, length: number): AsyncGenerator<Uint8Array> {
+  let left = length
+  for await (const chunk of body) {
+    if (chunk.length > left) yield chunk.subarray(left)
+    left = Math.max(0, left - chunk.length)
+  }
+}
+
+/** The first `length` bytes of a body. */
+async function* upTo(body: AsyncIterable<Uint8Array>, length: number): AsyncGenerator<Uint8Array> {
+  let left = length
+  for await (const chunk of body) {
+    yield chunk.subarray(0, left)
+    left -= chunk.length
+    if (left <= 0) return
+  }
+}
+
 /** A source of ours: `script` yields the body from `start`, and may wait, break or lie on the way. */
 function source(
   id: string,
@@ -62,19 +89,29 @@ function source(
   return {
     id,
     origin: id,
+    health: 'ok',
     asked,
-    fetch: async (_digest, start) => {
+    fetch: async (_digest, range) => {
+      const { start, end } = rangeOf(range)
       asked.push(start)
-      const body = Object.assign(script(start), { discard() {} })
-      return { start, size, body, grantedBy: 'anonymous' }
+      // A script that takes no start begins at 0.
+      const from = script.length === 0 ? after(script(start), start) : script(start)
+      const bytes = end === undefined ? from : upTo(from, end - start)
+      const body = Object.assign(bytes, { discard() {} })
+      return { start, end: end ?? size, ranged: true, size, body, grantedBy: 'anonymous' }
     },
   }
+}
+
+function rangeOf(range: BlobRange | number): BlobRange {
+  return typeof range === 'number' ? { start: range } : range
 }
 
 function refusing(id: string, reason: 'not-found' | 'server-error'): Source {
   return {
     id,
     origin: id,
+    health: 'ok',
     fetch: async () => {
       throw new UpstreamError(reason, `${id} refuses`, { endpoint: id })
     },
@@ -106,7 +143,7 @@ async function readFrom(content: Content, at = 0, to = Infinity): Promise<Buffer
 }
 
 async function reader(download: Download, from?: number) {
-  await download.opened
+  await download.ready
   const content = download.read()
   content.plan(from === undefined ? undefined : [{ start: from, end: download.size ?? Infinity }])
   return content
@@ -116,9 +153,9 @@ describe('a download', () => {
   test('feeds readers that join at any time from one fetch, and is kept', async () => {
     const bytes = blob(3 * MIB)
     const one = source('one', bytes.length, () => inChunks(bytes))
-    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const download = begin(digestOf(bytes), [one], undefined)
     const first = await reader(download)
-    const second = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    const second = await reader(begin(digestOf(bytes), [one], undefined))
     const [a, b] = await Promise.all([readFrom(first), readFrom(second)])
     expect(a.equals(bytes) && b.equals(bytes)).toBe(true)
     await download.ended
@@ -140,7 +177,7 @@ describe('a download', () => {
       await gate.promise
       yield bytes.subarray(MIB)
     })
-    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const download = begin(digestOf(bytes), [one], undefined)
     const content = await reader(download, 0)
     const leaving = new AbortController()
     const waiting = content.wait(MIB + 1, leaving.signal)
@@ -160,7 +197,7 @@ describe('a download', () => {
       await gate.promise
       yield bytes.subarray(bytes.length - 1)
     })
-    const content = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    const content = await reader(begin(digestOf(bytes), [one], undefined))
     const early = await readFrom(content, 0, bytes.length - 64 * KIB)
     expect(early.length).toBe(bytes.length - 64 * KIB)
     expect(content.available(early.length)).toBe(0)
@@ -177,7 +214,7 @@ describe('a download', () => {
       await gate.promise
       yield bytes.subarray(bytes.length - 1)
     })
-    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const download = begin(digestOf(bytes), [one], undefined)
     const whole = await reader(download)
     const part = await reader(download, 5)
     expect((await readFrom(part, 5, 1000)).equals(bytes.subarray(5, 1000))).toBe(true)
@@ -194,7 +231,7 @@ describe('a download', () => {
       if (start + 1_500_000 < bytes.length)
         throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
     })
-    const content = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    const content = await reader(begin(digestOf(bytes), [one], undefined))
     expect((await readFrom(content)).equals(bytes)).toBe(true)
     expect(one.asked).toEqual([0, 1_500_000, 3_000_000])
     await content.close()
@@ -206,8 +243,11 @@ describe('a download', () => {
     const one: Source = {
       id: 'one',
       origin: 'one',
+      health: 'ok',
       fetch: async () => ({
         start: 0,
+        end: bytes.length,
+        ranged: false,
         size: bytes.length,
         grantedBy: 'anonymous',
         body: Object.assign(
@@ -221,7 +261,7 @@ describe('a download', () => {
         ),
       }),
     }
-    const content = await reader(downloads.start(digestOf(bytes), [one], undefined))
+    const content = await reader(begin(digestOf(bytes), [one], undefined))
     expect((await readFrom(content)).equals(bytes)).toBe(true)
     await content.close()
   })
@@ -232,7 +272,7 @@ describe('a download', () => {
       if (start === 0) yield bytes.subarray(0, 10)
       throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
     })
-    const download = downloads.start(digestOf(bytes), [one], undefined)
+    const download = begin(digestOf(bytes), [one], undefined)
     const content = await reader(download, 0)
     expect((await readFrom(content, 0, 10)).length).toBe(10)
     await expect(content.wait(10, signal)).rejects.toMatchObject({ reason: 'cut' })
@@ -244,11 +284,11 @@ describe('a download', () => {
   test('turns to the next source when one refuses, and tells the least final when all do', async () => {
     const bytes = blob(MIB)
     const good = source('good', bytes.length, () => inChunks(bytes))
-    const served = downloads.start(digestOf(bytes), [refusing('a', 'not-found'), good], undefined)
+    const served = begin(digestOf(bytes), [refusing('a', 'not-found'), good], undefined)
     const content = await reader(served)
     expect((await readFrom(content)).length).toBe(MIB)
     await content.close()
-    const refused = downloads.start(
+    const refused = begin(
       digestOf(blob(5)),
       [refusing('a', 'server-error'), refusing('b', 'not-found')],
       undefined,
@@ -260,7 +300,7 @@ describe('a download', () => {
     const bytes = blob(2 * MIB)
     const odd = source('odd', 17, () => inChunks(bytes))
     const good = source('good', bytes.length, () => inChunks(bytes))
-    const content = await reader(downloads.start(digestOf(bytes), [odd, good], bytes.length))
+    const content = await reader(begin(digestOf(bytes), [odd, good], bytes.length))
     expect(content.size).toBe(bytes.length)
     expect((await readFrom(content)).equals(bytes)).toBe(true)
     expect(events).toContain('odd wrong-size')
@@ -270,17 +310,17 @@ describe('a download', () => {
   test('takes a body of unknown size, an empty one and a sha512 digest', async () => {
     const bytes = blob(2 * MIB)
     const endless = source('one', undefined, () => inChunks(bytes))
-    const unknown = await reader(downloads.start(digestOf(bytes), [endless], undefined))
+    const unknown = await reader(begin(digestOf(bytes), [endless], undefined))
     expect((await readFrom(unknown)).equals(bytes)).toBe(true)
     const nothing = Buffer.alloc(0)
     const empty = source('one', 0, () => inChunks(nothing))
-    const none = await reader(downloads.start(digestOf(nothing), [empty], 0))
+    const none = await reader(begin(digestOf(nothing), [empty], 0))
     expect((await readFrom(none)).length).toBe(0)
     const long = digestOf(bytes, 'sha512')
-    const other = await reader(downloads.start(long, [endless], undefined))
+    const other = await reader(begin(long, [endless], undefined))
     expect((await readFrom(other)).equals(bytes)).toBe(true)
     await Promise.all([unknown.close(), none.close(), other.close()])
-    expect(adopted).toHaveLength(3)
+    await expect.poll(() => adopted).toHaveLength(3)
   })
 })
 
@@ -288,7 +328,7 @@ describe('a source', () => {
   test('whose body just ends too early is asked for the rest', async () => {
     const bytes = blob(3 * MIB)
     const one = source('one', undefined, (start) => inChunks(bytes.subarray(start, start + MIB)))
-    const download = downloads.start(digestOf(bytes), [one], bytes.length)
+    const download = begin(digestOf(bytes), [one], bytes.length)
     const content = await reader(download)
     expect((await readFrom(content)).equals(bytes)).toBe(true)
     expect(one.asked).toEqual([0, MIB, 2 * MIB])
@@ -302,13 +342,17 @@ describe('a source', () => {
       ...refusing('odd', 'not-found'),
       fetch: async () => ({
         start: 0,
+        end: 17,
+        ranged: false,
         size: 17,
         grantedBy: 'anonymous',
         body: Object.assign(inChunks(bytes), { discard: () => void (discarded += 1) }),
       }),
     }
-    const download = downloads.start(digestOf(bytes), [odd], bytes.length)
+    const download = begin(digestOf(bytes), [odd], bytes.length)
+    const content = await reader(download)
     await expect(download.opened).rejects.toMatchObject({ reason: 'wrong-size' })
+    await content.close()
     expect(discarded).toBe(1)
   })
 
@@ -324,14 +368,14 @@ describe('a source', () => {
         throw new UpstreamError('rate-limited', 'slow down', { endpoint: 'one', retryAfterMs })
       },
     }
-    const twice = downloads.start(digestOf(bytes), [one], undefined)
+    const twice = begin(digestOf(bytes), [one], undefined)
     await expect(twice.opened).rejects.toMatchObject({ kind: 'rate-limited', retryAfterMs: 30 })
     limits.push(30)
     const startedAt = performance.now()
-    await downloads.start(digestOf(bytes), [one], undefined).opened
+    await begin(digestOf(bytes), [one], undefined).opened
     expect(performance.now() - startedAt).toBeGreaterThan(29)
     limits.push(60_000)
-    const long = downloads.start(digestOf(blob(7)), [one], undefined)
+    const long = begin(digestOf(blob(7)), [one], undefined)
     await expect(long.opened).rejects.toMatchObject({ retryAfterMs: 60_000 })
   })
 })
@@ -348,7 +392,7 @@ describe('a local file that fails', () => {
       },
     })
     const one = source('one', bytes.length, () => inChunks(bytes))
-    const content = await reader(failing.start(digestOf(bytes), [one], undefined))
+    const content = await reader(failing.start({ ...wanted(bytes), sources: [one] }))
     await expect(readFrom(content)).rejects.toMatchObject({ code: 'UNAVAILABLE', status: 503 })
     await content.close()
     expect(events.some((event) => event.startsWith('store write'))).toBe(true)
@@ -374,16 +418,16 @@ describe('a download that is about to end', () => {
       },
     })
     const liar = source('liar', wrong.length, () => inChunks(wrong))
-    const first = slow.start(digestOf(bytes), [liar], undefined)
+    const first = slow.start({ ...wanted(bytes), sources: [liar] })
     await expect.poll(() => first.failure).toMatchObject({ kind: 'corrupt' })
     expect(slow.get(digestOf(bytes))).toBeUndefined()
-    const second = slow.start(digestOf(bytes), [liar], undefined)
+    const second = slow.start({ ...wanted(bytes), sources: [liar] })
     expect(second).not.toBe(first)
     expect(second.suspect).toBe(true)
     const good = source('good', 5, () => inChunks(Buffer.from('right')))
-    const third = slow.start(digestOf(Buffer.from('right')), [good], undefined)
+    const third = slow.start({ ...wanted(Buffer.from('right')), sources: [good] })
     await expect.poll(() => events.includes('kept')).toBe(true)
-    expect(slow.start(digestOf(Buffer.from('right')), [good], undefined)).not.toBe(third)
+    expect(slow.start({ ...wanted(Buffer.from('right')), sources: [good] })).not.toBe(third)
     closing.resolve()
     await slow.stop()
   })
@@ -397,7 +441,7 @@ describe('bytes that are not what the digest names', () => {
 
   test('are never kept nor sent whole, and the liar is named', async () => {
     const liar = source('liar', size, () => inChunks(wrong))
-    const download = downloads.start(digestOf(bytes), [liar], undefined)
+    const download = begin(digestOf(bytes), [liar], undefined)
     const content = await reader(download)
     await expect(readFrom(content)).rejects.toMatchObject({ kind: 'corrupt' })
     expect(content.available(0)).toBe(0)
@@ -416,7 +460,7 @@ describe('bytes that are not what the digest names', () => {
       yield wrong.subarray(size - 10)
     })
     const good = source('good', size, () => inChunks(bytes))
-    const download = downloads.start(digestOf(bytes), [liar, good], undefined)
+    const download = begin(digestOf(bytes), [liar, good], undefined)
     const ahead = await reader(download)
     const behind = await reader(download)
     const untouched = await reader(download)
@@ -433,13 +477,13 @@ describe('bytes that are not what the digest names', () => {
 
   test('make every later range of that digest wait for the verdict, so that nobody resumes into them', async () => {
     const liar = source('liar', size, () => inChunks(wrong))
-    const first = downloads.start(digestOf(bytes), [liar], undefined)
+    const first = begin(digestOf(bytes), [liar], undefined)
     await first.ended
-    const again = await reader(downloads.start(digestOf(bytes), [liar], undefined), size - 64 * KIB)
+    const again = await reader(begin(digestOf(bytes), [liar], undefined), size - 64 * KIB)
     await expect(readFrom(again, size - 64 * KIB)).rejects.toMatchObject({ kind: 'corrupt' })
     await again.close()
     const good = source('good', size, () => inChunks(bytes))
-    const last = await reader(downloads.start(digestOf(bytes), [good], undefined), size - 64 * KIB)
+    const last = await reader(begin(digestOf(bytes), [good], undefined), size - 64 * KIB)
     const tail = await readFrom(last, size - 64 * KIB)
     expect(tail.equals(bytes.subarray(size - 64 * KIB))).toBe(true)
     await last.close()

@@ -2,6 +2,8 @@ import { expect, test } from 'vitest'
 import { pour, TooLong, WriteFailed } from '../../src/cache/pour.ts'
 import type { Ingest } from '../../src/store/ingest.ts'
 
+/** Nothing moves the end, and nobody counts. */
+const UNBOUNDED = { end: () => Infinity, taken: () => {} }
 const CHUNK = Buffer.alloc(1000, 'c')
 
 async function* brokenBody() {
@@ -31,7 +33,15 @@ test('a chunk that comes in the moment in which a write ends is written too', as
       for (let turn = 0; turn < turns; turn++) await Promise.resolve()
       yield CHUNK
     }
-    await pour({ ingest, body: body(), from: 0, at: 0, limit: Infinity, written: () => {} })
+    await pour({
+      ingest,
+      body: body(),
+      from: 0,
+      at: 0,
+      limit: Infinity,
+      ...UNBOUNDED,
+      written: () => {},
+    })
     expect(bytes(), `${turns} turns`).toBe(2 * CHUNK.length)
   }
 })
@@ -44,6 +54,7 @@ test('what came before the body broke is written, and the reason thrown', async 
     from: 0,
     at: 500,
     limit: 5000,
+    ...UNBOUNDED,
     written: () => {},
   })
   await expect(pouring).rejects.toThrow('cut')
@@ -60,7 +71,7 @@ test('a body that is too long, or a disk that fails, ends it and leaves the body
     }
   }
   const { ingest } = recording(() => Promise.resolve())
-  const common = { from: 0, at: 0, written: () => {} }
+  const common = { from: 0, at: 0, ...UNBOUNDED, written: () => {} }
   const long = pour({ ...common, ingest, body: endless(), limit: 5500 })
   await expect(long).rejects.toBeInstanceOf(TooLong)
   const full = recording(() => Promise.reject(new Error('full')))

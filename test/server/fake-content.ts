@@ -44,6 +44,8 @@ export class FakeContent implements Content {
     return this.#waiting.size
   }
 
+  promise(): void {}
+
   plan(ranges: readonly ByteRange[] | undefined): void {
     this.planned = ranges
   }
