@@ -69,6 +69,23 @@ export function mayReach(reach: Reach, to: AddressClass): boolean {
   return to === reach || (reach === 'loopback' && to === 'private')
 }
 
+/** Whether an IP literal is in a network such as 10.0.0.0/8; false where either makes no sense. */
+export function withinNetwork(address: string, network: string): boolean {
+  const [base = '', bits = ''] = network.split('/')
+  if (!/^\d{1,3}$/.test(bits)) return false
+  if (isIPv4(address) && isIPv4(base) && Number(bits) <= 32) {
+    return within(numberV4(address), numberV4(base), Number(bits), 32)
+  }
+  if (!isIPv6(address) || !isIPv6(base) || Number(bits) > 128) return false
+  return within(numberV6(address), numberV6(base), Number(bits), 128)
+}
+
+/** The eight 16-bit groups of a valid IPv6 address without a zone. */
+export function groupsOfV6(address: string): number[] {
+  const number = numberV6(address)
+  return Array.from({ length: 8 }, (_, i) => Number((number >> BigInt(112 - 16 * i)) & 0xffffn))
+}
+
 function classV4(address: bigint): AddressClass {
   return (
     RANGES_V4.find(([base, bits]) => within(address, numberV4(base), bits, 32))?.[2] ?? 'public'

@@ -156,6 +156,7 @@ export class Call {
         url,
         method,
         host: asked.host,
+        via: this.endpoint.host,
         headers: {
           ...headers,
           ...(cdnLoop !== undefined && { 'cdn-loop': withCdnLoop(cdnLoop, instanceId) }),

@@ -21,7 +21,7 @@ import { RateLimits } from './rate-limits.ts'
 import { readStart } from './read-body.ts'
 import type { GrantedBy } from './source.ts'
 import { Transport } from './transport.ts'
-import type { HostOptions } from './transport.ts'
+import type { HostOptions, TransportOptions } from './transport.ts'
 
 export interface RegistryRequest {
   readonly method: 'GET' | 'HEAD'
@@ -53,7 +53,7 @@ export interface RegistryResponse {
   readonly grantedBy: GrantedBy
 }
 
-export interface ClientOptions {
+export interface ClientOptions extends TransportOptions {
   /** Ours, for User-Agent. */
   readonly version: string
   /** This process's name in CDN-Loop (RFC 8586): how a request that comes back is known. */
@@ -90,7 +90,7 @@ export class RegistryClient {
       'accept-encoding': 'identity',
     }
     this.#now = now
-    this.#transport = new Transport(options.hosts ?? {}, limits)
+    this.#transport = new Transport(options.hosts ?? {}, limits, options)
     const { instanceId, breaker } = options
     const { rateLimits = new RateLimits(now) } = options
     const health = new EndpointHealth({ rateLimits, observer, now, ...(breaker && { breaker }) })
@@ -135,7 +135,7 @@ export class RegistryClient {
 
   #failed({ endpoint, request, lane, part }: Call, error: unknown): void {
     if (!(error instanceof UpstreamError)) return this.health.abandoned(endpoint)
-    if (error.kind === 'unavailable') return this.health.failed(endpoint, part, error, 'head')
+    if (speaksAgainst(error)) return this.health.failed(endpoint, part, error, 'head')
     this.health.succeeded(endpoint, 'itself')
     if (error.kind !== 'rate-limited') return
     const { retryAfterMs } = error
@@ -167,6 +167,12 @@ export class RegistryClient {
       throw diagnoseAnswer({ ...reached, body }, call.asked(reached.url, grant), this.#now())
     }
   }
+}
+
+/** Not if it only says that it does not like the question: it would answer another one. */
+function speaksAgainst({ kind, reason, status = 500 }: UpstreamError): boolean {
+  if (kind !== 'unavailable' || reason === 'loop') return false
+  return reason === 'timed-out' || (status >= 500 && status !== 501)
 }
 
 /** Digests are over the bytes as they are: content that is encoded all the same is refused. */

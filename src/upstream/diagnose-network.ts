@@ -5,6 +5,7 @@ import type { Asked } from './diagnose.ts'
 import { UpstreamError } from './failure.ts'
 import type { FailureReason } from './failure.ts'
 import { AddressRefused } from './lookup.ts'
+import { TunnelError } from './proxy-handshake.ts'
 import { TlsFileError } from './tls.ts'
 
 /** How far the exchange had come: no answer yet, or within its body. */
@@ -25,6 +26,10 @@ function judge(error: Error, asked: Asked, phase: Phase): Verdict {
   const code = codeOf(error)
   if (error instanceof AddressRefused) return judgeAddress(error, asked)
   if (error instanceof TlsFileError) return ['tls', `configs."${asked.host}".tls: ${error.message}`]
+  if (error instanceof TunnelError) {
+    const cure = `check ${proxyKey(asked)}`
+    return [error.isLate ? 'timed-out' : 'refused', `${error.message}: ${cure}`]
+  }
   return (
     judgeConnect(code, asked) ??
     judgeCertificate(code, asked) ??
@@ -32,6 +37,10 @@ function judge(error: Error, asked: Asked, phase: Phase): Verdict {
     judgeHttp(code, error, asked, phase) ??
     judgeEnd(code, asked, phase)
   )
+}
+
+function proxyKey({ host }: Asked): string {
+  return `configs."${host}".proxy and HTTP_PROXY, HTTPS_PROXY`
 }
 
 function judgeConnect(code: string, asked: Asked): Verdict | undefined {

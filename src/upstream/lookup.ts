@@ -7,6 +7,7 @@ import { callbackify } from 'node:util'
 
 import { addressClass, mayReach } from './addresses.ts'
 import type { Reach } from './addresses.ts'
+import { isPrivateHost } from './private-host.ts'
 
 /** A host that an upstream led us to is at an address it may not lead us to. */
 export class AddressRefused extends Error {
@@ -24,6 +25,15 @@ export class AddressRefused extends Error {
 export function checkLiteral(hostname: string, reach: Reach): void {
   const network = addressClass(hostname)
   if (network !== undefined && !mayReach(reach, network)) throw new AddressRefused(hostname)
+}
+
+/**
+ * A proxy resolves names itself, so only how a name is written can be judged: throws AddressRefused
+ * for one that can only be of the own network. What else its names lead to is the proxy's to refuse.
+ */
+export function checkProxied(hostname: string, reach: Reach): void {
+  const isName = addressClass(hostname) === undefined
+  if (reach === 'public' && isName && isPrivateHost(hostname)) throw new AddressRefused(hostname)
 }
 
 /** Names to addresses, at least one. */

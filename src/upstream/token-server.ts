@@ -135,6 +135,7 @@ class Conversation {
           url,
           method: message.method,
           host: this.#hostKey(url),
+          via: this.#endpoint.host,
           headers: {
             ...this.#options.headers,
             accept: 'application/json',

@@ -1,5 +1,6 @@
 // Connections: one bounded pool per origin, TLS state, reach and lane. Sends single requests;
 // redirects, authorisation and what an answer means are the client's.
+import type { Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 import { buildConnector, Pool } from 'undici'
@@ -10,7 +11,11 @@ import { Exchange } from './exchange.ts'
 import type { ExchangeOptions, Head } from './exchange.ts'
 import { configForHost, exactConfig } from './host-config.ts'
 import type { UpstreamLimits } from './limits.ts'
-import { checkLiteral, guardedLookup } from './lookup.ts'
+import { proxyAuthorization, wantsUs } from './http-connect.ts'
+import { checkLiteral, checkProxied, guardedLookup } from './lookup.ts'
+import { throughProxy, toProxy } from './proxy-connector.ts'
+import { environmentProxy, NO_PROXIES } from './proxy.ts'
+import type { Proxy, ProxyEnvironment } from './proxy.ts'
 import { Resolver } from './resolver.ts'
 import { isStaleConnection } from './stale-connection.ts'
 import { TlsFiles } from './tls.ts'
@@ -21,16 +26,22 @@ export interface HostOptions {
   readonly tls?: TlsOptions | undefined
   /** IP addresses to use instead of DNS. */
   readonly resolve?: readonly string[] | undefined
+  /** Instead of the environment's; `direct`: none. */
+  readonly proxy?: Proxy | 'direct' | undefined
 }
 
 export interface TransportOptions {
   readonly resolver?: Resolver | undefined
+  /** For hosts that have none of their own. */
+  readonly proxies?: ProxyEnvironment | undefined
 }
 
 export interface OutgoingRequest {
   readonly url: URL
   /** Its key in `configs`; endpoints may be written with a port that a URL leaves out. */
   readonly host: string
+  /** The endpoint that led there: its proxy is used where `host` has no entry of its own. */
+  readonly via?: string | undefined
   readonly method: 'GET' | 'HEAD' | 'POST'
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string | undefined
@@ -54,6 +65,7 @@ export class Transport {
   readonly #hosts: Readonly<Record<string, HostOptions>>
   readonly #limits: UpstreamLimits
   readonly #resolver: Resolver
+  readonly #proxies: ProxyEnvironment
   readonly #tls = new Map<TlsOptions | undefined, TlsFiles>()
   readonly #networks = new LRUCache<string, AddressClass>({ max: 4096 })
   readonly #pools = new LRUCache<string, Pool>({
@@ -65,11 +77,12 @@ export class Transport {
   constructor(
     hosts: Readonly<Record<string, HostOptions>>,
     limits: UpstreamLimits,
-    { resolver = new Resolver() }: TransportOptions = {},
+    { resolver = new Resolver(), proxies = NO_PROXIES }: TransportOptions = {},
   ) {
     this.#hosts = hosts
     this.#limits = limits
     this.#resolver = resolver
+    this.#proxies = proxies
   }
 
   /** Throws AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
@@ -99,19 +112,19 @@ export class Transport {
   }
 
   async #sendOnce(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
-    const pool = await this.#poolFor(request)
+    const { pool, forwarder } = await this.#wayTo(request)
     const exchange = new Exchange(options)
     // undici learns a turn after an answer's end that its connection is free: at once, the next
     // request (HEAD, then GET) would open another one.
     await setImmediate()
     exchange.throwIfAborted()
     if (options.signal?.aborted !== true) {
+      const { method, body } = request
       pool.dispatch(
         {
-          path: request.url.pathname + request.url.search,
-          method: request.method,
-          headers: request.headers,
-          ...(request.body !== undefined && { body: request.body }),
+          ...(forwarder ? forwarded(request, forwarder) : plain(request)),
+          method,
+          ...(body !== undefined && { body }),
           headersTimeout: this.#limits.headersTimeoutMs,
           bodyTimeout: this.#limits.bodyStallMs,
           // Else undici closes the connection after every HEAD, and each freshness check costs a handshake.
@@ -120,23 +133,51 @@ export class Transport {
         exchange,
       )
     }
-    return { ...(await exchange.head), body: exchange }
+    const head = await exchange.head
+    if (forwarder === undefined || head.status !== 407) return { ...head, body: exchange }
+    exchange.discard()
+    throw wantsUs(forwarder)
   }
 
-  async #poolFor(request: OutgoingRequest): Promise<Pool> {
+  async #wayTo(request: OutgoingRequest): Promise<Way> {
     const { url, host, lane } = request
+    const own = exactConfig(this.#hosts, host)
+    const proxy = this.#proxyFor(request)
     // The operator gave the addresses of this very host: wherever they are, they are meant.
-    const isFixed = exactConfig(this.#hosts, host)?.resolve !== undefined
-    const reach = isFixed ? 'any' : request.reach
+    const reach = own?.resolve === undefined ? request.reach : 'any'
     checkLiteral(url.hostname, reach)
+    if (proxy !== undefined) checkProxied(url.hostname, reach)
     const config = configForHost(this.#hosts, host) ?? PLAIN
     const tls = url.protocol === 'https:' ? await this.#tlsFor(config.tls).current() : undefined
-    const key = [url.origin, host, tls?.generation ?? 0, reach, lane].join(' ')
+    const proxyTls = proxy?.scheme === 'https' ? await this.#proxyTls(proxy) : undefined
+    const forwarder = isForwarding(url, proxy, config) ? proxy : undefined
+    const files = [tls?.generation ?? 0, proxyTls?.generation ?? 0]
+    const key = [url.origin, host, ...files, reach, lane, proxy?.origin].join(' ')
     const known = this.#pools.get(key)
-    if (known !== undefined) return known
-    const pool = this.#createPool(url.origin, reach, config, tls)
+    if (known !== undefined) return { pool: known, forwarder }
+    const connect = this.#connector({
+      origin: url.origin,
+      reach,
+      config,
+      tls,
+      proxy,
+      proxyTls,
+      forwarder,
+    })
+    const pool = this.#createPool(forwarder?.origin ?? url.origin, connect)
     this.#pools.set(key, pool)
-    return pool
+    return { pool, forwarder }
+  }
+
+  #proxyFor({ url, host, via }: OutgoingRequest): Proxy | undefined {
+    const own = exactConfig(this.#hosts, host)?.proxy
+    const configured = own ?? configForHost(this.#hosts, via ?? host)?.proxy
+    if (configured === 'direct') return undefined
+    return configured ?? environmentProxy(url, this.#proxies)
+  }
+
+  #proxyTls({ host }: Proxy): Promise<TlsState> {
+    return this.#tlsFor(configForHost(this.#hosts, host)?.tls).current()
   }
 
   #tlsFor(options: TlsOptions | undefined): TlsFiles {
@@ -146,18 +187,9 @@ export class Transport {
     return files
   }
 
-  #createPool(origin: string, reach: Reach, config: HostOptions, tls: TlsState | undefined): Pool {
-    const connect = buildConnector({
-      // Four connections would become four streams of one, and share its losses.
-      allowH2: false,
-      timeout: this.#limits.connectTimeoutMs,
-      lookup: guardedLookup(reach, config.resolve, this.#resolver),
-      autoSelectFamily: true,
-      autoSelectFamilyAttemptTimeout: ATTEMPT_TIMEOUT_MS,
-      ...(tls && { secureContext: tls.context, rejectUnauthorized: tls.verify }),
-    })
+  #createPool(origin: string, connect: buildConnector.connector): Pool {
     return new Pool(origin, {
-      connect: this.#remembering(origin, connect),
+      connect,
       connections: this.#limits.connections,
       maxHeaderSize: this.#limits.headerBytes,
       keepAliveTimeout: KEEP_ALIVE_MS,
@@ -165,14 +197,84 @@ export class Transport {
     })
   }
 
+  #connector(line: Line): buildConnector.connector {
+    const { origin, reach, config, tls, proxy, forwarder } = line
+    const timeoutMs = this.#limits.connectTimeoutMs
+    const direct = buildConnector({
+      // Four connections would become four streams of one, and share its losses.
+      allowH2: false,
+      timeout: timeoutMs,
+      lookup: guardedLookup(reach, config.resolve, this.#resolver),
+      autoSelectFamily: true,
+      autoSelectFamilyAttemptTimeout: ATTEMPT_TIMEOUT_MS,
+      ...(tls && { secureContext: tls.context, rejectUnauthorized: tls.verify }),
+    })
+    if (proxy === undefined) return this.#remembering(origin, direct)
+    const [address] = config.resolve ?? []
+    const network = addressClass(address ?? new URL(origin).hostname)
+    if (network !== undefined) this.#networks.set(origin, network)
+    const lookup = guardedLookup('any', undefined, this.#resolver)
+    const options = { proxy, lookup, timeoutMs, address, tls: line.proxyTls }
+    return forwarder === undefined ? throughProxy(options, direct) : toProxy(options)
+  }
+
   #remembering(origin: string, connect: buildConnector.connector): buildConnector.connector {
     return (options, callback) => {
       connect(options, (...[error, socket]) => {
+        this.#avoidLate(socket)
         const network = addressClass(socket?.remoteAddress ?? '')
         if (network !== undefined) this.#networks.set(origin, network)
         if (error === null) callback(null, socket)
         else callback(error, null)
       })
     }
+  }
+
+  /** Those that were tried in vain before the one that answered come last for a while. */
+  #avoidLate(socket: Socket | null): void {
+    const tried = socket?.autoSelectFamilyAttemptedAddresses ?? []
+    for (const each of tried.slice(0, -1)) this.#resolver.avoid(each.replace(/:\d+$/, ''))
+  }
+}
+
+/** How a request reaches its host. */
+interface Way {
+  readonly pool: Pool
+  /** The proxy that forwards it by itself, without a tunnel. */
+  readonly forwarder: Proxy | undefined
+}
+
+/** What connections of one kind have in common. */
+interface Line {
+  readonly origin: string
+  readonly reach: Reach
+  readonly config: HostOptions
+  readonly tls: TlsState | undefined
+  readonly proxy: Proxy | undefined
+  /** Towards the proxy itself. */
+  readonly proxyTls: TlsState | undefined
+  readonly forwarder: Proxy | undefined
+}
+
+/** Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address of ours can be told by CONNECT alone. */
+function isForwarding(url: URL, proxy: Proxy | undefined, config: HostOptions): boolean {
+  const isTunnelled = url.protocol === 'https:' || config.resolve !== undefined
+  return proxy !== undefined && proxy.scheme !== 'socks5' && !isTunnelled
+}
+
+function plain({ url, headers }: OutgoingRequest) {
+  return { path: url.pathname + url.search, headers }
+}
+
+/** In absolute form (RFC 9112 3.2.2). */
+function forwarded({ url, headers }: OutgoingRequest, proxy: Proxy) {
+  const authorization = proxyAuthorization(proxy)
+  return {
+    path: url.origin + url.pathname + url.search,
+    headers: {
+      ...headers,
+      host: url.host,
+      ...(authorization !== undefined && { 'proxy-authorization': authorization }),
+    },
   }
 }
