@@ -69,6 +69,60 @@ describe('TagLister', () => {
     expect((await f.room.tagLister.list(REPO, page.next ?? '', f.caller)).tags).toEqual(['c'])
   })
 
+  it('lists what is held when the upstream takes long, and waits when nothing is', async () => {
+    await using f = await openRoom()
+    f.registry.addImage(NAME, 'a')
+    f.registry.fault({ match: { kind: 'tags' }, delayMs: 300 })
+    const cold = await f.room.tagLister.list(REPO, '', f.caller)
+    expect(cold).toMatchObject({ tags: ['a'], cache: { state: 'miss' } })
+    await f.room.manifests.get(REPO, 'a', f.caller)
+    await f.room.drain()
+    f.registry.addImage(NAME, 'b')
+    const held = await f.room.tagLister.list(REPO, '', f.caller)
+    expect(held).toEqual({ tags: ['a'], cache: { state: 'stale', detail: 'revalidating' } })
+    expect(f.observed).toEqual(['stale: revalidating'])
+  })
+
+  it('refuses what is held when the upstream has removed it and whenGone says so', async () => {
+    for (const whenGone of ['serve', 'refuse'] as const) {
+      await using f = await openRoom({ freshness: { whenGone } })
+      f.registry.addImage(NAME, 'a')
+      await f.room.manifests.get(REPO, 'a', f.caller)
+      await f.room.drain()
+      f.registry.removeRepository(NAME)
+      const list = f.room.tagLister.list(REPO, '', f.caller)
+      if (whenGone === 'serve') {
+        expect(await list).toMatchObject({ tags: ['a'], cache: { detail: 'upstream-gone' } })
+      } else {
+        await expect(list).rejects.toMatchObject({ status: 404, code: 'NAME_UNKNOWN' })
+      }
+    }
+  })
+
+  it.each(['last', 'cursor'])(
+    'fills up pages that the upstream cuts short (%s)',
+    async (cursor) => {
+      await using f = await openRoom({ registry: { pageSize: 2, cursor } })
+      for (const tag of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) f.registry.addImage(NAME, tag)
+      const first = await f.room.tagLister.list(REPO, 'n=5', f.caller)
+      expect(first.tags).toEqual(['a', 'b', 'c', 'd', 'e'])
+      expect(first.next).toMatch(/^n=5&/)
+      const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+      expect(rest).toEqual({ tags: ['f', 'g'], cache: { state: 'miss', fwdStatus: 200 } })
+      expect((await f.room.tagLister.list(REPO, '', f.caller)).tags).toEqual(['a', 'b'])
+    },
+  )
+
+  it('gives a short page when the next one fails', async () => {
+    await using f = await openRoom({ registry: { pageSize: 2 } })
+    for (const tag of ['a', 'b', 'c']) f.registry.addImage(NAME, tag)
+    f.registry.fault({ match: { kind: 'tags', nth: 2 }, status: 500 })
+    const first = await f.room.tagLister.list(REPO, 'n=3', f.caller)
+    expect(first).toMatchObject({ tags: ['a', 'b'], next: 'n=3&last=b' })
+    const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+    expect(rest.tags).toEqual(['c'])
+  })
+
   it('tells what is wrong when nothing is held either', async () => {
     await using f = await openRoom()
     await expect(f.room.tagLister.list(REPO, '', f.caller)).rejects.toMatchObject({

@@ -37,6 +37,8 @@ export interface RoomFixtureOptions {
   readonly freshness?: Partial<FreshnessOptions>
   readonly registry?: RegistryOptions
   readonly driver?: StorageDriver
+  /** The clock goes on by itself too. */
+  readonly runs?: boolean
 }
 
 export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFixture> {
@@ -47,7 +49,8 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const observed: string[] = []
   const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: 150, ...options.freshness }
   const { driver } = options
-  const now = () => clock.now
+  const startedAt = performance.now()
+  const now = () => clock.now + (options.runs === true ? performance.now() - startedAt : 0)
   const { upstream, requester, client, events } = upstreamOver([registry.url], { now })
   const open = async () => {
     const store = await openStore({ directory: directory.path, ...(driver && { driver }) })
