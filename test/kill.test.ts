@@ -1,0 +1,127 @@
+// The real process, killed at any moment: what was held is served again, what was half there is
+// cleared away, and nothing wrong is ever given or kept.
+import { readdir, readFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { type Digest, digestOf } from '../src/oci/digest.ts'
+import { Chandlery } from './e2e/chandlery.ts'
+import { mirrorOf } from './support/chandlery.ts'
+import { syntheticBytes } from './support/content.ts'
+import { rawRequest } from './support/raw-client.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+
+const MIB = 1024 * 1024
+const SIZE = 4 * MIB
+const REGISTRY = 'registry.test'
+/** A download of SIZE takes as long. */
+const DOWNLOAD_MS = 250
+const DRIP = { bytes: SIZE / 25, everyMs: DOWNLOAD_MS / 25 }
+
+let directory: TemporaryDirectory
+let upstream: TestRegistry
+let chandlery: Chandlery
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+  upstream = await startRegistry()
+  chandlery = await Chandlery.create({
+    directory: directory.path,
+    config: mirrorOf(REGISTRY, upstream.url),
+  })
+  await chandlery.start()
+})
+
+afterEach(async () => {
+  await chandlery.stop('SIGKILL')
+  await upstream.close()
+  await directory.remove()
+})
+
+function urlOf(digest: Digest): string {
+  return `${chandlery.url}/v2/team/app/blobs/${digest}?ns=${REGISTRY}`
+}
+
+/** The blob as it came; undefined where the answer was not complete, or there was none. */
+async function pull(digest: Digest): Promise<Buffer | undefined> {
+  try {
+    using response = await rawRequest(urlOf(digest))
+    const { bytes, complete } = await response.body()
+    return response.status === 200 && complete ? bytes : undefined
+  } catch {
+    return undefined
+  }
+}
+
+async function filesIn(under: string): Promise<string[]> {
+  const path = join(chandlery.cache, under)
+  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
+  const files = entries.filter((entry) => entry.isFile())
+  return files.map(({ parentPath, name }) => join(parentPath, name))
+}
+
+async function expectVerified(): Promise<string[]> {
+  const kept = await filesIn('blobs')
+  for (const path of kept) {
+    expect(digestOf(await readFile(path))).toBe(`sha256:${basename(path)}`)
+  }
+  return kept
+}
+
+describe('a server that is killed', () => {
+  test('at any moment of a download leaves good blobs or none, and goes on when started again', async () => {
+    upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
+    const held: Digest[] = []
+    for (let kill = 0; kill < 4; kill++) {
+      const bytes = syntheticBytes(`kill ${kill}`, 0, SIZE)
+      const { digest } = upstream.addBlob(bytes)
+      const pulls = [pull(digest), pull(digest)]
+      // Now and then in the very moment in which it is committed.
+      await sleep(kill === 0 ? DOWNLOAD_MS : Math.random() * DOWNLOAD_MS * 1.3)
+      await chandlery.stop('SIGKILL')
+      for (const got of await Promise.all(pulls)) {
+        if (got) expect(got.equals(bytes)).toBe(true)
+      }
+      const kept = await expectVerified()
+      await chandlery.start()
+      expect(await filesIn('owner')).toHaveLength(1)
+      for (const each of held) expect(kept.map((path) => basename(path))).toContain(each.slice(7))
+      expect((await pull(digest))?.equals(bytes)).toBe(true)
+      await expect.poll(() => filesIn('ingest')).toEqual([])
+      held.push(digest)
+    }
+    await upstream.stop()
+    for (const digest of held) {
+      const got = await pull(digest)
+      expect(got && digestOf(got)).toBe(digest)
+    }
+  })
+})
+
+describe('a server that is told to stop', () => {
+  test('in the middle of a download ends it, keeps it, and exits with 0', async () => {
+    const bytes = syntheticBytes('term', 0, SIZE)
+    const { digest } = upstream.addBlob(bytes)
+    upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
+    const pulled = pull(digest)
+    await sleep(DOWNLOAD_MS / 2)
+    expect(await chandlery.stop('SIGTERM')).toBe(0)
+    expect((await pulled)?.equals(bytes)).toBe(true)
+    expect(await filesIn('ingest')).toEqual([])
+    expect(await filesIn('owner')).toEqual([])
+    expect((await expectVerified()).map((path) => basename(path))).toEqual([digest.slice(7)])
+  })
+
+  test('while nobody waits for a download gives it up at once', async () => {
+    const { digest } = upstream.addSyntheticBlob(SIZE, 'abandoned')
+    upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: SIZE / 2 } })
+    using response = await rawRequest(urlOf(digest))
+    await response.read(MIB)
+    response.leave()
+    const startedAt = performance.now()
+    expect(await chandlery.stop('SIGTERM')).toBe(0)
+    expect(performance.now() - startedAt).toBeLessThan(3000)
+    expect([await filesIn('blobs'), await filesIn('owner')]).toEqual([[], []])
+  })
+})
