@@ -225,75 +225,75 @@ describe('the failure table', () => {
 })
 
 // The README's table, made of what the code decides; only the first column is written by hand.
+const ROWS: Record<FailureKind, string> = {
+  gone: '404',
+  denied: '401, 403, 451, no token',
+  'rate-limited': '429',
+  unavailable: '5xx, refused, cut, DNS, TLS, timeout',
+  corrupt: 'wrong digest, wrong size, HTML with 200',
+}
+
+function heldCell(reason: FailureReason): string {
+  const decision = decide(failed(reason), { what: 'manifest', held: HELD })
+  if (decision.act !== 'serve') throw new Error(`${reason} is not served`)
+  const refuse = { ...HELD, settings: { ...SETTINGS, whenGone: 'refuse' } } as const
+  const depends = decide(failed(reason), { what: 'manifest', held: refuse }).act !== 'serve'
+  const pause = pauseAfter(failed(reason, 17_000), MINUTE)
+  const until = pause === 17_000 ? 'until `Retry-After`' : `for ${pause / 1_000} s`
+  const unless = depends ? ', unless `whenGone: refuse`' : ''
+  return `served, \`detail=${decision.detail}\`${unless}; not asked about it again ${until}`
+}
+
+/** Each answer once; the reasons where there are several. */
+function coldCell(reasons: readonly FailureReason[]): string {
+  const byAnswer = new Map<string, Set<FailureReason>>()
+  for (const reason of reasons) {
+    const [status = ''] = refusedAs(reason, 'manifest').split(' ')
+    const codes = new Set(WANTED.map((what) => refusedAs(reason, what).split(' ')[1]))
+    const answer = `${status} ${[...codes].map((code) => `\`${code}\``).join(', ')}`
+    byAnswer.set(answer, (byAnswer.get(answer) ?? new Set()).add(reason))
+  }
+  const [[usual, most] = ['', new Set()], ...others] = [...byAnswer].toSorted(
+    ([, one], [, other]) => other.size - one.size,
+  )
+  const special = others.map(([answer, which]) => {
+    return `${answer.split(' ')[0]} (${[...which].map((reason) => `\`${reason}\``).join(', ')})`
+  })
+  const [first] = [...most] as FailureReason[]
+  return [`${waiting(first)}${usual}${comeBack(first)}`, ...special].join(', ') + kept(first)
+}
+
+function waiting(reason: FailureReason | undefined): string {
+  if (reason === undefined) return ''
+  const waits = [60, 30, 20, 10, 5, 1].filter((seconds) => {
+    return decide(failed(reason, seconds * 1_000), { what: 'blob', waitedMs: 0 }).act === 'wait'
+  })
+  return waits[0] === undefined ? '' : `\`Retry-After\` of up to ${waits[0]} s: waited for; else `
+}
+
+function comeBack(reason: FailureReason | undefined): string {
+  const decision = reason && decide(failed(reason), { what: 'blob' })
+  const says = decision?.act === 'refuse' && 'retry-after' in decision.headers
+  return says ? ' with `Retry-After`, at once' : ''
+}
+
+function kept(reason: FailureReason | undefined): string {
+  const negative = new NegativeCache()
+  negative.remember('key', reason && failed(reason), MINUTE)
+  return negative.get('key') === undefined ? '' : ', remembered for `negativeTtl`'
+}
+
+function table(): string {
+  const kinds = Object.keys(ROWS) as FailureKind[]
+  const lines = kinds.map((kind) => {
+    const reasons = REASONS.filter((reason) => KIND_OF[reason] === kind)
+    const held = new Set(reasons.map(heldCell))
+    return `| ${ROWS[kind]} | ${[...held].join(' or ')} | ${coldCell(reasons)} |`
+  })
+  return ['| the upstream | held | not held |', '|---|---|---|', ...lines].join('\n')
+}
+
 describe('the README', () => {
-  const ROWS: Record<FailureKind, string> = {
-    gone: '404',
-    denied: '401, 403, 451, no token',
-    'rate-limited': '429',
-    unavailable: '5xx, refused, cut, DNS, TLS, timeout',
-    corrupt: 'wrong digest, wrong size, HTML with 200',
-  }
-
-  function heldCell(reason: FailureReason): string {
-    const decision = decide(failed(reason), { what: 'manifest', held: HELD })
-    if (decision.act !== 'serve') throw new Error(`${reason} is not served`)
-    const refuse = { ...HELD, settings: { ...SETTINGS, whenGone: 'refuse' } } as const
-    const depends = decide(failed(reason), { what: 'manifest', held: refuse }).act !== 'serve'
-    const pause = pauseAfter(failed(reason, 17_000), MINUTE)
-    const until = pause === 17_000 ? 'until `Retry-After`' : `for ${pause / 1_000} s`
-    const unless = depends ? ', unless `whenGone: refuse`' : ''
-    return `served, \`detail=${decision.detail}\`${unless}; not asked about it again ${until}`
-  }
-
-  /** Each answer once; the reasons where there are several. */
-  function coldCell(reasons: readonly FailureReason[]): string {
-    const byAnswer = new Map<string, Set<FailureReason>>()
-    for (const reason of reasons) {
-      const [status = ''] = refusedAs(reason, 'manifest').split(' ')
-      const codes = new Set(WANTED.map((what) => refusedAs(reason, what).split(' ')[1]))
-      const answer = `${status} ${[...codes].map((code) => `\`${code}\``).join(', ')}`
-      byAnswer.set(answer, (byAnswer.get(answer) ?? new Set()).add(reason))
-    }
-    const [[usual, most] = ['', new Set()], ...others] = [...byAnswer].toSorted(
-      ([, one], [, other]) => other.size - one.size,
-    )
-    const special = others.map(([answer, which]) => {
-      return `${answer.split(' ')[0]} (${[...which].map((reason) => `\`${reason}\``).join(', ')})`
-    })
-    const [first] = [...most] as FailureReason[]
-    return [`${waiting(first)}${usual}${comeBack(first)}`, ...special].join(', ') + kept(first)
-  }
-
-  function waiting(reason: FailureReason | undefined): string {
-    if (reason === undefined) return ''
-    const waits = [60, 30, 20, 10, 5, 1].filter((seconds) => {
-      return decide(failed(reason, seconds * 1_000), { what: 'blob', waitedMs: 0 }).act === 'wait'
-    })
-    return waits[0] === undefined ? '' : `\`Retry-After\` of up to ${waits[0]} s: waited for; else `
-  }
-
-  function comeBack(reason: FailureReason | undefined): string {
-    const decision = reason && decide(failed(reason), { what: 'blob' })
-    const says = decision?.act === 'refuse' && 'retry-after' in decision.headers
-    return says ? ' with `Retry-After`, at once' : ''
-  }
-
-  function kept(reason: FailureReason | undefined): string {
-    const negative = new NegativeCache()
-    negative.remember('key', reason && failed(reason), MINUTE)
-    return negative.get('key') === undefined ? '' : ', remembered for `negativeTtl`'
-  }
-
-  function table(): string {
-    const kinds = Object.keys(ROWS) as FailureKind[]
-    const lines = kinds.map((kind) => {
-      const reasons = REASONS.filter((reason) => KIND_OF[reason] === kind)
-      const held = new Set(reasons.map(heldCell))
-      return `| ${ROWS[kind]} | ${[...held].join(' or ')} | ${coldCell(reasons)} |`
-    })
-    return ['| the upstream | held | not held |', '|---|---|---|', ...lines].join('\n')
-  }
-
   it('holds the table that the code decides by', () => {
     const readme = readFileSync(join(import.meta.dirname, '../../README.md'), 'utf8')
     const block = /<!-- failure table -->\n+(.*?)\n+<!-- end of failure table -->/s.exec(readme)
