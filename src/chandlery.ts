@@ -167,6 +167,7 @@ export class Chandlery {
     const room = openManifestRoom({ upstream, store, observer, freshness })
     const downloads = new Downloads({
       observer,
+      fetch: this.#config.fetch,
       createIngest: (digest) => store.blobs.ingest(digest),
       ...(this.#retryDelayMs !== undefined && { retryDelayMs: this.#retryDelayMs }),
     })

@@ -60,7 +60,10 @@ function toProblems(issue: Issue, source: YamlSource): Problem[] {
   if (issue.code === 'invalid_key') {
     return [error(source.keyPlace(path), path, issue.issues[0]?.message ?? issue.message)]
   }
-  if (issue.code === 'invalid_union') return unionProblems(issue, source)
+  if (issue.code === 'invalid_union') {
+    const inner = innerIssues(issue)
+    return inner?.flatMap((each) => toProblems(each, source)) ?? unionProblems(issue, source)
+  }
   const isAboutKey = issue.code === 'custom' && issue.params?.['at'] === 'key'
   const at = isAboutKey || isMissing(issue) ? source.keyPlace(path) : source.valuePlace(path)
   return [error(at, path, isMissing(issue) ? missingMessage(issue.message) : issue.message)]
@@ -70,6 +73,17 @@ function toProblems(issue: Issue, source: YamlSource): Problem[] {
 function keyPath({ path }: Issue): KeyPath {
   return path.map((part) => (typeof part === 'symbol' ? String(part) : part))
 }
+
+/** Of alternatives of different types the issues of the one that was meant, where that is plain. */
+function innerIssues(issue: z.core.$ZodIssueInvalidUnion): Issue[] | undefined {
+  if (issue.message !== UNWORDED) return undefined
+  const isOther = (each: Issue) => each.code === 'invalid_type' && each.path.length === 0
+  const meant = issue.errors.find((issues) => !issues.some(isOther))
+  return meant?.map((each) => ({ ...each, path: [...issue.path, ...each.path] }))
+}
+
+/** What zod says of a union that has no words of its own. */
+const UNWORDED = 'Invalid input'
 
 /** Of a union's alternatives the one that got furthest speaks, else the union's own words. */
 function unionProblems(issue: z.core.$ZodIssueInvalidUnion, source: YamlSource): Problem[] {

@@ -2,6 +2,7 @@
 // commands know it; every other room declares the options it needs and main fills them in.
 import { normaliseRegistry } from '../oci/reference.ts'
 import { BUILT_IN_MIRRORS } from './built-in-mirrors.ts'
+import type { Proxy } from '../upstream/proxy.ts'
 import type { ListenAddress } from './listen-address.ts'
 import type { Place } from './problem.ts'
 import { type FileContent, fileSchema, type LOG_LEVELS } from './schema.ts'
@@ -47,10 +48,13 @@ export interface ClientTlsConfig {
 
 /** What the configuration says about one upstream host. */
 export interface HostConfig {
-  readonly auth?: AuthConfig
+  /** Several are used in turn. */
+  readonly auth?: readonly AuthConfig[]
   readonly tls?: ClientTlsConfig
   /** Addresses to use instead of DNS; absent: ask DNS. */
   readonly resolve?: readonly string[]
+  /** Absent: the environment's. */
+  readonly proxy?: Proxy | 'direct'
   readonly place?: Place
 }
 
@@ -73,6 +77,14 @@ export interface Freshness extends FreshnessSettings {
   readonly rules: readonly FreshnessRule[]
 }
 
+/** How blobs are fetched; `pieceBytes` in bytes. */
+export interface Fetch {
+  readonly pieceBytes: number
+  readonly connections: number
+  readonly maxConnections: number
+  readonly fill: 'onFullRead' | 'always'
+}
+
 export interface Config {
   readonly listen: ListenAddress
   readonly tls?: { readonly certFile: string; readonly keyFile: string }
@@ -85,6 +97,7 @@ export interface Config {
   readonly configs: Readonly<Record<string, HostConfig>>
   readonly dockerConfig?: string
   readonly freshness: Freshness
+  readonly fetch: Fetch
   readonly clientStallTimeoutMs: number
   readonly shutdownTimeoutMs: number
   readonly log: { readonly level: LogLevel }
@@ -110,14 +123,30 @@ export function settingsOf(content: FileContent): Omit<Config, 'mirrors' | 'conf
     defaultEndpoints: content.defaultEndpoints,
     ...(dockerConfig !== undefined && { dockerConfig }),
     freshness: freshnessOf(content.freshness ?? DEFAULTS.freshness!),
+    fetch: fetchOf(content.fetch ?? DEFAULTS.fetch!),
+    ...upstreamSettingsOf(content),
     clientStallTimeoutMs: content.clientStallTimeout,
     shutdownTimeoutMs: content.shutdownTimeout,
     log: content.log ?? DEFAULTS.log!,
   }
 }
 
+function upstreamSettingsOf(content: FileContent): Pick<Config, 'timeouts' | 'dns' | 'health'> {
+  const { connect, firstByte, stall } = content.timeouts ?? DEFAULTS.timeouts!
+  const { probe = 'off' } = content.health ?? {}
+  return {
+    timeouts: { connectMs: connect, firstByteMs: firstByte, stallMs: stall },
+    dns: { servers: content.dns?.servers ?? [] },
+    health: probe === 'off' ? {} : { probeMs: probe },
+  }
+}
+
 type FreshnessContent = NonNullable<FileContent['freshness']>
 type RuleContent = NonNullable<FreshnessContent['rules']>[number]
+
+function fetchOf({ piece: pieceBytes, ...rest }: NonNullable<FileContent['fetch']>): Fetch {
+  return { pieceBytes, ...rest }
+}
 
 function freshnessOf(content: FreshnessContent): Freshness {
   return {
@@ -174,8 +203,15 @@ function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror
 
 type HostContent = NonNullable<NonNullable<FileContent['configs']>[string]>
 
-function hostConfigOf({ auth, tls, resolve }: HostContent, place: Place): HostConfig {
-  return { ...(auth && { auth }), ...(tls && { tls }), ...(resolve && { resolve }), place }
+function hostConfigOf(content: HostContent, place: Place): HostConfig {
+  const { auth, tls, resolve, proxy } = content
+  return {
+    ...(auth && { auth: Array.isArray(auth) ? auth : [auth] }),
+    ...(tls && { tls }),
+    ...(resolve && { resolve }),
+    ...(proxy !== undefined && { proxy }),
+    place,
+  }
 }
 
 /** Ours win over the K3s file's; the built-in mirrors stand where neither lists any. */

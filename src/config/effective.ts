@@ -1,9 +1,9 @@
 // The effective configuration as a file would say it, without its secrets. What is printed is a
 // valid configuration file again, unless it had literal secrets.
 import { stringify } from 'yaml'
-import type { Config, FreshnessSettings, HostConfig, Mirror } from './config.ts'
+import type { AuthConfig, Config, FreshnessSettings, HostConfig, Mirror } from './config.ts'
 import { formatListenAddress } from './listen-address.ts'
-import { formatDuration } from './units.ts'
+import { formatDuration, formatSize } from './units.ts'
 
 /** The configuration as plain values; maps whose order counts are Maps. */
 export type Effective = ReadonlyMap<string, unknown>
@@ -23,10 +23,18 @@ export function effectiveConfig(config: Config): Effective {
     ),
     dockerConfig: config.dockerConfig,
     freshness: effectiveFreshness(config),
+    fetch: effectiveFetch(config.fetch),
+    timeouts: effectiveTimeouts(config),
+    dns: withoutNothing({ servers: [...config.dns.servers] }),
+    health: { probe: config.health.probeMs ? formatDuration(config.health.probeMs) : 'off' },
     clientStallTimeout: formatDuration(config.clientStallTimeoutMs),
     shutdownTimeout: formatDuration(config.shutdownTimeoutMs),
     log: config.log,
   })
+}
+
+function effectiveFetch({ pieceBytes, ...rest }: Config['fetch']): unknown {
+  return { piece: formatSize(pieceBytes), ...rest }
 }
 
 /** The configuration as YAML. */
@@ -39,6 +47,7 @@ export function toPlain(value: unknown): unknown {
   if (value instanceof Map) {
     return Object.fromEntries([...value].map(([key, each]) => [key, toPlain(each)]))
   }
+  if (Array.isArray(value)) return value.map(toPlain)
   return value
 }
 
@@ -50,20 +59,32 @@ function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
   })
 }
 
-function effectiveHost({ auth, tls, resolve }: HostConfig): Effective {
+function effectiveHost({ auth = [], tls, resolve, proxy }: HostConfig): Effective {
+  const auths = auth.map(effectiveAuth)
   return withoutNothing({
-    auth:
-      auth &&
-      withoutNothing({
-        username: auth.username,
-        password: auth.password?.source,
-        auth: auth.auth?.source,
-        identity_token: auth.identity_token?.source,
-        realms: auth.realms && [...auth.realms],
-      }),
+    auth: auths.length > 1 ? auths : auths[0],
     tls: tls && withoutNothing({ ...tls }),
     resolve: resolve && [...resolve],
+    proxy: proxy === undefined ? undefined : String(proxy),
   })
+}
+
+function effectiveAuth(auth: AuthConfig): Effective {
+  return withoutNothing({
+    username: auth.username,
+    password: auth.password?.source,
+    auth: auth.auth?.source,
+    identity_token: auth.identity_token?.source,
+    realms: auth.realms && [...auth.realms],
+  })
+}
+
+function effectiveTimeouts({ timeouts }: Config): Effective {
+  return new Map([
+    ['connect', formatDuration(timeouts.connectMs)],
+    ['firstByte', formatDuration(timeouts.firstByteMs)],
+    ['stall', formatDuration(timeouts.stallMs)],
+  ])
 }
 
 function effectiveFreshness({ freshness }: Config): Effective {

@@ -43,8 +43,11 @@ function referencesOf({ tls, dockerConfig, configs }: Config): Reference[] {
   add(['tls', 'keyFile'], tls?.keyFile)
   add(['dockerConfig'], dockerConfig)
   for (const [host, entry] of Object.entries(configs)) {
-    for (const key of ['password', 'auth', 'identity_token'] as const) {
-      add(['configs', host, 'auth', key], entry.auth?.[key])
+    for (const [index, auth] of (entry.auth ?? []).entries()) {
+      const at = entry.auth?.length === 1 ? [] : [index]
+      for (const key of ['password', 'auth', 'identity_token'] as const) {
+        add(['configs', host, 'auth', ...at, key], auth[key])
+      }
     }
     for (const key of ['ca_file', 'cert_file', 'key_file'] as const) {
       add(['configs', host, 'tls', key], entry.tls?.[key])

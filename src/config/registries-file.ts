@@ -135,7 +135,8 @@ class Decoder {
       const message = 'cert_file and key_file belong together; add the other or leave both out'
       this.#error(value, [...path, 'tls'], message)
     }
-    this.#configs.set(host, { ...draft, place: this.#place(key) })
+    const { auth, ...rest } = draft
+    this.#configs.set(host, { ...rest, ...(auth && { auth: [auth] }), place: this.#place(key) })
   }
 
   #auth(draft: HostDraft, value: unknown, path: KeyPath): void {

@@ -4,15 +4,26 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRegistry, normaliseRegistry } from '../oci/reference.ts'
 import { EndpointError, normaliseEndpoint } from '../upstream/endpoint.ts'
+import { Proxy, ProxyError } from '../upstream/proxy.ts'
 import { Rewrite, RewriteError } from '../upstream/rewrite.ts'
 import { checkFreshnessPattern } from './freshness-pattern.ts'
 import { parseListenAddress } from './listen-address.ts'
 import { Secret } from './secret.ts'
-import { DURATION_PATTERN, formatDuration, MAX_DURATION_MS, parseDuration } from './units.ts'
+import {
+  DURATION_PATTERN,
+  formatDuration,
+  formatSize,
+  MAX_DURATION_MS,
+  parseDuration,
+  parseSize,
+  SIZE_PATTERN,
+} from './units.ts'
 import { quote, ValueError } from './value-error.ts'
 
 /** The levels of the log, most to least urgent. */
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
+
+const MIB = 1024 * 1024
 
 /** What a timer can wait for: setTimeout fires at once beyond 2^31 ms. */
 const MAX_TIMER_MS = 24 * 86_400_000
@@ -43,6 +54,20 @@ function duration(minMs = 0, maxMs = MAX_DURATION_MS) {
     const bounds = `between ${formatDuration(minMs)} and ${formatDuration(maxMs)}`
     throw new ValueError(`${quote(written)} is out of bounds; write a duration ${bounds}`)
   })
+}
+
+function size(least: number, most: number) {
+  return text('8MiB', (written) => {
+    const bytes = parseSize(written)
+    if (bytes >= least && bytes <= most) return bytes
+    const bounds = `between ${formatSize(least)} and ${formatSize(most)}`
+    throw new ValueError(`${quote(written)} is out of bounds; write a size ${bounds}`)
+  })
+}
+
+function count(least: number, most: number) {
+  const error = `expected a whole number between ${least} and ${most}`
+  return z.int({ error }).min(least, { error }).max(most, { error })
 }
 
 /** The grammar of a duration, for editors. */
@@ -165,8 +190,35 @@ const clientTls = section({
   if (value.key_file && !value.cert_file) refuse('key_file', 'cert_file')
 })
 
+/** An address[:port] of a DNS server. */
+const dnsServer = () =>
+  text('192.0.2.53', (written) => {
+    const [, bracketed, plain, port = '53'] =
+      /^(?:\[(.*)\]|([^:]*))(?::(\d{1,5}))?$/.exec(written) ?? []
+    const address = isIP(written) === 0 ? (bracketed ?? plain ?? '') : written
+    if (isIP(address) !== 0 && Number(port) > 0 && Number(port) < 65_536) return written
+    throw new ValueError(`${quote(written)} is no address; write 192.0.2.53 or [2001:db8::53]:53`)
+  })
+
+/** Its password is never repeated. */
+const proxy = () =>
+  text('http://proxy.example.com:3128', (written) => {
+    if (written === 'direct') return 'direct' as const
+    try {
+      return new Proxy(written)
+    } catch (error) {
+      if (!(error instanceof ProxyError)) throw error
+      const cure = 'write http://, https:// or socks5://[user:password@]host:port, or direct'
+      throw new ValueError(`${error.message}; ${cure}`)
+    }
+  })
+
 const hostConfig = section({
-  auth: auth.nullable().optional().describe('Credential for this host.'),
+  auth: z
+    .union([auth, z.array(auth).min(1)])
+    .nullable()
+    .optional()
+    .describe('Credential for this host; of several, the one with most requests left is used.'),
   tls: clientTls.nullable().optional().describe('TLS towards this host; as in K3s.'),
   resolve: z
     .array(
@@ -180,6 +232,11 @@ const hostConfig = section({
     )
     .optional()
     .describe('Addresses to use instead of asking DNS.'),
+  proxy: proxy()
+    .optional()
+    .describe(
+      "Proxy towards this host and what it leads to: http://, https:// or socks5://[user:password@]host:port; direct: none. Default: the environment's.",
+    ),
 })
 
 /** Each rule by itself; how they go together is linted. */
@@ -349,6 +406,66 @@ export const fileSchema = section({
     .nullable()
     .prefault({})
     .describe('How long it is trusted which content a tag means. A digest never goes stale.'),
+  fetch: section({
+    piece: size(MIB, 1024 * MIB)
+      .prefault('8MiB')
+      .meta({
+        pattern: SIZE_PATTERN,
+        description: 'What one request for a part of a blob asks for.',
+      }),
+    connections: count(1, 64)
+      .prefault(4)
+      .describe('Requests at once for one blob from a far upstream that honours Range.'),
+    maxConnections: count(1, 64)
+      .prefault(16)
+      .describe('The most of them, where more prove to bring more.'),
+    fill: z
+      .enum(['onFullRead', 'always'], { error: 'expected onFullRead or always' })
+      .prefault('onFullRead')
+      .describe('Whether a blob of which only parts are read is fetched as a whole.'),
+  })
+    .nullable()
+    .prefault({})
+    .describe('How blobs are fetched from upstreams.'),
+  timeouts: section({
+    connect: timer(10)
+      .prefault('10s')
+      .meta(meta('Towards upstreams: for a connection, TLS included.')),
+    firstByte: timer(10)
+      .prefault('30s')
+      .meta(meta('Towards upstreams: from a request to the head of its answer.')),
+    stall: timer(10)
+      .prefault('15s')
+      .meta(
+        meta('Towards upstreams: between two pieces of a body. There is no limit for the whole.'),
+      ),
+  })
+    .nullable()
+    .prefault({})
+    .describe('How long upstreams may take.'),
+  dns: section({
+    servers: z
+      .array(dnsServer(), { error: 'expected a list of IP addresses' })
+      .nullable()
+      .optional()
+      .describe("DNS servers to ask instead of the system's resolver, as address or address:port."),
+  })
+    .nullable()
+    .optional()
+    .describe("How upstreams' names are resolved."),
+  health: section({
+    probe: z
+      .union([z.literal('off'), timer(1000).meta(described)], {
+        error: 'expected off or a duration such as 30s',
+      })
+      .prefault('off')
+      .describe(
+        'Ask every endpoint so often in the background whether it answers, so that no request has to find out.',
+      ),
+  })
+    .nullable()
+    .optional()
+    .describe('How it is found out which endpoints can be used.'),
   clientStallTimeout: timer(1000)
     .prefault('10m')
     .meta(meta('A client that takes no byte for so long is dropped.')),

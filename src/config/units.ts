@@ -39,6 +39,9 @@ export function formatDuration(ms: number): string {
 
 const SIZE = /^(\d+)(B|[kKMGT]B|[KMGT]iB)$/
 
+/** A size's grammar for config.schema.json; parseSize is what decides. */
+export const SIZE_PATTERN = String.raw`^\d+(B|[kKMGT]B|[KMGT]iB)$`
+
 /** Bytes of `512B`, `8MiB`, `50GiB`, `5GB` (B, kB MB GB TB, KiB MiB GiB TiB); throws ValueError. */
 export function parseSize(text: string): number {
   const [, amount = '', unit = ''] = SIZE.exec(text) ?? []
@@ -51,4 +54,12 @@ export function parseSize(text: string): number {
   }
   if (Number.isSafeInteger(bytes)) return bytes
   throw new ValueError(`${quote(text)} is too large; at most 8191TiB`)
+}
+
+const SIZE_UNITS = ['TiB', 'GiB', 'MiB', 'KiB'] as const
+
+/** The text that parseSize reads back as `bytes`, in the largest unit that needs no fraction. */
+export function formatSize(bytes: number): string {
+  const index = SIZE_UNITS.findIndex((_, i) => bytes > 0 && bytes % 1024 ** (4 - i) === 0)
+  return index < 0 ? `${bytes}B` : `${bytes / 1024 ** (4 - index)}${SIZE_UNITS[index]}`
 }

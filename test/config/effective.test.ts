@@ -135,6 +135,13 @@ const file = fc.record(
       },
       optional,
     ),
+    fetch: fc.record(
+      {
+        piece: fc.constantFrom('1MiB', '3000000B', '1GiB'),
+        connections: fc.integer({ min: 1, max: 64 }),
+      },
+      optional,
+    ),
     clientStallTimeout: timer,
     log: fc.record({ level: fc.constantFrom('debug', 'silent') }),
   },

@@ -66,6 +66,7 @@ test('without files, flags and variables the defaults and the built-in registrie
       negativeTtlMs: 10_000,
       rules: [],
     },
+    fetch: { pieceBytes: 8 * 1024 * 1024, connections: 4, maxConnections: 16, fill: 'onFullRead' },
     clientStallTimeoutMs: 600_000,
     shutdownTimeoutMs: 30_000,
     log: { level: 'info' },
