@@ -2,7 +2,7 @@
 // what is held, to what is done about it. Pure: it neither asks, nor waits, nor serves.
 import type { ErrorCode } from '../oci/errors.ts'
 import type { Link } from '../store/links.ts'
-import type { FailureKind, FailureReason } from '../upstream/failure.ts'
+import { type FailureKind, type FailureReason, SHORT_LIMIT_MS } from '../upstream/failure.ts'
 import { type FreshnessSettings, mayServeStale } from './freshness.ts'
 import type { StaleReason } from './observer.ts'
 
@@ -52,8 +52,6 @@ export type Decision =
       readonly headers: Record<string, string>
     }
 
-/** A rate limit that ends within this is waited for, where nothing is held. */
-const LONGEST_WAIT_MS = 10_000
 /** All that a client waits for rate limits: containerd gives a HEAD up after 30 s. */
 const LONGEST_WAITS_MS = 12_000
 /** Also where the upstream said 0. */
@@ -135,7 +133,7 @@ function mayServe(held: HeldAnswer, failure: FinalFailure, detail: StaleReason):
 function waitFor({ kind, retryAfterMs }: FinalFailure, waitedMs: number): number | undefined {
   if (kind !== 'rate-limited' || retryAfterMs === undefined) return undefined
   const ms = Math.max(retryAfterMs, SHORTEST_WAIT_MS)
-  return ms <= LONGEST_WAIT_MS && waitedMs + ms <= LONGEST_WAITS_MS ? ms : undefined
+  return ms <= SHORT_LIMIT_MS && waitedMs + ms <= LONGEST_WAITS_MS ? ms : undefined
 }
 
 function refusal(failure: FinalFailure, { what, onlyAccess }: Asked): Decision {

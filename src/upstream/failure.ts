@@ -67,8 +67,8 @@ export class UpstreamError extends Error {
   }
 }
 
-/** A rate limit that ends within this is known to pass, so it is less final than anything else. */
-const SHORT_LIMIT_MS = 10_000
+/** In milliseconds: a rate limit that ends within this is worth waiting for, so less final than all else. */
+export const SHORT_LIMIT_MS = 10_000
 
 /**
  * Of several endpoints' answers the one that decides: the least final; of equals the first, but of

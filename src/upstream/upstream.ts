@@ -105,7 +105,7 @@ export class Upstream {
   /** What the registry still grants; undefined: it names no limit. */
   budget(repo: Repository): Budget | undefined {
     const { health } = this.#client
-    const endpoints = this.#endpoints(repo)
+    const endpoints = this.#registries.endpoints(repo.registry)
     const asked = endpoints.find((endpoint) => health.stateOf(endpoint) !== 'open') ?? endpoints[0]
     return asked && health.rateLimits.budget(asked.host)
   }

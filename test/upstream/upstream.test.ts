@@ -513,3 +513,18 @@ describe('referrers', () => {
     expect(page).toBeLessThanOrEqual(20)
   })
 })
+
+describe('the budget of a repository', () => {
+  test('is what its registry says is left, and nothing where none is asked', async () => {
+    await using registry = await startRegistry()
+    registry.addImage('library/alpine', 'latest')
+    const headers = { 'ratelimit-limit': '100;w=60', 'ratelimit-remaining': '9;w=60' }
+    registry.fault({ headers })
+    await using at = upstreamOver([registry.url])
+    expect(at.upstream.budget(REPO)).toBeUndefined()
+    await at.upstream.headManifest(REPO, 'latest', at.requester)
+    expect(at.upstream.budget(REPO)).toEqual({ limit: 100, remaining: 9, low: true })
+    await using without = upstreamOver([])
+    expect(without.upstream.budget(REPO)).toBeUndefined()
+  })
+})
