@@ -1,13 +1,19 @@
 // Blobs by digest: held ones to read, new ones to fill. Which repository may read one is links.ts.
 
+import { LRUCache } from 'lru-cache'
+import { algorithmOf } from '../oci/digest.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { StorageDriver, StoredObject, StoreObserver } from './driver.ts'
-import { asError } from './errno.ts'
-import type { Ingest } from './ingest.ts'
+import { asError, storageTrouble } from './errno.ts'
+import type { Adopt, Ingest } from './ingest.ts'
+import { FreeSpace } from './free-space.ts'
 import { LastUse } from './last-use.ts'
 import { blobKey } from './layout.ts'
+import { digestOfObject } from './object-digest.ts'
 import { Partials } from './partials.ts'
 import type { Removed } from './partials.ts'
+import { Quarantine } from './quarantine.ts'
+import type { QuarantineLimits } from './quarantine.ts'
 import { Usage } from './usage.ts'
 import type { UsageCount } from './usage.ts'
 
@@ -16,16 +22,34 @@ export interface BlobsOptions {
   /** A local directory that exists, on the driver's file system where the driver has one. */
   readonly ingestDirectory: string
   readonly observer?: StoreObserver | undefined
+  /** Default: 16 blobs, 1 GiB. */
+  readonly quarantine?: QuarantineLimits
 }
+
+export interface VerifyOptions {
+  /** An open one of this digest, which stays open; default: the one that is held. */
+  readonly object?: StoredObject
+  readonly signal?: AbortSignal
+}
+
+const ADOPTIONS_REMEMBERED = 20_000
 
 export class Blobs {
   readonly #driver: StorageDriver
   readonly #partials: Partials
   readonly #usage: Usage
   readonly #lastUse: LastUse
+  readonly #quarantine: Quarantine
+  readonly #space: FreeSpace
+  /** When a blob was last committed and when an object was opened, both by this count. */
+  #adoptions = 0
+  readonly #adoptedAt = new LRUCache<Digest, number>({ max: ADOPTIONS_REMEMBERED })
+  readonly #openedAt = new WeakMap<StoredObject, number>()
 
   constructor(options: BlobsOptions) {
     this.#driver = options.driver
+    this.#space = new FreeSpace(options.driver, options.ingestDirectory)
+    this.#quarantine = new Quarantine(options.driver, options.quarantine)
     const report = (operation: string) => (error: unknown) =>
       options.observer?.storeError(operation, asError(error))
     this.#partials = new Partials(options.ingestDirectory, report('remove partial'))
@@ -35,8 +59,11 @@ export class Blobs {
 
   /** A held blob, or undefined; also notes that it was used now, at most once a minute. */
   async open(digest: Digest): Promise<StoredObject | undefined> {
+    const openedAt = this.#adoptions
     const object = await this.#driver.open(blobKey(digest))
-    if (object !== undefined) this.#lastUse.note(blobKey(digest))
+    if (object === undefined) return undefined
+    this.#openedAt.set(object, openedAt)
+    this.#lastUse.note(blobKey(digest))
     return object
   }
 
@@ -56,7 +83,9 @@ export class Blobs {
    * only one open ingest of a digest can be suspended, the first.
    */
   async ingest(digest: Digest): Promise<Ingest> {
-    return await this.#partials.open(digest, (file, size) => this.#adopt(digest, file, size))
+    return await this.#partials.open(digest, (file, size, options) =>
+      this.#adopt(digest, file, size, options),
+    )
   }
 
   /** Removes half-filled files that are not open, and were not for `olderThanMs` milliseconds. 0: all of them. */
@@ -74,6 +103,43 @@ export class Blobs {
     })
   }
 
+  /** Reads a held blob and hashes it, one slice after the other. Where the disk cannot read it, it is wrong. */
+  async verify(digest: Digest, options: VerifyOptions = {}): Promise<'good' | 'wrong' | 'absent'> {
+    const object = options.object ?? (await this.#driver.open(blobKey(digest)))
+    if (object === undefined) return 'absent'
+    try {
+      const actual = await digestOfObject(object, algorithmOf(digest), options.signal)
+      return actual === digest ? 'good' : 'wrong'
+    } catch (error) {
+      if (storageTrouble(error) === 'broken') return 'wrong'
+      throw error
+    } finally {
+      if (object !== options.object) await object.close()
+    }
+  }
+
+  /**
+   * Takes a damaged blob out of what is held and keeps it aside. `seen`: what `open` gave and proved damaged;
+   * if another has taken its place since, that one stays. Open ones can be read on.
+   */
+  async quarantine(digest: Digest, seen?: StoredObject): Promise<void> {
+    const key = blobKey(digest)
+    const seenAt = seen && this.#openedAt.get(seen)
+    await this.#usage.during(key, async () => {
+      const held = await this.#driver.stat(key)
+      const isNewer = seenAt !== undefined && (this.#adoptedAt.get(digest) ?? 0) > seenAt
+      if (held === undefined || isNewer) return { blobs: 0, bytes: 0 }
+      this.#lastUse.forget(key)
+      await this.#quarantine.take(digest, held.size)
+      return { blobs: -1, bytes: -held.size }
+    })
+  }
+
+  /** What can still be written, in bytes, as of a second ago at most. */
+  async space(): Promise<{ freeBytes: number }> {
+    return { freeBytes: await this.#space.bytes() }
+  }
+
   /** What is kept, as far as it has been counted: the first count runs in the background (`complete`). */
   usage(): Promise<UsageCount> {
     void this.#usage.count()
@@ -85,12 +151,14 @@ export class Blobs {
     this.#usage.stop()
   }
 
-  async #adopt(digest: Digest, file: string, size: number): Promise<void> {
+  async #adopt(digest: Digest, ...[file, size, options]: Parameters<Adopt>): Promise<void> {
     const key = blobKey(digest)
     await this.#usage.during(key, async () => {
       const held = await this.#driver.stat(key)
       // A verified file takes the place of one that cannot be right; an equal one stays.
-      await this.#driver.adopt(key, file, { replace: held !== undefined && held.size !== size })
+      const replace = options.replace === true || (held !== undefined && held.size !== size)
+      await this.#driver.adopt(key, file, { replace })
+      if (replace || held === undefined) this.#adoptedAt.set(digest, ++this.#adoptions)
       return { blobs: held === undefined ? 1 : 0, bytes: size - (held?.size ?? 0) }
     })
     await this.#partials.discard(digest) // of another download of the same digest

@@ -58,6 +58,8 @@ export interface StorageDriver {
   touch(key: string): Promise<void>
   /** Takes over a finished, fsynced local file. Already there (without `replace`): done, the file is removed. */
   adopt(key: string, file: string, options?: { readonly replace?: boolean }): Promise<void>
+  /** Renames, in place of what is at `to`; a power failure may undo it. False: nothing is at `key`. */
+  move(key: string, to: string): Promise<boolean>
   /** Absent: done. */
   remove(key: string): Promise<void>
   /** Every entry under a prefix that is empty or ends in "/", in no order. What changes meanwhile may be missed. */

@@ -88,6 +88,15 @@ export class FilesystemDriver implements StorageDriver {
     })
   }
 
+  async move(key: string, to: string): Promise<boolean> {
+    const [from, target] = [this.#path(key), this.#path(to)]
+    return await this.#turns.take(key, async () => {
+      if ((await this.stat(key)) === undefined) return false
+      await moveInto(from, target)
+      return true
+    })
+  }
+
   async remove(key: string): Promise<void> {
     const path = this.#path(key)
     await this.#turns.take(key, () => rm(path, { force: true }))

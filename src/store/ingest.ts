@@ -27,8 +27,8 @@ export interface Ingest {
   have(): Intervals
   /** Reads and hashes what was not hashed yet. Throws ContentError; afterwards nothing more can be written. */
   verify(size?: number): Promise<void>
-  /** After `verify`: fsync, size, digest, rename, fsync of the directory. Already there: done. */
-  commit(): Promise<void>
+  /** After `verify`: fsync, size, digest, rename, fsync of the directory. Already there (without `replace`): done. */
+  commit(options?: CommitOptions): Promise<void>
   /**
    * What `have()` holds is made durable and noted for a later process. It costs a flush to the disk: call it
    * every few seconds or 64 MiB. Nothing new, or not to be left for later: done at once.
@@ -45,8 +45,13 @@ export interface Ingest {
   close(): Promise<void>
 }
 
+export interface CommitOptions {
+  /** Takes the place of a held blob of the same size, which is damaged. */
+  readonly replace?: boolean
+}
+
 /** Takes the finished file of `size` bytes over: StorageDriver.adopt under the digest's key. */
-export type Adopt = (file: string, size: number) => Promise<void>
+export type Adopt = (file: string, size: number, options: CommitOptions) => Promise<void>
 
 export interface LocalIngestOptions {
   readonly directory: string
@@ -171,7 +176,7 @@ export class LocalIngest implements Ingest {
     await verifying
   }
 
-  commit(): Promise<void> {
+  commit(options: CommitOptions = {}): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#state === 'committed') return
       this.#checkOnItsWay()
@@ -180,7 +185,7 @@ export class LocalIngest implements Ingest {
       await this.#flush(() => this.#file.sync())
       const actual = (await this.#file.stat()).size
       if (actual !== size) throw new ContentError('wrong-size', size, actual)
-      await this.#adopt(this.#path, size)
+      await this.#adopt(this.#path, size, options)
       this.#state = 'committed'
       await this.#removeJournal().catch(() => {}) // the blob is kept; the next start finds it
       this.#end()

@@ -11,6 +11,7 @@ export const VERSION_KEY = 'version'
 export const REPOSITORIES_PREFIX = 'repositories/'
 export const BLOBS_PREFIX = 'blobs/'
 export const MANIFESTS_PREFIX = 'manifests/'
+export const QUARANTINE_PREFIX = 'quarantine/'
 
 /** Local files beside what the filesystem driver keeps: never reached through a driver. */
 export const INGEST_DIRECTORY = 'ingest'
@@ -22,6 +23,11 @@ const LINK_DIRECTORIES = { manifest: '_manifests', blob: '_blobs' } as const
 
 export function blobKey(digest: Digest): string {
   return `blobs/${shardedPath(digest)}`
+}
+
+/** Where a damaged blob is kept aside. */
+export function quarantineKey(digest: Digest): string {
+  return `${QUARANTINE_PREFIX}${plainPath(digest)}`
 }
 
 export function manifestKey(digest: Digest): string {

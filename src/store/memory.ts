@@ -52,6 +52,15 @@ export class MemoryDriver implements StorageDriver {
     await rm(file, { force: true })
   }
 
+  async move(key: string, to: string): Promise<boolean> {
+    const kept = this.#find(key)
+    checkKey(to)
+    if (kept === undefined) return false
+    this.#kept.delete(key)
+    this.#kept.set(to, kept)
+    return true
+  }
+
   async remove(key: string): Promise<void> {
     checkKey(key)
     this.#kept.delete(key)

@@ -7,7 +7,7 @@ import { readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { algorithmOf, encodedOf, parseDigest } from '../oci/digest.ts'
 import type { Digest } from '../oci/digest.ts'
-import { errnoOf, isAbsent } from './errno.ts'
+import { isAbsent, storageTrouble } from './errno.ts'
 import { LocalIngest } from './ingest.ts'
 import type { Adopt, PartialOptions } from './ingest.ts'
 import { extentOf, readJournal, removeJournal } from './journal.ts'
@@ -102,7 +102,7 @@ export class Partials {
       const ingest = await LocalIngest.reopen(this.#options(digest, name, adopt))
       if (ingest !== undefined) return ingest
     } catch (error) {
-      if (!isAbsent(error) && errnoOf(error) !== 'EIO') {
+      if (!isAbsent(error) && storageTrouble(error) !== 'broken') {
         this.#left.set(digest, name) // too many open files, say: it may be read another time
         throw error
       }

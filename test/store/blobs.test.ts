@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, truncate, utimes } from 'node:fs/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import { Blobs } from '../../src/store/blobs.ts'
@@ -122,6 +122,117 @@ describe.each([
     expect(await counted()).toEqual({ blobs: 50, bytes: left })
   })
 
+  const quarantined = async () => {
+    const found: number[] = []
+    for await (const { key, size } of driver.walk('quarantine/')) {
+      expect(key).toMatch(/^quarantine\/sha256\/[0-9a-f]{64}$/)
+      found.push(size)
+    }
+    return found.toSorted((a, b) => a - b)
+  }
+
+  describe('a damaged blob', () => {
+    const damaged = Buffer.from(content)
+    damaged.writeUInt8(damaged.readUInt8(7000) ^ 1, 7000)
+    const digest = digestOf(content)
+    /** What an ingest that was begun because of it does at its end. */
+    const replace = async () => {
+      const ingest = await blobs.ingest(digest)
+      await ingest.write(0, content)
+      await ingest.verify(content.length)
+      await ingest.commit({ replace: true })
+      await ingest.close()
+    }
+
+    test('is told from a good one and from none', async () => {
+      expect(await blobs.verify(digest)).toBe('absent')
+      await driver.put(blobKey(digest), damaged)
+      expect(await blobs.verify(digest)).toBe('wrong')
+      await driver.put(blobKey(digest), content.subarray(0, 9999))
+      expect(await blobs.verify(digest)).toBe('wrong')
+      await driver.put(blobKey(digest), content)
+      expect(await blobs.verify(digest)).toBe('good')
+    })
+
+    test.each([0, 1, 512 * 1024, 2 * 1024 * 1024 + 1])(
+      'of %d bytes is read to its end',
+      async (length) => {
+        const bytes = randomBytes(length)
+        await driver.put(blobKey(digestOf(bytes, 'sha512')), bytes)
+        expect(await blobs.verify(digestOf(bytes, 'sha512'))).toBe('good')
+      },
+    )
+
+    test('can be verified through who has it open, and no longer than wanted', async () => {
+      await driver.put(blobKey(digest), damaged)
+      const object = (await blobs.open(digest))!
+      await replace()
+      expect(await blobs.verify(digest, { object })).toBe('wrong')
+      expect(await blobs.verify(digest)).toBe('good')
+      expect(await object.read(Buffer.alloc(10), 0)).toBe(10)
+      await object.close()
+      const signal = AbortSignal.abort(new Error('stopping'))
+      await expect(blobs.verify(digest, { signal })).rejects.toThrow('stopping')
+    })
+
+    test('is taken out of what is held, and kept aside', async () => {
+      await driver.put(blobKey(digest), damaged)
+      await keep(content.subarray(1))
+      expect(await counted()).toEqual({ blobs: 2, bytes: 19_999 })
+      const object = (await blobs.open(digest))!
+      await Promise.all([blobs.quarantine(digest), blobs.quarantine(digest, object)])
+      expect(await blobs.open(digest)).toBeUndefined()
+      expect(await counted()).toEqual({ blobs: 1, bytes: 9999 })
+      expect(await quarantined()).toEqual([10_000])
+      expect(await object.read(Buffer.alloc(10), 0)).toBe(10)
+      await object.close()
+      await keep(content)
+      expect(await counted()).toEqual({ blobs: 2, bytes: 19_999 })
+    })
+
+    test('is replaced in one step by who commits with `replace`, and by nobody else', async () => {
+      await driver.put(blobKey(digest), damaged)
+      expect(await counted()).toEqual({ blobs: 1, bytes: 10_000 })
+      await keep(content)
+      expect(await blobs.verify(digest)).toBe('wrong')
+      await replace()
+      expect(await blobs.verify(digest)).toBe('good')
+      expect(await counted()).toEqual({ blobs: 1, bytes: 10_000 })
+      await replace()
+      expect(await counted()).toEqual({ blobs: 1, bytes: 10_000 })
+    })
+
+    test('found by two does not cost the good one that came for the first', async () => {
+      await driver.put(blobKey(digest), damaged)
+      const [first, second] = [(await blobs.open(digest))!, (await blobs.open(digest))!]
+      await keep(content) // changes nothing: one of its size is there
+      await blobs.quarantine(digest, first)
+      await keep(content)
+      await blobs.quarantine(digest, second)
+      expect(await blobs.verify(digest)).toBe('good')
+      const third = (await blobs.open(digest))!
+      await blobs.quarantine(digest, third)
+      expect(await blobs.verify(digest)).toBe('absent')
+      await Promise.all([first.close(), second.close(), third.close()])
+    })
+
+    test('is one of a few: the oldest go, and one that is too large is not kept at all', async () => {
+      blobs = new Blobs({
+        driver,
+        ingestDirectory: directory.join('ingest'),
+        quarantine: { blobs: 3, bytes: 1000 },
+      })
+      for (const length of [100, 101, 102, 103, 1001, 600, 299]) {
+        const bytes = randomBytes(length)
+        await driver.put(blobKey(digestOf(bytes)), bytes)
+        await blobs.quarantine(digestOf(bytes))
+        expect(await blobs.stat(digestOf(bytes))).toBeUndefined()
+        await new Promise((resolve) => setTimeout(resolve, 3)) // another millisecond: another age
+      }
+      expect(await quarantined()).toEqual([299, 600])
+    })
+  })
+
   test('a count that is stopped says that it is not complete', async () => {
     await keep(content)
     const stopped = createBlobs()
@@ -133,6 +244,39 @@ describe.each([
 })
 
 const word = Buffer.from('content')
+
+test('space is what is free for both the local file and the driver, asked once a second', async () => {
+  await using directory = await temporaryDirectory()
+  let asked = 0
+  class SmallDriver extends MemoryDriver {
+    override async space(): Promise<{ freeBytes: number; totalBytes: number }> {
+      asked++
+      return { freeBytes: 5000, totalBytes: 10_000 }
+    }
+  }
+  const ingestDirectory = directory.join('ingest')
+  const blobs = new Blobs({ driver: new SmallDriver(), ingestDirectory })
+  await expect(blobs.space()).rejects.toThrow(/ENOENT/) // a failure is not remembered
+  await mkdir(ingestDirectory)
+  asked = 0
+  vi.useFakeTimers({ toFake: ['Date'] })
+  try {
+    expect(await Promise.all([blobs.space(), blobs.space()])).toEqual([
+      { freeBytes: 5000 },
+      { freeBytes: 5000 },
+    ])
+    vi.setSystemTime(Date.now() + 999)
+    await blobs.space()
+    expect(asked).toBe(1)
+    vi.setSystemTime(Date.now() + 1)
+    await blobs.space()
+    expect(asked).toBe(2)
+  } finally {
+    vi.useRealTimers()
+  }
+  const large = new Blobs({ driver: new MemoryDriver(Infinity), ingestDirectory })
+  expect((await large.space()).freeBytes).toBeLessThan(Infinity)
+})
 
 test('opening notes the last use at most once a minute, and never fails for it', async () => {
   await using directory = await temporaryDirectory()

@@ -273,6 +273,27 @@ export function storageDriverSuite(
       })
     })
 
+    describe('move', () => {
+      test('gives the value another key, and takes the place of what is there', async () => {
+        await driver.put('a/b', text('value'))
+        await driver.put('c', text('former'))
+        const object = (await driver.open('a/b'))!
+        expect(await driver.move('a/b', 'c')).toBe(true)
+        expect(await driver.move('c', 'new/d')).toBe(true)
+        expect(await keys('')).toEqual(['new/d'])
+        expect(await read('new/d')).toBe('value')
+        expect(await object.read(Buffer.alloc(5), 0)).toBe(5)
+        await object.close()
+      })
+
+      test('of nothing changes nothing', async () => {
+        await driver.put('c', text('former'))
+        expect(await driver.move('a/b', 'c')).toBe(false)
+        expect(await read('c')).toBe('former')
+        expect(await keys('')).toEqual(['c'])
+      })
+    })
+
     test('remove takes a key away, and is done where nothing is', async () => {
       await driver.put('a/b', text('1'))
       await driver.put('a/c', text('2'))
@@ -384,6 +405,8 @@ export function storageDriverSuite(
         await expect(driver.touch(key)).rejects.toThrow(TypeError)
         await expect(driver.adopt(key, file)).rejects.toThrow(TypeError)
         await expect(driver.remove(key)).rejects.toThrow(TypeError)
+        await expect(driver.move(key, 'a')).rejects.toThrow(TypeError)
+        await expect(driver.move('a', key)).rejects.toThrow(TypeError)
         expect(await isGone(file)).toBe(false)
       })
     })
