@@ -113,30 +113,42 @@ export class Filling {
   }
 
   #startOne(): boolean {
+    return this.#startUrgent() || this.#startNext()
+  }
+
+  // Where a reader waits comes first, though others are asked already, and from whoever has it.
+  #startUrgent(): boolean {
+    const { fetch, wanted, queue, now } = this.#options
+    const others = this.#fetches.size
+    if (others >= fetch.maxConnections) return false
+    const piece = urgentPiece(this.#plan(fetch.pieceBytes), wanted())
+    const source = piece && queue.next(now(), { ranged: others > 0 })
+    if (!piece || !source) return false
+    void this.#fetch(source, piece, false)
+    return true
+  }
+
+  // Then in order what is read, or all, from the source that comes first.
+  #startNext(): boolean {
     const { queue, now } = this.#options
-    const piece = this.#nextPiece()
-    if (piece === undefined) return false
-    const source = queue.next(now(), { ranged: this.#fetches.size > 0 })
-    if (source === undefined) return false
-    const open = this.#limit() === 1 && piece.end === (this.#size ?? Infinity)
+    const source = queue.next(now())
+    if (!source || (this.#fetches.size > 0 && queue.isUnranged(source))) return false
+    const piece = this.#nextPiece(source)
+    if (!piece) return false
+    const open = this.#limit(source) === 1 && piece.end === (this.#size ?? Infinity)
     void this.#fetch(source, piece, open)
     return true
   }
 
-  // Where a reader waits first, though others are asked already; then in order what is read, or all.
-  #nextPiece(): ByteRange | undefined {
+  #nextPiece(source: Source | undefined): ByteRange | undefined {
     const { fetch, wanted, fill, queue } = this.#options
-    const alone = this.#fetches.size === 0
-    if (queue.unranged && !alone) return undefined
-    if (this.#fetches.size < fetch.maxConnections) {
-      const urgent = urgentPiece(this.#plan(fetch.pieceBytes), wanted())
-      if (urgent) return urgent
+    const limit = this.#limit(source)
+    if (this.#fetches.size >= limit) return undefined
+    for (const each of this.#fetches) if (each.open) this.#claim(each, limit)
+    const plan = this.#plan(limit === 1 ? Infinity : fetch.pieceBytes)
+    if (fill() || (source && queue.isUnranged(source))) {
+      return missingPiece(plan, { start: 0, end: Infinity })
     }
-    if (this.#fetches.size >= this.#limit()) return undefined
-    for (const each of this.#fetches) if (each.open) this.#claim(each)
-    const plan = this.#plan(this.#limit() === 1 ? Infinity : fetch.pieceBytes)
-    const all = { start: 0, end: Infinity }
-    if (fill() || queue.unranged) return missingPiece(plan, all)
     for (const range of wanted()) {
       const piece = missingPiece(plan, range)
       if (piece) return piece
@@ -150,19 +162,21 @@ export class Filling {
   }
 
   // Without a size nobody knows where the pieces end.
-  #limit(): number {
-    return this.#options.queue.unranged || this.#size === undefined ? 1 : this.#concurrency.limit
+  #limit(source: Source | undefined): number {
+    const single = this.#size === undefined || (source && this.#options.queue.isUnranged(source))
+    return single ? 1 : this.#concurrency.limit
   }
 
   // An open request claims one piece when others are to work beside it.
-  #claim(fetch: Fetch): void {
-    if (this.#limit() > 1)
-      fetch.end = Math.min(fetch.end, fetch.at + this.#options.fetch.pieceBytes)
+  #claim(fetch: Fetch, limit: number): void {
+    if (limit === 1 && this.#options.fill()) return
+    fetch.end = Math.min(fetch.end, fetch.at + this.#options.fetch.pieceBytes)
   }
 
   #waitOrGiveUp(): void {
     const { queue, now } = this.#options
-    if (this.#nextPiece() === undefined) return
+    const urgent = urgentPiece(this.#plan(Infinity), this.#options.wanted())
+    if (!urgent && !this.#nextPiece(undefined)) return
     const waitMs = queue.waitMs(now())
     clearTimeout(this.#timer)
     if (waitMs !== undefined) this.#timer = setTimeout(() => this.pump(), waitMs)
@@ -262,7 +276,7 @@ export class Filling {
 
   // An open request goes on while nobody has what follows, and nobody is about to.
   #extend(fetch: Fetch): void {
-    if (!this.#options.fill() && !this.#options.queue.unranged) return
+    if (!this.#options.fill() && !this.#options.queue.isUnranged(fetch.source)) return
     const plan = this.#plan(this.#options.fetch.pieceBytes, fetch)
     const next = missingPiece(plan, { start: fetch.at, end: Infinity })
     if (next?.start === fetch.at) fetch.end = next.end

@@ -1,6 +1,6 @@
 // Which source a download asks next: the order they joined in, minus those that refused,
 // last those that lied. It decides only; it asks nobody.
-import type { FailureReason, UpstreamError } from '../upstream/failure.ts'
+import { type FailureReason, SHORT_LIMIT_MS, type UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 
 /** What counts as getting on: a source that gave this many bytes before it broke starts afresh. */
@@ -9,8 +9,7 @@ const PROGRESS_BYTES = 1024 * 1024
 const TRIES_WHEN_FLOWING = 5
 /** A connection broken before its first byte may have been an idle one the other side closed. */
 const TRIES_WHEN_BROKEN_EARLY = 2
-/** A limit that ends this soon is waited for, once before anything came: clients give up after 30 s. */
-const SHORT_LIMIT_MS = 10_000
+/** A limit that ends soon is waited for, once before anything came: clients give up after 30 s. */
 const TRIES_WHEN_LIMITED = 2
 const LONGEST_PAUSE_MS = 5000
 
@@ -82,10 +81,9 @@ export class SourceQueue {
     return this.#errors
   }
 
-  /** Whether nobody who is left honours Range. */
-  get unranged(): boolean {
-    const left = this.#entries.filter((entry) => !entry.spent)
-    return left.length > 0 && left.every((entry) => entry.ignoresRange)
+  /** Whether it answers a question for a part with the whole. */
+  isUnranged(source: Source): boolean {
+    return this.#entry(source).ignoresRange
   }
 
   /** The best one that may be asked now; `ranged`: for a part, beside what runs already. */

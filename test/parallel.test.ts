@@ -1,0 +1,150 @@
+// Cold blobs over several connections, end to end: pieces, steering, upstreams that ignore Range,
+// failover in the middle.
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import { syntheticBytes } from './support/content.ts'
+import { rawRequest } from './support/raw-client.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+
+const MIB = 1024 * 1024
+const REGISTRY = 'registry.test'
+/** A far upstream: the first byte comes late. */
+const FAR = { match: { kind: 'blob' }, delayMs: 30 } as const
+
+let directory: TemporaryDirectory
+let upstream: TestRegistry
+let second: TestRegistry
+let chandlery: RunningChandlery
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+  upstream = await startRegistry()
+  second = await startRegistry()
+  chandlery = await startChandlery(directory.path, {
+    ...mirrorOf(REGISTRY, upstream.url, second.url),
+    fetch: { piece: '1MiB' },
+  })
+})
+
+afterEach(async () => {
+  await chandlery.stop()
+  await upstream.close()
+  await second.close()
+  await directory.remove()
+})
+
+/** An image whose only layer is synthetic, known to Chandlery by its manifest. */
+async function layerOf(size: number, seed: string): Promise<string> {
+  const { layers } = upstream.addImage('team/app', seed, {
+    layers: [syntheticBytes(seed, 0, size)],
+  })
+  second.addImage('team/app', seed, { layers: [syntheticBytes(seed, 0, size)] })
+  const manifest = await fetch(`${chandlery.url}/v2/${REGISTRY}/team/app/manifests/${seed}`)
+  expect(manifest.status).toBe(200)
+  return layers[0]!.digest
+}
+
+function blobUrl(digest: string): string {
+  return `${chandlery.url}/v2/${REGISTRY}/team/app/blobs/${digest}`
+}
+
+async function get(digest: string, range?: string) {
+  const response = await rawRequest(blobUrl(digest), { headers: range ? { range } : {} })
+  return { status: response.status, headers: response.headers, ...(await response.body()) }
+}
+
+function rangesAsked(registry: TestRegistry, digest: string): (string | undefined)[] {
+  const gets = registry.requestsFor(digest as never).filter(({ method }) => method === 'GET')
+  return gets.map(({ headers }) => headers.range)
+}
+
+describe('a cold blob from a far upstream', () => {
+  test('is fetched in pieces over several connections, every byte once', async () => {
+    const digest = await layerOf(12 * MIB, 'far')
+    upstream.fault(FAR)
+    const { bytes, complete } = await get(digest)
+    expect(complete && bytes.equals(syntheticBytes('far', 0, 12 * MIB))).toBe(true)
+    expect(rangesAsked(upstream, digest).length).toBeGreaterThan(4)
+    // The first request is asked without an end and cut where the pieces begin.
+    expect(upstream.bytesSent(digest as never)).toBeLessThan(12 * MIB * 1.4)
+  })
+
+  test('that ignores Range is fetched over one connection, and once', async () => {
+    upstream.options = { ...upstream.options, ranges: false }
+    const digest = await layerOf(6 * MIB, 'plain')
+    upstream.fault(FAR)
+    const { bytes, complete } = await get(digest)
+    expect(complete && bytes.equals(syntheticBytes('plain', 0, 6 * MIB))).toBe(true)
+    expect(rangesAsked(second, digest)).toEqual([])
+  })
+
+  test('goes on from the other endpoint when one dies in the middle', async () => {
+    const digest = await layerOf(8 * MIB, 'dies')
+    upstream.fault({ ...FAR, cutAfter: 300_000 })
+    const { bytes, complete } = await get(digest)
+    expect(complete && bytes.equals(syntheticBytes('dies', 0, 8 * MIB))).toBe(true)
+    expect(rangesAsked(second, digest).length).toBeGreaterThan(0)
+  })
+
+  test('of which one endpoint lies is served and kept all the same, and the liar is named', async () => {
+    const digest = await layerOf(8 * MIB, 'lies')
+    upstream.fault({ ...FAR, corruptAt: 5 * MIB })
+    second.fault(FAR)
+    const first = await get(digest)
+    // What was sent before the truth was known may have been cut; then it is right.
+    const again = first.complete ? first : await get(digest)
+    expect(again.complete && again.bytes.equals(syntheticBytes('lies', 0, 8 * MIB))).toBe(true)
+    const metrics = await (await fetch(`${chandlery.adminUrl}/metrics`)).text()
+    expect(metrics).toMatch(
+      new RegExp(`verification_failures_total\\{endpoint="${upstream.url}/v2"\\} [1-9]`),
+    )
+  })
+})
+
+describe('a part of a cold blob', () => {
+  test('far from its start is one request upstream for just that part', async () => {
+    const digest = await layerOf(20 * MIB, 'part')
+    const { status, headers, bytes } = await get(digest, `bytes=${15 * MIB}-${15 * MIB + 999}`)
+    expect(status).toBe(206)
+    expect(headers.get('content-range')).toBe(`bytes ${15 * MIB}-${15 * MIB + 999}/${20 * MIB}`)
+    expect(bytes.equals(syntheticBytes('part', 15 * MIB, 1000))).toBe(true)
+    expect(rangesAsked(upstream, digest)).toEqual([`bytes=${15 * MIB}-${15 * MIB + 999}`])
+    expect(upstream.bytesSent(digest as never)).toBe(1000)
+  })
+
+  test('is one of several in a multipart answer', async () => {
+    const digest = await layerOf(20 * MIB, 'parts')
+    const { status, headers, bytes } = await get(digest, `bytes=5-9,${9 * MIB}-${9 * MIB + 4}`)
+    expect(status).toBe(206)
+    expect(headers.get('content-type')).toMatch(/^multipart\/byteranges; ?boundary=/)
+    expect(bytes.includes(syntheticBytes('parts', 5, 5))).toBe(true)
+    expect(bytes.includes(syntheticBytes('parts', 9 * MIB, 5))).toBe(true)
+    expect(upstream.bytesSent(digest as never)).toBeLessThan(100)
+  })
+
+  test('to its end, asked for by many and closed early, does not stop the whole one', async () => {
+    const digest = await layerOf(12 * MIB, 'chunks')
+    upstream.fault(FAR)
+    const whole = get(digest, 'bytes=0-')
+    const chunks = [3, 6, 9].map(async (at) => {
+      using response = await rawRequest(blobUrl(digest), {
+        headers: { range: `bytes=${at * MIB}-` },
+      })
+      expect(response.status).toBe(206)
+      return (await response.read(MIB)).equals(syntheticBytes('chunks', at * MIB, MIB))
+    })
+    expect(await Promise.all(chunks)).toEqual([true, true, true])
+    const { status, bytes, complete } = await whole
+    expect([status, complete]).toEqual([206, true])
+    expect(bytes.equals(syntheticBytes('chunks', 0, 12 * MIB))).toBe(true)
+  })
+
+  test('comes also from an upstream that ignores Range', async () => {
+    upstream.options = { ...upstream.options, ranges: false }
+    const digest = await layerOf(4 * MIB, 'deaf')
+    const { status, bytes } = await get(digest, `bytes=${3 * MIB}-${3 * MIB + 9}`)
+    expect(status).toBe(206)
+    expect(bytes.equals(syntheticBytes('deaf', 3 * MIB, 10))).toBe(true)
+  })
+})
