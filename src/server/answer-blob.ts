@@ -58,7 +58,6 @@ async function sendBlob(
 ): Promise<void> {
   const body = await openBody(exchange, content)
   const common = commonHeaders(exchange, routed, content.digest, cache)
-  content.promise()
   exchange.writeHead(body.status, { ...common, ...body.headers })
   const { res, gone } = exchange
   if (firstAvailable(content, body) === 0) res.flushHeaders()
@@ -67,28 +66,37 @@ async function sendBlob(
   })
 }
 
-// An unknown size is often known once the first byte is here, and one that an upstream said may have
-// proved wrong by then: nothing is promised before.
+// A size that nobody knew is often known once the first byte is here, and one that an upstream said may
+// have proved wrong by then: nothing is promised before.
 async function openBody(exchange: Exchange, content: Content): Promise<BlobBody> {
   const request = {
     range: exchange.header('range'),
     ifRange: exchange.header('if-range'),
     etag: `"${content.digest}"`,
   }
-  const early = planBlobBody(request, content.size)
-  content.plan(early.ranges)
-  await firstByte(content, early.ranges?.[0]?.start ?? 0, exchange.gone)
-  if (early.ranges) return early
-  const body = planBlobBody(request, content.size)
-  content.plan(body.ranges)
-  return body
+  let patience: AbortSignal | undefined
+  for (;;) {
+    const { size } = content
+    const body = planBlobBody(request, size)
+    content.plan(body.ranges)
+    if (firstAvailable(content, body) === 0) {
+      patience ??= AbortSignal.timeout(HEAD_PATIENCE_MS)
+      await firstByte(content, body, exchange.gone, patience)
+    }
+    if (content.size !== size) continue
+    content.promise()
+    return body
+  }
 }
 
-async function firstByte(content: Content, at: number, gone: AbortSignal): Promise<void> {
-  if (content.available(at) > 0) return
-  const patience = AbortSignal.timeout(HEAD_PATIENCE_MS)
+async function firstByte(
+  content: Content,
+  { ranges }: BlobBody,
+  gone: AbortSignal,
+  patience: AbortSignal,
+): Promise<void> {
   try {
-    await content.wait(at, AbortSignal.any([gone, patience]))
+    await content.wait(ranges?.[0]?.start ?? 0, AbortSignal.any([gone, patience]))
   } catch (error) {
     if (!patience.aborted || gone.aborted) throw error
   }
