@@ -2,11 +2,11 @@
 // link did is counted, so that a figure can be told from a fault of the emulation.
 import { execFile, spawn, type ChildProcessByStdio } from 'node:child_process'
 import { once } from 'node:events'
+import { readFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { text } from 'node:stream/consumers'
 import type { Readable } from 'node:stream'
 import { promisify } from 'node:util'
-import { median } from './figures.ts'
 import { cpuSeconds, type Server } from './process.ts'
 
 const run = promisify(execFile)
@@ -33,6 +33,8 @@ export interface LinkOptions {
   readonly megabits: number
   /** Of packets that carry data, each by itself. */
   readonly lossPercent: number
+  /** Of the loss: always the same one would always favour the same side. */
+  readonly seed: number
   /** The sender's congestion control. */
   readonly congestion: string
 }
@@ -74,7 +76,7 @@ export class FarLink implements AsyncDisposable {
     const { delayMs, lossPercent, megabits, congestion } = options
     // The queue holds what fits on the way there and back, as routers are built.
     const queueKiB = Math.round((2 * delayMs * megabits * 1000) / 8 / 1024)
-    const figures = [delayMs, lossPercent, megabits, queueKiB, 1].map(String)
+    const figures = [delayMs, lossPercent, megabits, queueKiB, options.seed].map(String)
     const program = spawn(options.program, [DEVICES.near, DEVICES.far, ...figures], {
       stdio: ['ignore', 'pipe', 'inherit'],
     })
@@ -89,7 +91,7 @@ export class FarLink implements AsyncDisposable {
     }
   }
 
-  /** Milliseconds there and back, as a connection to the server shows them: the median of five. */
+  /** Milliseconds there and back, as a connection to the server shows them: the best of five. */
   async roundTrip({ host, port }: Server): Promise<number> {
     const samples: number[] = []
     for (let each = 0; each < 5; each++) {
@@ -99,7 +101,12 @@ export class FarLink implements AsyncDisposable {
       samples.push(performance.now() - begun)
       socket.destroy()
     }
-    return median(samples)
+    return Math.min(...samples)
+  }
+
+  /** Bytes that have come over the link so far, with their headers and what was sent twice. */
+  get received(): number {
+    return Number(readFileSync(`/sys/class/net/${DEVICES.near}/statistics/rx_bytes`, 'utf8'))
   }
 
   /** Ends the link and says what passed over it. */
@@ -135,24 +142,24 @@ export class FarLink implements AsyncDisposable {
   }
 
   async #close(): Promise<LinkReport> {
+    const program = this.#program
     try {
-      return await this.#stop()
+      if (program.exitCode !== null || program.pid === undefined) throw new Error('wan.c has ended')
+      const unseen = (await dropped(DEVICES.near)) + (await dropped(DEVICES.far, '-n', FAR))
+      const seconds = cpuSeconds(program.pid)
+      const wall = (performance.now() - this.#openedAt) / 1000
+      return { down: await this.#end(), unseen, cpuPercent: (seconds / wall) * 100 }
     } finally {
+      program.kill('SIGKILL')
       await run('ip', ['netns', 'delete', FAR])
     }
   }
 
-  async #stop(): Promise<LinkReport> {
-    const program = this.#program
-    if (program.exitCode !== null || program.pid === undefined) throw new Error('wan.c has ended')
-    const unseen = (await dropped(DEVICES.near)) + (await dropped(DEVICES.far, '-n', FAR))
-    const seconds = cpuSeconds(program.pid)
-    const output = text(program.stdout)
-    program.kill('SIGTERM')
+  async #end(): Promise<Passed> {
+    const output = text(this.#program.stdout)
+    this.#program.kill('SIGTERM')
     const printed = (await output).split('\n').find((line) => line.startsWith('{'))
-    const { down } = JSON.parse(printed ?? '{}') as { down: Passed }
-    const wall = (performance.now() - this.#openedAt) / 1000
-    return { down, unseen, cpuPercent: (seconds / wall) * 100 }
+    return (JSON.parse(printed ?? '{}') as { down: Passed }).down
   }
 }
 
