@@ -64,7 +64,10 @@ function summarise(config: Config, host: string): HostSummary {
   }
 }
 
-function credentialOf({ auth }: HostConfig, from: string): Pick<HostSummary, 'credential'> {
+function credentialOf(
+  { auth: [auth] = [] }: HostConfig,
+  from: string,
+): Pick<HostSummary, 'credential'> {
   if (!auth?.password && !auth?.auth && !auth?.identity_token) return {}
   const kind = auth.identity_token ? 'identity token' : 'password'
   const username = auth.username === undefined ? {} : { username: auth.username }

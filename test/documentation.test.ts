@@ -39,14 +39,17 @@ interface Key {
 
 /** Every key below the node, in the words of the reference; a secret's env and file left out. */
 function keysBelow(node: JsonSchema, path: string): Key[] {
-  const nodes = node.anyOf ?? [node]
-  return nodes.flatMap(({ properties = {}, additionalProperties, items }) => [
+  return alternatives(node).flatMap(({ properties = {}, additionalProperties, items }) => [
     ...Object.entries(properties)
       .filter(([name]) => name !== 'env' && name !== 'file')
       .flatMap(([name, next]) => keyAndBelow(next, path === '' ? name : `${path}.${name}`)),
     ...(additionalProperties ? keysBelow(additionalProperties, `${path}.${entryOf(path)}`) : []),
     ...(items ? keysBelow(items, `${path}[]`) : []),
   ])
+}
+
+function alternatives(node: JsonSchema): JsonSchema[] {
+  return node.anyOf ? node.anyOf.flatMap(alternatives) : [node]
 }
 
 function keyAndBelow(node: JsonSchema, path: string): Key[] {
@@ -69,10 +72,9 @@ describe('the configuration reference', () => {
 
   const keys = keysBelow(configJsonSchema(), '')
   const holdsKeys = (path: string) => keys.some((key) => key.path.startsWith(`${path}.`))
-  // The six settings of a rule have one row together.
-  const settings = keys.filter(
-    ({ path }) => !holdsKeys(path) && !/^freshness\.rules\[\]\.(?!match)/.test(path),
-  )
+  // The six settings of a rule have one row together; a list of credentials has those of one.
+  const together = /^freshness\.rules\[\]\.(?!match)|\.auth\[\]\./
+  const settings = keys.filter(({ path }) => !holdsKeys(path) && !together.test(path))
   const withDefault = settings.filter(({ fallback }) =>
     ['string', 'boolean'].includes(typeof fallback),
   )

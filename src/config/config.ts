@@ -98,6 +98,14 @@ export interface Config {
   readonly dockerConfig?: string
   readonly freshness: Freshness
   readonly fetch: Fetch
+  readonly timeouts: {
+    readonly connectMs: number
+    readonly firstByteMs: number
+    readonly stallMs: number
+  }
+  readonly dns: { readonly servers: readonly string[] }
+  /** Without `probeMs` endpoints are not asked in the background. */
+  readonly health: { readonly probeMs?: number }
   readonly clientStallTimeoutMs: number
   readonly shutdownTimeoutMs: number
   readonly log: { readonly level: LogLevel }

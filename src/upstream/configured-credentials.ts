@@ -6,6 +6,7 @@ import type { Credential, CredentialSource, TokenCredential } from './credential
 import { credentialOf, parseDockerConfig, serverUrl, splitAuth } from './docker-config.ts'
 import type { DockerConfig } from './docker-config.ts'
 import { configForHost } from './host-config.ts'
+import type { RateLimits } from './rate-limits.ts'
 import { isSendable } from './token.ts'
 import { WatchedFile } from './watched-file.ts'
 
@@ -24,9 +25,13 @@ export interface AuthOptions {
 
 export interface CredentialOptions {
   /** The `configs`, by host[:port] or "*". */
-  readonly hosts: Readonly<Record<string, { readonly auth?: AuthOptions | undefined }>>
+  readonly hosts: Readonly<
+    Record<string, { readonly auth?: AuthOptions | readonly AuthOptions[] | undefined }>
+  >
   readonly dockerConfigPath?: string | undefined
   readonly now?: () => number
+  /** What is left of each, so that of several the one with most is used. */
+  readonly rateLimits?: Pick<RateLimits, 'remaining'> | undefined
 }
 
 /** A secret, file or helper that was named cannot be read; the message holds no secret. */
@@ -38,18 +43,33 @@ export class ConfiguredCredentials implements CredentialSource {
   readonly #hosts: CredentialOptions['hosts']
   readonly #docker: WatchedFile<DockerConfig> | undefined
   readonly #helpers = new CredentialHelpers()
+  readonly #rateLimits: CredentialOptions['rateLimits']
+  /** By host, how often one of its credentials was given. */
+  readonly #turns = new Map<string, number>()
 
   constructor(options: CredentialOptions) {
     this.#hosts = options.hosts
+    this.#rateLimits = options.rateLimits
     const { dockerConfigPath: path, now } = options
     if (path !== undefined) this.#docker = new WatchedFile(path, readConfig, now && { now })
   }
 
   /** Throws CredentialError. */
   async credentialFor(endpoint: { readonly host: string }): Promise<Credential> {
-    const auth = configForHost(this.#hosts, endpoint.host)?.auth
-    const configured = auth && (await readAuth(auth, endpoint.host))
+    const auth = configForHost(this.#hosts, endpoint.host)?.auth ?? []
+    const all = 'at' in auth ? auth : [auth]
+    const configured = this.#choose(endpoint.host, await readAll(all, endpoint.host))
     return configured ?? (await this.#fromDocker(endpoint.host)) ?? ANONYMOUS
+  }
+
+  /** The one with most requests left; equals in turn. */
+  #choose(host: string, all: readonly Credential[]): Credential | undefined {
+    if (all.length < 2) return all[0]
+    const left = all.map((each) => this.#rateLimits?.remaining(host, each) ?? Infinity)
+    const best = all.filter((_, i) => left[i] === Math.max(...left))
+    const turn = this.#turns.get(host) ?? 0
+    this.#turns.set(host, turn + 1)
+    return best[turn % best.length]
   }
 
   async #fromDocker(host: string): Promise<Credential | undefined> {
@@ -78,6 +98,15 @@ function stored(config: DockerConfig, host: string): Credential | undefined {
 
 function readConfig(bytes: Buffer): DockerConfig {
   return parseDockerConfig(bytes.toString())
+}
+
+/** Those that can be read, where any can. */
+async function readAll(all: readonly AuthOptions[], host: string): Promise<Credential[]> {
+  const read = await Promise.allSettled(all.map((auth) => readAuth(auth, host)))
+  const found = read.flatMap((each) => (each.status === 'fulfilled' ? (each.value ?? []) : []))
+  const failed = read.find((each) => each.status === 'rejected')
+  if (found.length === 0 && failed !== undefined) throw failed.reason
+  return found
 }
 
 async function readAuth(auth: AuthOptions, host: string): Promise<TokenCredential | undefined> {

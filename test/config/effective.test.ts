@@ -80,6 +80,12 @@ const secret = fc.oneof(
   fc.record({ file: fc.constantFrom('/a', 'b c') }),
 )
 const host = fc.constantFrom('docker.io', 'ghcr.io', 'localhost:5000', '*', '[::1]:5000')
+const credential = fc.record({
+  username: fc.string({ minLength: 1 }),
+  password: secret,
+  realms: fc.constant(['x']),
+})
+
 const file = fc.record(
   {
     listen: fc.constantFrom(':1', '[::1]:2', 'localhost:0'),
@@ -113,11 +119,8 @@ const file = fc.record(
       host,
       fc.record(
         {
-          auth: fc.record({
-            username: fc.string({ minLength: 1 }),
-            password: secret,
-            realms: fc.constant(['x']),
-          }),
+          auth: fc.oneof(credential, fc.array(credential, { minLength: 1, maxLength: 3 })),
+          proxy: fc.constantFrom('direct', 'socks5://proxy.test', 'proxy.test:3128'),
           tls: fc.record(
             { ca_file: fc.constant('c'), insecure_skip_verify: fc.boolean() },
             optional,
@@ -142,6 +145,9 @@ const file = fc.record(
       },
       optional,
     ),
+    timeouts: fc.record({ connect: timer, firstByte: timer, stall: timer }, optional),
+    dns: fc.record({ servers: fc.constant(['192.0.2.53', '[2001:db8::53]:5353']) }, optional),
+    health: fc.record({ probe: fc.oneof(fc.constant('off'), timer) }, optional),
     clientStallTimeout: timer,
     log: fc.record({ level: fc.constantFrom('debug', 'silent') }),
   },
@@ -152,11 +158,10 @@ const file = fc.record(
 function comparable(value: Config): unknown {
   return {
     ...meaning(value),
-    configs: Object.entries(value.configs).map(([name, { auth, tls, resolve }]) => [
+    configs: Object.entries(value.configs).map(([name, { auth, tls, resolve, proxy }]) => [
       name,
-      auth?.username,
-      auth?.password?.source,
-      auth?.realms,
+      auth?.map(({ username, password, realms }) => [username, password?.source, realms]),
+      proxy && String(proxy),
       tls?.ca_file,
       tls?.insecure_skip_verify,
       resolve,

@@ -67,6 +67,9 @@ test('without files, flags and variables the defaults and the built-in registrie
       rules: [],
     },
     fetch: { pieceBytes: 8 * 1024 * 1024, connections: 4, maxConnections: 16, fill: 'onFullRead' },
+    timeouts: { connectMs: 10_000, firstByteMs: 30_000, stallMs: 15_000 },
+    dns: { servers: [] },
+    health: {},
     clientStallTimeoutMs: 600_000,
     shutdownTimeoutMs: 30_000,
     log: { level: 'info' },
@@ -171,7 +174,7 @@ configs:
       ['docker.io', ['https://ours.example.com']],
       ['ghcr.io', []],
     ])
-    expect(config.configs['a.example.com']?.auth?.username).toBe('u')
+    expect(config.configs['a.example.com']?.auth?.[0]?.username).toBe('u')
     expect(config.configs['b.example.com']).toMatchObject({ resolve: ['203.0.113.7'] })
     expect(config.configs['b.example.com']?.auth).toBeUndefined()
   })
@@ -269,7 +272,7 @@ configs:
       'c.yaml': 'configs: { docker.io: { auth: { username: u, password: { env: P } } } }',
     })
     const { config } = await world.load({ config: 'c.yaml' }, { P: 'one' })
-    expect(await config.configs['docker.io']?.auth?.password?.read({ P: 'two' })).toBe('two')
+    expect(await config.configs['docker.io']?.auth?.[0]?.password?.read({ P: 'two' })).toBe('two')
   })
 })
 

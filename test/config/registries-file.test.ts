@@ -53,8 +53,8 @@ configs:
     ca_file: '/ca',
     insecure_skip_verify: true,
   })
-  expect(entry?.auth?.username).toBe('00123')
-  expect(await entry?.auth?.password?.read({})).toBe('yes')
+  expect(entry?.auth?.[0]?.username).toBe('00123')
+  expect(await entry?.auth?.[0]?.password?.read({})).toBe('yes')
 })
 
 test.each(['', '# nothing', '---', '{}', 'null', 'mirrors:\nconfigs:', 'mirrors: ~'])(
@@ -152,7 +152,7 @@ mirrors:
 test('an empty auth or a null one is no credential', () => {
   const { configs } = read('configs:\n  a.b: { auth: }\n  c.d: { auth: { username: "" } }')
   expect(configs.get('a.b')?.auth).toBeUndefined()
-  expect(configs.get('c.d')?.auth?.username).toBeUndefined()
+  expect(configs.get('c.d')?.auth?.[0]?.username).toBeUndefined()
 })
 
 test('merges without end and aliases of themselves come to an end', () => {
