@@ -88,7 +88,9 @@ export class Call {
       endpoint: this.endpoint.key,
       url,
       host: isOwn ? this.endpoint.host : url.host,
+      authHost: this.endpoint.host,
       redirected: !isOwn,
+      forToken: false,
       credential: this.request.credential.kind,
       identified: grant?.scheme === 'bearer',
     }

@@ -1,6 +1,6 @@
 // Which kind of failure a network error is, and what to do about it: pure, one row per error code
 // of Node, OpenSSL, llhttp and undici.
-import { notPlainHttp } from './diagnose.ts'
+import { notPlainHttp, writtenIn } from './diagnose.ts'
 import type { Asked } from './diagnose.ts'
 import { UpstreamError } from './failure.ts'
 import type { FailureReason } from './failure.ts'
@@ -32,7 +32,7 @@ function judge(error: Error, asked: Asked, phase: Phase): Verdict {
   }
   return (
     judgeConnect(code, asked) ??
-    judgeCertificate(code, asked) ??
+    judgeCertificate(code, error, asked) ??
     judgeTls(code, error, asked) ??
     judgeHttp(code, error, asked, phase) ??
     judgeEnd(code, asked, phase)
@@ -47,23 +47,22 @@ function judgeConnect(code: string, asked: Asked): Verdict | undefined {
   const { hostname, host } = asked.url
   const key = `configs."${asked.host}"`
   if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {
-    return ['name-not-resolved', `cannot resolve ${hostname}: check DNS, or set ${key}.resolve`]
+    const cure = `check DNS and ${writtenIn(asked)}, or set ${key}.resolve`
+    return ['name-not-resolved', `cannot resolve ${hostname}: ${cure}`]
   }
   if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT') {
-    return [
-      'timed-out',
-      `no connection to ${host} in time: list another endpoint before it in mirrors`,
-    ]
+    const cure = `check firewalls and proxies on the way, or ${ELSEWHERE}`
+    return ['timed-out', `no connection to ${host} in time: ${cure}`]
   }
   if (['EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'].includes(code)) {
-    return ['refused', `no way to ${host} (${code}): check the network and ${key}.resolve`]
+    return ['refused', `no route to ${host} (${code}): check the network and ${key}.resolve`]
   }
   if (code !== 'ECONNREFUSED') return undefined
-  return [
-    'refused',
-    `${host} refuses connections: is it running, is the port right in mirrors.<registry>.endpoint`,
-  ]
+  const cure = `check that it runs, and the port in ${writtenIn(asked)}`
+  return ['refused', `${host} refuses connections: ${cure}`]
 }
+
+const ELSEWHERE = 'list another endpoint before it in mirrors.<registry>.endpoint'
 
 const UNTRUSTED = new Set([
   'UNABLE_TO_VERIFY_LEAF_SIGNATURE',
@@ -79,7 +78,7 @@ const UNTRUSTED = new Set([
   'INVALID_CA',
 ])
 
-function judgeCertificate(code: string, asked: Asked): Verdict | undefined {
+function judgeCertificate(code: string, error: Error, asked: Asked): Verdict | undefined {
   const { host, hostname } = asked.url
   const key = `configs."${asked.host}"`
   if (UNTRUSTED.has(code)) {
@@ -87,14 +86,20 @@ function judgeCertificate(code: string, asked: Asked): Verdict | undefined {
     return ['not-trusted', `the certificate of ${host} is not trusted (${code}): ${cure}`]
   }
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
-    const cure = 'write a name that is in it in mirrors.<registry>.endpoint'
-    return ['not-trusted', `the certificate of ${host} is not for ${hostname}: ${cure}`]
+    const cure = `write a name that is in it in ${writtenIn(asked)}`
+    return ['not-trusted', `the certificate of ${host} ${notFor(hostname, error)}: ${cure}`]
   }
   if (!['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CERT_REVOKED'].includes(code)) return undefined
   return [
     'not-trusted',
-    `the certificate of ${host} is not valid now (${code}): it must be renewed, or a clock is wrong`,
+    `the certificate of ${host} is not valid now (${code}): have it renewed, or set the clock right`,
   ]
+}
+
+function notFor(hostname: string, error: Error): string {
+  const names = /altnames: ((?:DNS|IP Address):[\x20-\x7e]+)$/.exec(error.message)?.[1]
+  const listed = names === undefined ? '' : `, but for ${names.slice(0, 200)}`
+  return `is not for ${hostname}${listed}`
 }
 
 /** OpenSSL's words for a TLS record that is none: the other side answered the handshake in plain text. */
@@ -109,7 +114,7 @@ function judgeTls(code: string, error: Error, asked: Asked): Verdict | undefined
   if (NO_TLS.test(code)) {
     return [
       'plain-http',
-      `the server speaks HTTP: write http://${host} in mirrors.<registry>.endpoint`,
+      `${host} speaks HTTP without TLS: write http://${host} in ${writtenIn(asked)}`,
     ]
   }
   if (WANTS_CERTIFICATE.test(code)) {
@@ -122,27 +127,37 @@ function judgeTls(code: string, error: Error, asked: Asked): Verdict | undefined
 
 function judgeHttp(code: string, error: Error, asked: Asked, phase: Phase): Verdict | undefined {
   const { host } = asked.url
-  if (code === 'CHANDLERY_NO_ANSWER') return ['protocol', `${host} announces its answer for ever`]
-  if (code === 'UND_ERR_HEADERS_OVERFLOW') return ['protocol', `${host} sent too long a head`]
+  const cure = `check what answers there, and ${writtenIn(asked)}`
+  if (code === 'CHANDLERY_NO_ANSWER') {
+    return ['protocol', `${host} sends one 1xx status after the other and no answer: ${cure}`]
+  }
+  if (code === 'UND_ERR_HEADERS_OVERFLOW') {
+    return ['protocol', `${host} sends response headers that are too long: ${cure}`]
+  }
   // llhttp's own errors; undici does not give all of them a code.
   if (error.name !== 'HTTPParserError') return undefined
-  if (phase === 'body') return ['cut', `${host} sent a body that breaks off (${lineOf(error)})`]
+  if (phase === 'body')
+    return ['cut', `${host} sent a body that breaks off (${lineOf(error)}): ${cure}`]
   // A TLS alert record (RFC 8446 5.1) in answer to plain text.
   if ('data' in error && typeof error.data === 'string' && error.data.startsWith('\x15\x03')) {
     return ['not-plain-http', notPlainHttp(asked)]
   }
-  const cure = 'check mirrors.<registry>.endpoint'
   return ['protocol', `${host} does not speak HTTP (${lineOf(error)}): ${cure}`]
 }
 
 function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict {
   const { host } = asked.url
-  if (code === 'UND_ERR_HEADERS_TIMEOUT') return ['timed-out', `no answer from ${host} in time`]
-  if (code === 'UND_ERR_BODY_TIMEOUT') return ['timed-out', `${host} stopped sending in the middle`]
+  const cure = `check that server and the way there, or ${ELSEWHERE}`
+  if (code === 'UND_ERR_HEADERS_TIMEOUT')
+    return ['timed-out', `no answer from ${host} in time: ${cure}`]
+  if (code === 'UND_ERR_BODY_TIMEOUT')
+    return ['timed-out', `${host} stopped sending in the middle: ${cure}`]
   if (code === 'UND_ERR_RES_CONTENT_LENGTH_MISMATCH')
-    return ['cut', `${host} sent less than it announced`]
-  if (phase === 'body' && code === 'UND_ERR_SOCKET') return ['cut', `${host} closed in the middle`]
-  return ['reset', `${host} broke the connection off${code === '' ? '' : ` (${code})`}`]
+    return ['cut', `${host} sent less than it announced: ${cure}`]
+  if (phase === 'body' && code === 'UND_ERR_SOCKET')
+    return ['cut', `${host} closed in the middle: ${cure}`]
+  const broke = `${host} broke the connection off${code === '' ? '' : ` (${code})`}`
+  return ['reset', `${broke}: ${cure}`]
 }
 
 function judgeAddress({ hostname }: AddressRefused, asked: Asked): Verdict {

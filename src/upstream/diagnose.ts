@@ -17,7 +17,12 @@ export interface Asked {
   readonly url: URL
   /** Its key in `configs`: the endpoint's `host`, or that of `url`. */
   readonly host: string
+  /** The key in `configs` under which our credential is: the endpoint's `host`. */
+  readonly authHost: string
+  /** It is not the endpoint that was asked, but where it redirected to. */
   readonly redirected: boolean
+  /** It is not the endpoint that was asked, but its token server. */
+  readonly forToken: boolean
   readonly credential: Credential['kind']
   /** Whether a token server accepted who we are, so that a refusal is about what we asked for. */
   readonly identified: boolean
@@ -34,69 +39,94 @@ type Verdict = readonly [reason: FailureReason, what: string]
 
 /** What an answer that is not the content means. `nowMs` is for dates in Retry-After. */
 export function diagnoseAnswer(refusal: Refusal, asked: Asked, nowMs: number): UpstreamError {
-  const [reason, what] = judge(refusal, asked)
   const retryAfterMs = readRetryAfter(refusal.headers, nowMs)
-  const wait = reason === 'rate-limited' ? describeWait(retryAfterMs) : ''
-  return new UpstreamError(reason, `${asked.endpoint}: ${what}${wait}`, {
+  const [reason, what] = judge(refusal, asked, retryAfterMs)
+  return new UpstreamError(reason, `${asked.endpoint}: ${what}${quoteError(refusal)}`, {
     endpoint: asked.endpoint,
     status: refusal.status,
     retryAfterMs,
   })
 }
 
-function judge(refusal: Refusal, asked: Asked): Verdict {
+function judge(refusal: Refusal, asked: Asked, retryAfterMs: number | undefined): Verdict {
   const { status } = refusal
-  const said = quoteError(refusal)
-  if (isRateLimit(refusal)) return ['rate-limited', `rate limited (${status})${said}`]
-  if (status === 401) return judge401(asked, said)
-  if (status === 403 || status === 451) return judge403(refusal, asked, said)
-  if (status === 404 || status === 410) return ['not-found', `not found (${status})${said}`]
-  if (status === 400) return judge400(refusal, asked, said)
-  if (status === 408) return ['timed-out', `gave up waiting for our request (408)`]
+  const who = subjectOf(asked)
+  if (isRateLimit(refusal)) return ['rate-limited', rateLimit(status, asked, retryAfterMs)]
+  if (status === 401) return judge401(asked, who)
+  if (status === 403 || status === 451) return judge403(refusal, asked, who)
+  if (status === 404 || status === 410) return ['not-found', `${who} does not have it (${status})`]
+  if (status === 400) return judge400(refusal, asked, who)
+  if (status === 408) return ['timed-out', `${who} got no request in time (408): ${ELSEWHERE}`]
   if (status === 508) return ['loop', loopMessage(asked)]
-  if (status >= 500) return ['server-error', `server error (${status})${said}`]
-  return ['protocol', `answered ${status}, which does not answer the request${said}`]
+  if (status >= 500) return ['server-error', `${who} failed (${status}): ${ELSEWHERE}`]
+  const cure = `check ${writtenIn(asked)} and its path`
+  return ['protocol', `${who} answered ${status}, which does not answer the request: ${cure}`]
 }
 
-function judge401(asked: Asked, said: string): Verdict {
-  const key = `configs."${asked.host}".auth`
+const ELSEWHERE = 'look there, or list another endpoint before it in mirrors.<registry>.endpoint'
+
+/** Who answered, after the endpoint's own name. */
+function subjectOf({ url, redirected, forToken }: Asked): string {
+  if (forToken) return `its token server ${url.host}`
+  return redirected ? `${url.host}, where it redirects to,` : 'it'
+}
+
+/** Where what was asked is written. */
+export function writtenIn({ endpoint, redirected, forToken }: Asked): string {
+  if (forToken) return `the realm that ${endpoint} names`
+  return redirected ? `where ${endpoint} redirects to` : 'mirrors.<registry>.endpoint'
+}
+
+function rateLimit(status: number, asked: Asked, retryAfterMs: number | undefined): string {
+  const time = retryAfterMs === undefined ? '' : ` for ${Math.ceil(retryAfterMs / 1000)} s`
+  const login = `set configs."${asked.authHost}".auth, users may be allowed more`
+  const elsewhere = 'list another endpoint in mirrors.<registry>.endpoint'
+  const cure = asked.credential === 'anonymous' ? login : elsewhere
+  return `${subjectOf(asked)} limits us (${status})${time}: ${cure}`
+}
+
+function judge401(asked: Asked, who: string): Verdict {
+  const key = `configs."${asked.authHost}".auth`
   if (asked.redirected) {
     const cure = `write ${asked.url.origin} in mirrors.<registry>.endpoint if that is the registry`
-    return [
-      'denied',
-      `it redirects to ${asked.url.host}, which asks for credentials: ${cure}${said}`,
-    ]
+    return ['denied', `${who} asks for credentials (401): ${cure}`]
   }
   if (asked.credential === 'bearer') {
-    const cure = 'it may have expired, log in again'
-    return [
-      'bad-credentials',
-      `it refuses the registrytoken that dockerConfig has for ${asked.host}: ${cure}${said}`,
-    ]
+    const token = `the registrytoken of ${asked.authHost} in dockerConfig`
+    return ['bad-credentials', `${who} refuses ${token} (401): it may be too old, get a new one`]
   }
   if (asked.credential === 'anonymous') {
-    return ['needs-credentials', `private or unknown to it: set ${key} if it is private${said}`]
+    const cure = `check the name, and if it is private set ${key}`
+    return ['needs-credentials', `${who} asks for credentials (401): ${cure}`]
   }
   if (asked.identified) {
-    return ['denied', `unknown to it, or not for the user in ${key}${said}`]
+    const cure = `check the name, and what the user in ${key} or dockerConfig may read`
+    return ['denied', `${who} knows our user, but does not let him have it (401): ${cure}`]
   }
-  return ['bad-credentials', `it refuses the credentials in ${key}${said}`]
+  const cure = `check ${key}, or dockerConfig where that is not set`
+  return ['bad-credentials', `${who} refuses our credentials (401): ${cure}`]
 }
 
-function judge403(refusal: Refusal, asked: Asked, said: string): Verdict {
-  if (refusal.status === 451 || isHtml(refusal)) {
+function judge403(refusal: Refusal, asked: Asked, who: string): Verdict {
+  const { status } = refusal
+  if (status === 451 || isHtml(refusal)) {
+    const how = status === 451 ? 'for legal reasons (451)' : 'with a web page (403)'
     const cure = 'list another endpoint before it in mirrors.<registry>.endpoint'
-    return ['blocked', `${asked.url.host} blocks us (HTML ${refusal.status}): ${cure}${said}`]
+    return ['blocked', `${asked.url.host} blocks us ${how}: ${cure}`]
   }
-  if (asked.redirected)
-    return ['denied', `${asked.url.host}, where it redirects to, refuses (403)${said}`]
-  if (asked.credential !== 'anonymous') {
-    return ['denied', `not for the user in configs."${asked.host}".auth (403)${said}`]
+  if (asked.redirected) {
+    const cure = 'check what it allows our address, and the clocks'
+    return ['denied', `${who} refuses this (403): ${cure}`]
   }
-  return ['denied', `not for everybody (403): set configs."${asked.host}".auth${said}`]
+  const key = `configs."${asked.authHost}".auth`
+  if (asked.credential === 'anonymous') {
+    return ['denied', `${who} refuses this without credentials (403): set ${key}`]
+  }
+  const cure = `check what the user in ${key} or dockerConfig may read`
+  return ['denied', `${who} does not let our user have it (403): ${cure}`]
 }
 
-function judge400(refusal: Refusal, asked: Asked, said: string): Verdict {
+function judge400(refusal: Refusal, asked: Asked, who: string): Verdict {
   // nginx and Go's net/http say so when a request without TLS comes to their TLS port.
   if (
     /plain HTTP request was sent to HTTPS port|HTTP request to an HTTPS server/i.test(refusal.body)
@@ -105,9 +135,10 @@ function judge400(refusal: Refusal, asked: Asked, said: string): Verdict {
   }
   // A name or tag this registry could never hold.
   if (/^(NAME|TAG|DIGEST|MANIFEST)_INVALID$|_UNKNOWN$/.test(readError(refusal.body).code ?? '')) {
-    return ['not-found', `not found (400)${said}`]
+    return ['not-found', `${who} can have nothing of that name (400)`]
   }
-  return ['protocol', `refuses the request as malformed (400)${said}`]
+  const cure = `check ${writtenIn(asked)} and its path`
+  return ['protocol', `${who} calls our request malformed (400): ${cure}`]
 }
 
 function isRateLimit(refusal: Refusal): boolean {
@@ -127,7 +158,7 @@ function loopMessage(asked: Asked): string {
 
 /** The cure is the scheme: it alone decides. */
 export function notPlainHttp(asked: Asked): string {
-  return `the server speaks HTTPS: write https://${asked.url.host} in mirrors.<registry>.endpoint`
+  return `${asked.url.host} speaks HTTPS: write https://${asked.url.host} in ${writtenIn(asked)}`
 }
 
 // How long to wait.
@@ -145,11 +176,6 @@ function readRetryAfter(headers: Headers, nowMs: number): number | undefined {
   return undefined
 }
 
-function describeWait(retryAfterMs: number | undefined): string {
-  if (retryAfterMs === undefined) return ''
-  return `, for ${Math.ceil(retryAfterMs / 1000)} s`
-}
-
 // What it says about itself (protocol.md A6: any shape must do).
 
 const MAX_QUOTE = 200
@@ -158,7 +184,7 @@ function quoteError(refusal: Refusal): string {
   if (isHtml(refusal)) return ''
   const { code, message } = readError(refusal.body)
   const parts = [code, message].filter((part) => part !== undefined && part !== '')
-  return parts.length === 0 ? '' : `: ${tidy(parts.join(' '))}`
+  return parts.length === 0 ? '' : `; it says: ${tidy(parts.join(' '))}`
 }
 
 /** The first error of an error body of any shape: OCI's, {message}, {details}, {error}; else nothing. */
@@ -173,10 +199,19 @@ export function readError(body: string): { code?: string; message?: string } {
   return { ...(code !== undefined && { code }), ...(message !== undefined && { message }) }
 }
 
-/** One line of printable text: it goes into logs and messages. */
+/** One line of printable text without secrets that it may repeat: it goes into logs and messages. */
 function tidy(text: string): string {
-  const line = text.replaceAll(/[^\x20-\x7e]+/g, ' ').trim()
+  const line = withoutSecrets(text.replaceAll(/[^\x20-\x7e]+/g, ' ')).trim()
   return line.length > MAX_QUOTE ? `${line.slice(0, MAX_QUOTE)}…` : line
+}
+
+/** Without signatures in URLs, tokens and passwords. */
+function withoutSecrets(text: string): string {
+  return text
+    .replaceAll(/\b(https?:\/\/)[^\s/?#"'<>]*@/gi, '$1')
+    .replaceAll(/\b(https?:\/\/[^\s?#"'<>]*)[?#][^\s"'<>]*/gi, '$1?...')
+    .replaceAll(/\b(bearer|basic)\s+[\w+/=~.-]{8,}/gi, '$1 ...')
+    .replaceAll(/\beyJ[\w-]{8,}[\w.-]*/g, '...')
 }
 
 function first(header: string | string[] | undefined): string | undefined {

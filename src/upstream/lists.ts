@@ -86,7 +86,7 @@ async function getPage(place: Place, question: Question, maxBytes: number): Prom
   const response = await ask(place, question)
   const bytes = await readWhole(response.body, maxBytes)
   if (bytes === undefined)
-    throw wrongAnswer(place, 'too-large', `its ${question.kind} are too many`)
+    throw wrongAnswer(place, 'too-large', `sends ${question.kind} of more than ${maxBytes} bytes`)
   const json = parseObject(bytes.toString())
   if (json === undefined) throw wrongList(place, question.kind)
   return { json, bytes: bytes.length, next: nextQuery(place, response) }

@@ -29,6 +29,8 @@ export interface ManifestHead {
   readonly grantedBy: GrantedBy
 }
 
+const CHECK = 'check mirrors.<registry>.endpoint and its path, and proxies on the way'
+
 /** `reference`: a tag or a digest. Throws UpstreamError; too-large beyond MAX_MANIFEST_BYTES. */
 export async function getManifest(
   place: Place,
@@ -105,7 +107,8 @@ async function readBounded(place: Place, response: RegistryResponse): Promise<Bu
   if (isTooLong) body.discard()
   const bytes = isTooLong ? undefined : await readWhole(body, MAX_MANIFEST_BYTES)
   if (bytes !== undefined) return bytes
-  throw wrongAnswer(place, 'too-large', `a manifest of more than ${MAX_MANIFEST_BYTES} bytes`)
+  const what = `sends a manifest of more than ${MAX_MANIFEST_BYTES} bytes, which no client takes`
+  throw wrongAnswer(place, 'too-large', `${what}: ${CHECK}`)
 }
 
 /** Digest and type of what came: verified against the digest asked for, else the header's. */
@@ -122,15 +125,11 @@ function identify(
   const actual = digestOf(bytes, expected && algorithmOf(expected))
   const isUnchecked = expected === undefined || summary?.schema1 === true
   if (!isUnchecked && actual !== expected && summary !== undefined) {
-    throw wrongAnswer(
-      place,
-      'wrong-digest',
-      `manifest ${reference}: ${expected} was announced, ${actual} came`,
-    )
+    const what = `sends ${actual} for manifest ${reference}, which should be ${expected}`
+    throw wrongAnswer(place, 'wrong-digest', `${what}: ${CHECK}`)
   }
   if (summary !== undefined) return { digest: expected ?? actual, mediaType: summary.mediaType }
   const what =
     bareType(type) === 'text/html' ? 'a web page' : `what is none (${String(bareType(type))})`
-  const cure = 'check mirrors.<registry>.endpoint and its path, and proxies on the way'
-  throw wrongAnswer(place, 'not-a-manifest', `sends ${what} for manifest ${reference}: ${cure}`)
+  throw wrongAnswer(place, 'not-a-manifest', `sends ${what} for manifest ${reference}: ${CHECK}`)
 }

@@ -40,7 +40,9 @@ async function ask(
     endpoint: endpoint.key,
     url,
     host: endpoint.host,
+    authHost: endpoint.host,
     redirected: false,
+    forToken: false,
     credential: 'anonymous',
     identified: false,
   } as const

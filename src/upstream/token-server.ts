@@ -110,7 +110,7 @@ class Conversation {
     if (token !== undefined) return token
     throw this.#failure(
       'token-refused',
-      `its token server ${this.request.realm.host} sent no token`,
+      `its token server ${this.request.realm.host} answers 200 without a usable token: look there`,
     )
   }
 
@@ -125,7 +125,9 @@ class Conversation {
     )
     if (!['not-found', 'protocol'].includes(found.reason)) return found
     const what = `its token server ${this.request.realm.host} gives no token (${status})`
-    return this.#failure('token-refused', `${what} for ${this.request.scopes.join(' ')}`)
+    const cure = 'check the name, and that server'
+    const scopes = this.request.scopes.join(' ')
+    return this.#failure('token-refused', `${what} for ${scopes}: ${cure}`)
   }
 
   async #send(url: URL, message: TokenMessage, authorization: string | undefined): Promise<Answer> {
@@ -166,11 +168,15 @@ class Conversation {
 
   #broken(error: unknown, url: URL): UpstreamError {
     if (error instanceof AddressRefused) {
-      const what = `its token server ${url.host} is not at a public address`
+      const what = `its token server ${url.host} is at a private address`
       const cure = `add it to configs."${this.#endpoint.host}".auth.realms if that is meant`
       return this.#failure('realm-refused', `${what}: ${cure}`)
     }
-    if (this.#signal.aborted) return this.#failure('timed-out', `no token from ${url.host} in time`)
+    if (this.#signal.aborted)
+      return this.#failure(
+        'timed-out',
+        `no token from its token server ${url.host} in time: check the way there and that server`,
+      )
     return diagnoseNetwork(
       error instanceof Error ? error : new Error(String(error)),
       this.#asked(url),
@@ -194,8 +200,10 @@ class Conversation {
     return {
       endpoint: this.#endpoint.key,
       url,
-      host: this.#endpoint.host,
+      host: this.#hostKey(url),
+      authHost: this.#endpoint.host,
       redirected: false,
+      forToken: true,
       credential: this.request.credential.kind,
       identified: false,
     }

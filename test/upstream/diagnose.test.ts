@@ -8,11 +8,40 @@ import { TlsFileError } from '../../src/upstream/tls.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
 
+const coded = (code: string) => Object.assign(new Error(code), { code })
+
+const CODES = [
+  'ENOTFOUND',
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'UND_ERR_CONNECT_TIMEOUT',
+  'SELF_SIGNED_CERT_IN_CHAIN',
+  'ERR_TLS_CERT_ALTNAME_INVALID',
+  'CERT_HAS_EXPIRED',
+  'ERR_SSL_WRONG_VERSION_NUMBER',
+  'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED',
+  'EPROTO',
+  'UND_ERR_HEADERS_OVERFLOW',
+  'CHANDLERY_NO_ANSWER',
+  'UND_ERR_HEADERS_TIMEOUT',
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+  'UND_ERR_SOCKET',
+  'ECONNRESET',
+]
+const WITHIN_BODY = [
+  'UND_ERR_BODY_TIMEOUT',
+  'UND_ERR_RES_CONTENT_LENGTH_MISMATCH',
+  'UND_ERR_SOCKET',
+]
+
 const ASKED: Asked = {
   endpoint: 'https://mirror.test/v2',
   url: new URL('https://mirror.test/v2/a/manifests/b?secret=1'),
   host: 'mirror.test',
+  authHost: 'mirror.test',
   redirected: false,
+  forToken: false,
   credential: 'anonymous',
   identified: false,
 }
@@ -20,6 +49,11 @@ const STORAGE: Partial<Asked> = {
   url: new URL('https://cdn.test/x?sig=secret'),
   host: 'cdn.test',
   redirected: true,
+}
+const TOKEN: Partial<Asked> = {
+  url: new URL('https://auth.test/token?service=secret'),
+  host: 'auth.test',
+  forToken: true,
 }
 
 interface Row {
@@ -48,14 +82,14 @@ const ROWS: Row[] = [
     status: 401,
     asked: { credential: 'basic' },
     reason: 'bad-credentials',
-    says: /credentials in configs\."mirror\.test"\.auth/,
+    says: /refuses our credentials.*configs\."mirror\.test"\.auth, or dockerConfig/,
   },
   {
     what: 'a 401 to a token for a password',
     status: 401,
     asked: { credential: 'basic', identified: true },
     reason: 'denied',
-    says: /not for the user in configs/,
+    says: /knows our user.*configs\."mirror\.test"\.auth/,
   },
   {
     what: 'a 401 behind a redirect',
@@ -85,14 +119,14 @@ const ROWS: Row[] = [
     status: 403,
     body: oci('DENIED', 'requested access'),
     reason: 'denied',
-    says: /set configs\."mirror\.test"\.auth: DENIED requested access/,
+    says: /set configs\."mirror\.test"\.auth; it says: DENIED requested access/,
   },
   {
     what: 'a 403 to a user',
     status: 403,
     asked: { credential: 'basic' },
     reason: 'denied',
-    says: /not for the user/,
+    says: /not let our user.*configs\."mirror\.test"\.auth/,
   },
   {
     what: 'a 403 of the storage',
@@ -188,21 +222,21 @@ const ROWS: Row[] = [
     status: 429,
     headers: { 'ratelimit-reset': '12' },
     reason: 'rate-limited',
-    says: /12 s/,
+    says: /for 12 s: /,
     retryAfterMs: 12_000,
   },
   {
     what: 'a 429 without a time',
     status: 429,
     reason: 'rate-limited',
-    says: /rate limited \(429\)$/,
+    says: /limits us \(429\): set configs/,
   },
   {
     what: 'TOOMANYREQUESTS with 403',
     status: 403,
     body: oci('TOOMANYREQUESTS'),
     reason: 'rate-limited',
-    says: /rate limited/,
+    says: /limits us \(403\)/,
   },
   { what: 'a 500', status: 500, body: 'oops', reason: 'server-error', says: /500/ },
   {
@@ -213,8 +247,52 @@ const ROWS: Row[] = [
     says: /503/,
     retryAfterMs: 5000,
   },
+  {
+    what: 'a 429 to a user',
+    status: 429,
+    asked: { credential: 'basic' },
+    reason: 'rate-limited',
+    says: /list another endpoint/,
+  },
+  {
+    what: 'a 401 to a registry token',
+    status: 401,
+    asked: { credential: 'bearer', identified: true },
+    reason: 'bad-credentials',
+    says: /registrytoken of mirror\.test in dockerConfig/,
+  },
+  {
+    what: 'a 401 of the token server',
+    status: 401,
+    asked: { ...TOKEN, credential: 'basic' },
+    reason: 'bad-credentials',
+    says: /token server auth\.test refuses our credentials.*configs\."mirror\.test"\.auth/,
+  },
+  {
+    what: 'a 503 of the token server',
+    status: 503,
+    asked: TOKEN,
+    reason: 'server-error',
+    says: /token server auth\.test failed/,
+  },
   { what: 'a 508', status: 508, reason: 'loop', says: /loop.*mirrors/ },
 ]
+
+// All of them in one place, to be read as an operator reads them: what, where, and what cures it.
+test('the messages are these', async () => {
+  const answers = ROWS.map(({ what, status, headers = {}, body = '', asked }) => {
+    const failure = diagnoseAnswer({ status, headers, body }, { ...ASKED, ...asked }, NOW)
+    return [what, failure] as const
+  })
+  const broken = CODES.map((code) => {
+    const phase = WITHIN_BODY.includes(code) ? 'body' : 'head'
+    return [`${code} in the ${phase}`, diagnoseNetwork(coded(code), ASKED, phase)] as const
+  })
+  const lines = [...answers, ...broken].map(
+    ([what, { reason, message }]) => `${what}: ${reason}\n  ${message}\n`,
+  )
+  await expect(lines.join('')).toMatchFileSnapshot('../golden/upstream-failures.txt')
+})
 
 describe('an answer', () => {
   test.each(ROWS)('that is $what is $reason', (row) => {
@@ -251,6 +329,19 @@ describe('an answer', () => {
   })
 
   test.each([
+    'see https://cdn.test/x?X-Amz-Signature=hidden&y=1',
+    'see <https://user:hidden@cdn.test/x>',
+    'Authorization: Bearer hidden.hidden-hidden',
+    'got Basic aGlkZGVuOmhpZGRlbg==',
+    'token eyJhbGciOiJoaWRkZW4ifQ.eyJzdWIiOiJoaWRkZW4ifQ.hidden is expired',
+  ])('that repeats a secret is not quoted with it: %s', (message) => {
+    const refusal = { status: 500, headers: {}, body: JSON.stringify({ message }) }
+    const { message: told } = diagnoseAnswer(refusal, ASKED, NOW)
+    expect(told).toMatch(/; it says: \w/)
+    expect(told).not.toMatch(/hidden|aGlkZGVu|eyJ/)
+  })
+
+  test.each([
     { body: '{"errors":[{"code":"A","message":"b"}]}', error: { code: 'A', message: 'b' } },
     { body: '{"details":"incorrect username"}', error: { message: 'incorrect username' } },
     { body: '{"error":"invalid_grant"}', error: { message: 'invalid_grant' } },
@@ -263,9 +354,6 @@ describe('an answer', () => {
   })
 })
 
-const coded = (code: string, extra: object = {}) =>
-  Object.assign(new Error(code), { code, ...extra })
-
 const parserError = (data: string) =>
   Object.assign(new Error('?'), { name: 'HTTPParserError', data })
 
@@ -277,9 +365,13 @@ describe('a network error', () => {
       says: /cannot resolve mirror\.test.*configs\."mirror\.test"\.resolve/,
     },
     { code: 'EAI_AGAIN', reason: 'name-not-resolved', says: /DNS/ },
-    { code: 'ECONNREFUSED', reason: 'refused', says: /refuses connections/ },
-    { code: 'EHOSTUNREACH', reason: 'refused', says: /no way/ },
-    { code: 'ENETUNREACH', reason: 'refused', says: /no way/ },
+    {
+      code: 'ECONNREFUSED',
+      reason: 'refused',
+      says: /refuses connections: check that it runs, and the port in mirrors\.<registry>\.endpoint$/,
+    },
+    { code: 'EHOSTUNREACH', reason: 'refused', says: /no route/ },
+    { code: 'ENETUNREACH', reason: 'refused', says: /no route/ },
     { code: 'ETIMEDOUT', reason: 'timed-out', says: /no connection/ },
     { code: 'UND_ERR_CONNECT_TIMEOUT', reason: 'timed-out', says: /no connection/ },
     { code: 'UND_ERR_HEADERS_TIMEOUT', reason: 'timed-out', says: /no answer/ },
@@ -295,14 +387,14 @@ describe('a network error', () => {
     {
       code: 'ERR_SSL_WRONG_VERSION_NUMBER',
       reason: 'plain-http',
-      says: /speaks HTTP: write http:\/\/mirror\.test in mirrors\.<registry>\.endpoint/,
+      says: /speaks HTTP without TLS: write http:\/\/mirror\.test in mirrors\.<registry>\.endpoint/,
     },
     { code: 'ERR_SSL_PACKET_LENGTH_TOO_LONG', reason: 'plain-http', says: /speaks HTTP/ },
     { code: 'ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED', reason: 'tls', says: /tls\.cert_file/ },
     { code: 'ERR_SSL_SSLV3_ALERT_HANDSHAKE_FAILURE', reason: 'tls', says: /client certificate/ },
     { code: 'ERR_SSL_UNSUPPORTED_PROTOCOL', reason: 'tls', says: /configs\."mirror\.test"\.tls/ },
     { code: 'EPROTO', reason: 'tls', says: /TLS/ },
-    { code: 'UND_ERR_HEADERS_OVERFLOW', reason: 'protocol', says: /head/ },
+    { code: 'UND_ERR_HEADERS_OVERFLOW', reason: 'protocol', says: /headers that are too long/ },
     { code: 'ECONNRESET', reason: 'reset', says: /broke/ },
     { code: 'UND_ERR_SOCKET', reason: 'reset', says: /broke/ },
     { code: 'NEVER_SEEN', reason: 'reset', says: /NEVER_SEEN/ },
@@ -328,6 +420,25 @@ describe('a network error', () => {
     expect(alert.message).toContain('write https://mirror.test in mirrors.<registry>.endpoint')
     expect(diagnoseNetwork(parserError('SSH-2.0'), ASKED, 'head').reason).toBe('protocol')
     expect(diagnoseNetwork(parserError('zz'), ASKED, 'body').reason).toBe('cut')
+  })
+
+  test('at a token server or behind a redirect leads to what was configured for that host', () => {
+    const error = coded('SELF_SIGNED_CERT_IN_CHAIN')
+    const token = diagnoseNetwork(error, { ...ASKED, ...TOKEN }, 'head')
+    expect(token.message).toContain('set configs."auth.test".tls.ca_file')
+    const refused = diagnoseNetwork(coded('ECONNREFUSED'), { ...ASKED, ...TOKEN }, 'head')
+    expect(refused.message).toContain('the realm that https://mirror.test/v2 names')
+    const storage = diagnoseNetwork(coded('ENOTFOUND'), { ...ASKED, ...STORAGE }, 'head')
+    expect(storage.message).toMatch(/cdn\.test.*where https:\/\/mirror\.test\/v2 redirects to/)
+  })
+
+  test('for a name that the certificate has not says which it has', () => {
+    const altnames =
+      "Hostname/IP does not match certificate's altnames: Host: mirror.test. is not in the cert's altnames: DNS:a.test, DNS:b.test"
+    const error = Object.assign(new Error(altnames), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
+    expect(diagnoseNetwork(error, ASKED, 'head').message).toContain(
+      'but for DNS:a.test, DNS:b.test',
+    )
   })
 
   test('of several addresses is that of the first', () => {
