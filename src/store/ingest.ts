@@ -5,13 +5,13 @@ import { randomUUID } from 'node:crypto'
 import { open, rm } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Intervals } from '../http/intervals.ts'
+import type { Intervals } from '../http/intervals.ts'
 import { algorithmOf } from '../oci/digest.ts'
-import type { Digest } from '../oci/digest.ts'
+import type { Digest, Digester } from '../oci/digest.ts'
 import { ContentError } from './content-error.ts'
-import { bytesBetween, openNew, readFully, writeFully } from './file-io.ts'
+import { openNew } from './file-io.ts'
+import { FillingFile } from './filling-file.ts'
 import { extentOf, readJournal, removeJournal, writeJournal } from './journal.ts'
-import { PrefixHash } from './prefix-hash.ts'
 
 export interface Ingest {
   readonly digest: Digest
@@ -27,6 +27,11 @@ export interface Ingest {
   have(): Intervals
   /** Reads and hashes what was not hashed yet. Throws ContentError; afterwards nothing more can be written. */
   verify(size?: number): Promise<void>
+  /**
+   * For who goes on without the file, because it cannot be written: what has hashed all up to the first gap.
+   * What is there stays readable; it can no longer be written or verified.
+   */
+  handOver(): Promise<HandedOver>
   /** After `verify`: fsync, size, digest, rename, fsync of the directory. Already there (without `replace`): done. */
   commit(options?: CommitOptions): Promise<void>
   /**
@@ -43,6 +48,12 @@ export interface Ingest {
   abort(): Promise<void>
   /** Releases the descriptor; aborts first unless committed. */
   close(): Promise<void>
+}
+
+export interface HandedOver {
+  readonly digester: Digester
+  /** The first byte that it has not seen. */
+  readonly at: number
 }
 
 export interface CommitOptions {
@@ -69,13 +80,6 @@ export interface PartialOptions {
 
 type IngestOptions = Omit<PartialOptions, 'ended'> & Partial<Pick<PartialOptions, 'ended'>>
 
-/** A write on its way to the file, or waiting for one that overlaps it. */
-interface Writing {
-  readonly start: number
-  readonly end: number
-  readonly ended: Promise<void>
-}
-
 export class LocalIngest implements Ingest {
   readonly digest: Digest
   readonly #file: FileHandle
@@ -83,11 +87,9 @@ export class LocalIngest implements Ingest {
   readonly #adopt: Adopt
   /** Absent where the file is not left for later. */
   #ended: PartialOptions['ended'] | undefined
-  readonly #have: Intervals
+  readonly #filling: FillingFile
   /** How many of its bytes the sidecar has. */
   #noted: number
-  readonly #writes = new Set<Writing>()
-  readonly #prefix: PrefixHash
   #verifiedSize: number | undefined
   /** The verify that runs, if one does: writes and other verifies wait for it. Never rejects. */
   #verifying: Promise<void> | undefined
@@ -97,18 +99,17 @@ export class LocalIngest implements Ingest {
   #isWrong = false
   /** Why the disk may not hold what was written: a system says so once, its next flush succeeds. */
   #lost: { readonly cause: unknown } | undefined
+  #isHandedOver = false
   #closing: Promise<void> | undefined
 
-  private constructor(file: FileHandle, options: IngestOptions, have = new Intervals()) {
+  private constructor(file: FileHandle, options: IngestOptions, have?: Intervals) {
     this.digest = options.digest
     this.#file = file
     this.#path = options.path
     this.#adopt = options.adopt
     this.#ended = options.ended
-    this.#have = have
-    this.#noted = have.bytes
-    this.#prefix = new PrefixHash(algorithmOf(options.digest), file, have)
-    this.#prefix.readBehind()
+    this.#filling = new FillingFile(file, algorithmOf(options.digest), have)
+    this.#noted = this.have().bytes
   }
 
   /** A new, empty file `<directory>/<uuid>`, which is not left for later. */
@@ -142,7 +143,7 @@ export class LocalIngest implements Ingest {
   }
 
   have(): Intervals {
-    return this.#have
+    return this.#filling.have
   }
 
   async write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void> {
@@ -152,21 +153,14 @@ export class LocalIngest implements Ingest {
     if (!Number.isSafeInteger(at) || at < 0) throw new RangeError(`not a position: ${at}`)
     const chunks = bytes instanceof Uint8Array ? [bytes] : bytes
     const end = chunks.reduce((sum, chunk) => sum + chunk.length, at)
-    if (this.#state !== 'aborted' && this.#have.has(at, end)) return
+    if (this.#state !== 'aborted' && this.have().has(at, end)) return
     this.#checkWritable()
-    const writing = this.#begin(at, end, chunks)
-    try {
-      await writing.ended
-    } finally {
-      this.#writes.delete(writing)
-    }
+    await this.#filling.write(at, end, chunks)
   }
 
   async read(into: Uint8Array, at: number): Promise<number> {
     this.#checkOpen()
-    const length = Math.min(into.length, this.#have.endFrom(at) - at)
-    if (length <= 0) return 0
-    return await readFully(this.#file, into.subarray(0, length), at)
+    return await this.#filling.read(into, at)
   }
 
   async verify(size?: number): Promise<void> {
@@ -174,6 +168,14 @@ export class LocalIngest implements Ingest {
     const verifying = this.#verify(size)
     this.#verifying = verifying.catch(() => {}).finally(() => (this.#verifying = undefined))
     await verifying
+  }
+
+  async handOver(): Promise<HandedOver> {
+    while (this.#verifying !== undefined) await this.#verifying
+    this.#checkWritable()
+    this.#isHandedOver = true
+    await this.#filling.writesEnded()
+    return await this.#filling.handOver(() => this.#checkOpen())
   }
 
   commit(options: CommitOptions = {}): Promise<void> {
@@ -194,10 +196,10 @@ export class LocalIngest implements Ingest {
 
   checkpoint(): Promise<void> {
     return this.#inTurn(async () => {
-      const bytes = this.#have.bytes
+      const bytes = this.have().bytes
       if (this.#state !== 'open' || this.#ended === undefined) return
       if (bytes === this.#noted || this.#isWrong) return
-      const have = this.#have.toJSON() // before the flush: what comes meanwhile may not be in it
+      const have = this.have().toJSON() // before the flush: what comes meanwhile may not be in it
       await this.#flush(() => this.#file.datasync())
       await writeJournal(this.#path, this.digest, have)
       this.#noted = bytes
@@ -208,7 +210,7 @@ export class LocalIngest implements Ingest {
     return this.#inTurn(async () => {
       if (this.#state !== 'open') return
       this.#state = 'aborted'
-      void this.#prefix.stop()
+      void this.#filling.stopHashing()
       try {
         await this.#removeJournal() // first: a file without one is nobody's
       } finally {
@@ -233,8 +235,8 @@ export class LocalIngest implements Ingest {
   }
 
   async #close(leave: boolean): Promise<void> {
-    await this.#writesEnded()
-    await this.#prefix.stop()
+    await this.#filling.writesEnded()
+    await this.#filling.stopHashing()
     try {
       if (leave) await this.#leave()
     } finally {
@@ -260,9 +262,9 @@ export class LocalIngest implements Ingest {
       await this.checkpoint()
     } finally {
       if (this.#state === 'open' && this.#noted > 0 && !this.#isWrong && this.#lost === undefined) {
+        this.#state = 'suspended'
         const now = new Date()
         await this.#file.utimes(now, now).catch(() => {}) // its age begins anew, also if nothing came
-        this.#state = 'suspended'
       }
     }
   }
@@ -286,12 +288,12 @@ export class LocalIngest implements Ingest {
     }
   }
 
-  async #writesEnded(): Promise<void> {
-    await Promise.allSettled([...this.#writes].map((writing) => writing.ended))
-  }
-
   #checkOpen(): void {
     if (this.#closing !== undefined) throw new Error('the ingest is closed')
+  }
+
+  #checkNotHandedOver(): void {
+    if (this.#isHandedOver) throw new Error('the ingest was handed over')
   }
 
   #checkOnItsWay(): void {
@@ -300,46 +302,27 @@ export class LocalIngest implements Ingest {
 
   #checkWritable(): void {
     this.#checkOpen()
+    this.#checkNotHandedOver()
     this.#checkOnItsWay()
     if (this.#verifiedSize !== undefined) throw new Error('the ingest is verified and complete')
   }
 
-  #begin(start: number, end: number, chunks: readonly Uint8Array[]): Writing {
-    const rivals: Promise<void>[] = []
-    for (const other of this.#writes) {
-      if (other.start < end && start < other.end) rivals.push(other.ended)
-    }
-    const fill = () => this.#fill(start, end, chunks)
-    const ended = rivals.length === 0 ? fill() : Promise.allSettled(rivals).then(fill)
-    const writing = { start, end, ended }
-    this.#writes.add(writing)
-    return writing
-  }
-
-  /** Writes what is missing between start and end. */
-  async #fill(start: number, end: number, chunks: readonly Uint8Array[]): Promise<void> {
-    for (const gap of this.#have.missing(start, end)) {
-      const bytes = bytesBetween(chunks, gap.start - start, gap.end - start)
-      await writeFully(this.#file, bytes, gap.start, (from, to) => this.#have.add(from, to))
-      this.#prefix.written(gap.start, bytes)
-    }
-  }
-
   async #verify(expected?: number): Promise<void> {
     this.#checkOpen()
-    await this.#writesEnded()
+    this.#checkNotHandedOver()
+    await this.#filling.writesEnded()
     const size = this.#contiguousSize(expected)
     if (this.#verifiedSize === size) return
     // Whoever closes does not wait for gigabytes.
-    const actual = await this.#prefix.digestOf(size, () => this.#checkOpen())
+    const actual = await this.#filling.digestOf(size, () => this.#checkOpen())
     this.#isWrong = actual !== this.digest
     if (this.#isWrong) throw new ContentError('wrong-digest', this.digest, actual)
     this.#verifiedSize = size
   }
 
   #contiguousSize(expected: number | undefined): number {
-    const prefix = this.#have.endFrom(0)
-    const extent = extentOf(this.#have)
+    const prefix = this.have().endFrom(0)
+    const extent = extentOf(this.have())
     const size = expected ?? extent
     if (prefix !== size) throw new ContentError('wrong-size', size, prefix)
     if (extent !== size) throw new ContentError('wrong-size', size, extent)

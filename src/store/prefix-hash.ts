@@ -4,14 +4,14 @@
 import type { FileHandle } from 'node:fs/promises'
 import type { Intervals } from '../http/intervals.ts'
 import { createDigester } from '../oci/digest.ts'
-import type { Algorithm, Digest } from '../oci/digest.ts'
+import type { Algorithm, Digest, Digester } from '../oci/digest.ts'
 import { readFully } from './file-io.ts'
 import { returnSlice, takeSlice } from './slices.ts'
 
 export class PrefixHash {
   readonly #file: FileHandle
   readonly #have: Intervals
-  readonly #digester
+  readonly #digester: Digester
   /** Bytes from 0 that #digester has seen: never more than the file holds. */
   #hashed = 0
   /** The reading behind, if it runs. Never rejects. */
@@ -54,6 +54,16 @@ export class PrefixHash {
       return size
     })
     return this.#digester.digest()
+  }
+
+  /** The digester itself when it has seen the whole prefix: nothing may be written or asked any more. */
+  async handOver(mayGoOn: () => void): Promise<{ digester: Digester; at: number }> {
+    await this.stop()
+    await this.#readOn(() => {
+      mayGoOn()
+      return this.#have.endFrom(0)
+    })
+    return { digester: this.#digester, at: this.#hashed }
   }
 
   /** Nothing is read behind any more; resolves when the last read has ended. */
