@@ -45,6 +45,10 @@ interface Open {
   settle(): Promise<void>
 }
 
+/** Half a blob that nobody has come back for in this time is removed. */
+const PARTIAL_TTL_MS = 24 * 3600_000
+const SWEEP_EVERY_MS = 3600_000
+
 export class Chandlery {
   readonly #config: Config
   readonly #logger: Logger
@@ -60,6 +64,7 @@ export class Chandlery {
   #started: Promise<void> | undefined
   #ownership: Ownership | undefined
   #open: Open | undefined
+  #sweeping: NodeJS.Timeout | undefined
 
   /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
   constructor(config: Config, options: ChandleryOptions) {
@@ -67,6 +72,21 @@ export class Chandlery {
     this.#config = config
     this.#retryDelayMs = options.retryDelayMs
     this.#logger = logger
+    const { timeouts, dns } = config
+    this.#client = new RegistryClient({
+      version,
+      instanceId: this.#instanceId,
+      hosts: config.configs,
+      limits: {
+        connectTimeoutMs: timeouts.connectMs,
+        headersTimeoutMs: timeouts.firstByteMs,
+        bodyStallMs: timeouts.stallMs,
+        ...limits,
+      },
+      observer: this.#observer,
+      resolver: new Resolver(dns),
+      proxies: options.proxies,
+    })
     const metrics = new Metrics({
       version,
       storeUsage: async () => (await this.#open?.store.blobs.usage()) ?? { blobs: 0, bytes: 0 },
@@ -137,6 +157,7 @@ export class Chandlery {
     await this.#open?.downloads.stop()
     await this.#client.close()
     await this.#open?.settle()
+    clearInterval(this.#sweeping)
     this.#open?.store.close()
     await this.#ownership?.release()
     await this.#admin.close()
@@ -158,11 +179,23 @@ export class Chandlery {
     })
   }
 
+  // What nobody came back for, now and every hour.
+  #sweep(store: Store): void {
+    const sweep = () => {
+      store.blobs.removePartials(PARTIAL_TTL_MS).catch((error: unknown) => {
+        this.#observer.storeError('remove partial downloads', error)
+      })
+    }
+    sweep()
+    this.#sweeping = setInterval(sweep, SWEEP_EVERY_MS).unref()
+  }
+
   async #openStore(): Promise<Open> {
     const { storage, freshness, configs: hosts, dockerConfig } = this.#config
     const observer = this.#observer
     const store = await openStore({ directory: storage.directory, observer })
     void store.blobs.usage() // begins to count in the background
+    this.#sweep(store)
     const upstream = new Upstream({ registries: this.#registries, client: this.#client, observer })
     const room = openManifestRoom({ upstream, store, observer, freshness })
     const downloads = new Downloads({

@@ -148,3 +148,26 @@ describe('a part of a cold blob', () => {
     expect(bytes.equals(syntheticBytes('deaf', 3 * MIB, 10))).toBe(true)
   })
 })
+
+describe('a restart in the middle of a download', () => {
+  test('costs no byte that was here already', async () => {
+    const size = 6 * MIB
+    const digest = await layerOf(size, 'restart')
+    const stall = upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: 4 * MIB } })
+    second.fault({ match: { kind: 'blob' }, stall: 'headers' })
+    const response = await rawRequest(blobUrl(digest))
+    expect((await response.read(3 * MIB)).length).toBe(3 * MIB)
+    response.leave()
+    await chandlery.stop()
+    stall.remove()
+    second.clearFaults()
+    const before = upstream.bytesSent(digest as never)
+    chandlery = await startChandlery(directory.path, {
+      ...mirrorOf(REGISTRY, upstream.url, second.url),
+      fetch: { piece: '1MiB' },
+    })
+    const { bytes, complete } = await get(digest)
+    expect(complete && bytes.equals(syntheticBytes('restart', 0, size))).toBe(true)
+    expect(upstream.bytesSent(digest as never) - before).toBeLessThanOrEqual(3 * MIB)
+  })
+})

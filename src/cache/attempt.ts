@@ -12,6 +12,10 @@ export class Attempt {
   readonly ingest: Ingest
   /** Every source that gave bytes. */
   readonly sources = new Set<Source>()
+  /** It began with what an earlier download left: nobody knows any more who gave that. */
+  readonly resumed: boolean
+  /** What is here is of use to a later download: it is left for it. */
+  leave = false
   verified = false
   /** Why its bytes are not what the digest names, once that is known. */
   mismatch: UpstreamError | undefined
@@ -19,6 +23,7 @@ export class Attempt {
 
   constructor(ingest: Ingest) {
     this.ingest = ingest
+    this.resumed = ingest.have().bytes > 0
   }
 
   /** Which source gave what. */
@@ -49,7 +54,8 @@ export class Attempt {
 
   async release(): Promise<void> {
     this.#holders -= 1
-    if (this.#holders === 0) await this.ingest.close()
+    if (this.#holders > 0) return
+    await (this.leave ? this.ingest.suspend() : this.ingest.close())
   }
 
   /** Whether another attempt holds the same bytes in [start, end). */

@@ -196,6 +196,8 @@ export class BlobCache {
     } catch (error) {
       throw toClientError(error, 'blob')
     }
+    // What an earlier download left may be another registry's.
+    if (download.resumed) await this.#authorise(repo, digest, caller)
     return download
   }
 

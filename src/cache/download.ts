@@ -16,6 +16,8 @@ import { SourceQueue } from './source-queue.ts'
 /** Bytes that prove wrong are fetched again this often, or once from every source if there are more. */
 const LEAST_ATTEMPTS = 2
 const MOST_ATTEMPTS = 4
+/** After so many bytes more, what is here is made durable, so that a crash costs no more than that. */
+const CHECKPOINT_BYTES = 64 * 1024 * 1024
 
 /** Nobody reads any more, and nobody asked for the whole. */
 class Idle extends Error {
@@ -77,6 +79,7 @@ export class Download implements DownloadView {
   #failure: Error | undefined
   #isOver = false
   #isWanted = false
+  #checkpointAt = CHECKPOINT_BYTES
   #filling: Filling | undefined
   #idle: NodeJS.Timeout | undefined
 
@@ -112,6 +115,11 @@ export class Download implements DownloadView {
     return this.#suspect
   }
 
+  /** It has bytes that nobody was asked for in this download's life. */
+  get resumed(): boolean {
+    return this.#attempts[0]?.resumed === true
+  }
+
   /** Another request's ways to the same bytes. */
   join(sources: readonly Source[]): void {
     this.#queue.add(sources)
@@ -144,7 +152,7 @@ export class Download implements DownloadView {
     if (this.#filling?.isComing(at) === false) this.#filling.pump()
   }
 
-  /** Ends it, for shutdown: readers are cut, the unfinished file goes. */
+  /** Ends it, for shutdown: readers are cut, what is here is left for later. */
   async stop(): Promise<void> {
     this.#abort.abort(new OciError('UNAVAILABLE', 'the server is shutting down'))
     await this.ended
@@ -157,12 +165,20 @@ export class Download implements DownloadView {
       await this.#fetchGood()
       observer.downloadEnded((await this.#keep()) ? 'kept' : 'not-kept')
     } catch (error) {
+      this.#leave(error)
       this.#fail(error)
       observer.downloadEnded(this.#abort.signal.reason instanceof Idle ? 'not-kept' : 'failed')
     }
     clearTimeout(this.#idle)
     this.#isOver = true
-    await Promise.allSettled(this.#attempts.map((attempt) => attempt.release()))
+    for (const attempt of this.#attempts)
+      await attempt.release().catch((error: unknown) => observer.storeError('suspend', error))
+  }
+
+  // Half a blob is half a blob less to fetch for who comes later, unless it may be wrong.
+  #leave(error: unknown): void {
+    const attempt = this.#attempts.at(-1)
+    if (attempt && !attempt.mismatch && !(error instanceof WriteFailed)) attempt.leave = true
   }
 
   // Attempts until one has the bytes the digest names; the bad ones stay for the readers they have.
@@ -201,7 +217,7 @@ export class Download implements DownloadView {
         this.#size = size
         this.#open.resolve()
       },
-      progress: () => this.#wake(),
+      progress: () => this.#progress(attempt),
       failed: (error) => observer.sourceFailed(error, this.digest),
       now: () => performance.now(),
     })
@@ -220,6 +236,16 @@ export class Download implements DownloadView {
     } finally {
       this.#filling = undefined
     }
+  }
+
+  #progress(attempt: Attempt): void {
+    this.#wake()
+    const { bytes } = attempt.have
+    if (bytes < this.#checkpointAt) return
+    this.#checkpointAt = bytes + CHECKPOINT_BYTES
+    attempt.ingest.checkpoint().catch((error: unknown) => {
+      this.#options.observer.storeError('checkpoint', error)
+    })
   }
 
   #wantedRanges(): ByteRange[] {
@@ -261,9 +287,10 @@ export class Download implements DownloadView {
       { endpoint: origin, cause },
     )
     attempt.mismatch = error
-    for (const source of attempt.sources) this.#queue.lied(source, error)
+    if (!attempt.resumed) for (const source of attempt.sources) this.#queue.lied(source, error)
     // Of several, who it was shows when a good copy is here.
-    if (attempt.sources.size === 1) this.#options.observer.verificationFailed(origin, this.digest)
+    if (attempt.sources.size === 1 && !attempt.resumed)
+      this.#options.observer.verificationFailed(origin, this.digest)
     await attempt.ingest
       .abort()
       .catch((e: unknown) => this.#options.observer.storeError('abort', e))
@@ -281,7 +308,7 @@ export class Download implements DownloadView {
 
   // Of several who gave bytes, those lied whose bytes differ from the good ones.
   async #blame(bad: Attempt, good: Attempt): Promise<void> {
-    if (bad.sources.size < 2) return
+    if (bad.sources.size < 2 && !bad.resumed) return
     const liars = new Set<string>()
     for (const { source, range } of bad.spans) {
       const same = await good.agrees(bad, range.start, range.end).catch(() => true)
