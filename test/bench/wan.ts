@@ -85,6 +85,8 @@ export async function wan(setting: Setting): Promise<void> {
       found.push(measured.row)
       emulation.push(measured.proof)
     }
+  } catch (error) {
+    throw interruption.signal.aborted ? interruption.signal.reason : error
   } finally {
     setting.report(`${SIZE_MIB} MiB from a far upstream (50 ms, 1 Gbit/s), nothing held`, found)
     setting.report('What the emulated link did', emulation)
@@ -211,15 +213,21 @@ function isOffered(congestion: string): boolean {
 /** Aborts on the first signal, or after some minutes, so that everything is put away in order. */
 class Interruption implements Disposable {
   readonly #controller = new AbortController()
-  readonly #interrupt = (): void => this.#controller.abort(new Error('interrupted'))
-  readonly signal: AbortSignal
+  readonly #interrupt = (): void => this.#controller.abort(new Error('wan: interrupted'))
+  readonly #timer: NodeJS.Timeout
 
   constructor(minutes: number) {
-    this.signal = AbortSignal.any([this.#controller.signal, AbortSignal.timeout(minutes * 60_000)])
+    const late = new Error(`wan: not done after ${minutes} minutes`)
+    this.#timer = setTimeout(() => this.#controller.abort(late), minutes * 60_000)
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, this.#interrupt)
   }
 
+  get signal(): AbortSignal {
+    return this.#controller.signal
+  }
+
   [Symbol.dispose](): void {
+    clearTimeout(this.#timer)
     for (const name of ['SIGINT', 'SIGTERM'] as const) process.off(name, this.#interrupt)
   }
 }
