@@ -22,7 +22,12 @@ import { openStore, type Store } from './store/store.ts'
 import { RegistryClient } from './upstream/client.ts'
 import { ConfiguredCredentials } from './upstream/configured-credentials.ts'
 import type { UpstreamLimits } from './upstream/limits.ts'
+import type { Endpoint } from './upstream/endpoint.ts'
+import type { EndpointReport } from './upstream/endpoint-health.ts'
+import { Probing } from './upstream/probing.ts'
+import type { ProxyEnvironment } from './upstream/proxy.ts'
 import { Registries } from './upstream/registries.ts'
+import { Resolver } from './upstream/resolver.ts'
 import { Upstream } from './upstream/upstream.ts'
 
 export interface ChandleryOptions {
@@ -30,6 +35,8 @@ export interface ChandleryOptions {
   readonly logger: Logger
   /** Of what upstreams may take, other than the default. */
   readonly limits?: Partial<UpstreamLimits>
+  /** For hosts that have none of their own. */
+  readonly proxies?: ProxyEnvironment
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
 }
@@ -63,42 +70,35 @@ export class Chandlery {
   readonly #retryDelayMs: number | undefined
   #started: Promise<void> | undefined
   #ownership: Ownership | undefined
+  #probing: Probing | undefined
   #open: Open | undefined
   #sweeping: NodeJS.Timeout | undefined
 
   /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
   constructor(config: Config, options: ChandleryOptions) {
-    const { version, logger, limits = {} } = options
+    const { version, logger } = options
     this.#config = config
     this.#retryDelayMs = options.retryDelayMs
     this.#logger = logger
-    const { timeouts, dns } = config
-    this.#client = new RegistryClient({
-      version,
-      instanceId: this.#instanceId,
-      hosts: config.configs,
-      limits: {
-        connectTimeoutMs: timeouts.connectMs,
-        headersTimeoutMs: timeouts.firstByteMs,
-        bodyStallMs: timeouts.stallMs,
-        ...limits,
-      },
-      observer: this.#observer,
-      resolver: new Resolver(dns),
-      proxies: options.proxies,
-    })
     const metrics = new Metrics({
       version,
       storeUsage: async () => (await this.#open?.store.blobs.usage()) ?? { blobs: 0, bytes: 0 },
+      upstreams: {
+        endpoints: () => this.#client.health.report(),
+        rateLimits: () => this.#client.health.rateLimits.report(),
+      },
     })
     this.#observer = new Observer(metrics, new AccessLog(logger), new EventLog(logger))
     const instanceId = `chandlery-${randomUUID()}`
-    const { configs: hosts } = config
-    const upstreamObserver = { observer: this.#observer }
     this.#registries = new Registries(config)
-    this.#client = new RegistryClient({ version, instanceId, hosts, limits, ...upstreamObserver })
+    this.#client = createClient(config, options, { instanceId, observer: this.#observer })
+    for (const endpoint of this.#endpoints()) this.#client.health.know(endpoint)
     this.#readiness.missing('store', 'the cache directory is not open yet')
-    this.#admin = createAdminApp({ metrics, readiness: this.#readiness })
+    this.#admin = createAdminApp({
+      metrics,
+      readiness: this.#readiness,
+      details: () => [...this.#client.health.report()].map(describeEndpoint),
+    })
     this.#app = createApp({
       registries: this.#registries,
       faces: () => this.#faces(),
@@ -143,6 +143,10 @@ export class Chandlery {
       },
     )
     this.#open = await this.#openStore()
+    const { probeMs: everyMs } = this.#config.health
+    if (everyMs !== undefined) {
+      this.#probing = new Probing({ client: this.#client, endpoints: this.#endpoints(), everyMs })
+    }
     this.#readiness.met('store')
     this.#logger.info({ directory: storage.directory }, 'ready')
   }
@@ -154,6 +158,7 @@ export class Chandlery {
     // What it is about to take, a port or the directory, would stay taken.
     await this.#started?.catch(() => undefined)
     const clean = await drain(this.#app, this.#config.shutdownTimeoutMs)
+    this.#probing?.[Symbol.dispose]()
     await this.#open?.downloads.stop()
     await this.#client.close()
     await this.#open?.settle()
@@ -169,6 +174,12 @@ export class Chandlery {
     const reason = `${directory} belongs to another server (${owner}); waiting until it ends`
     this.#readiness.missing('store', reason)
     this.#logger.warn({ directory, owner }, reason)
+  }
+
+  /** Of the registries that are listed; with "*" there may be others. */
+  #endpoints(): Endpoint[] {
+    const endpoints = this.#registries.names.flatMap((name) => this.#registries.endpoints(name))
+    return [...new Map(endpoints.map((endpoint) => [endpoint.key, endpoint])).values()]
   }
 
   #faces(): Faces {
@@ -215,7 +226,11 @@ export class Chandlery {
       negativeTtlMs: freshness.negativeTtlMs,
       observer,
     })
-    const credentials = new ConfiguredCredentials({ hosts, dockerConfigPath: dockerConfig })
+    const credentials = new ConfiguredCredentials({
+      hosts,
+      dockerConfigPath: dockerConfig,
+      rateLimits: this.#client.health.rateLimits,
+    })
     const faces = {
       manifests: room.manifests,
       blobs,
@@ -226,6 +241,31 @@ export class Chandlery {
     }
     return { store, downloads, faces, settle: () => room.drain() }
   }
+}
+
+function createClient(
+  { configs: hosts, timeouts, dns }: Config,
+  { version, limits, proxies }: ChandleryOptions,
+  { instanceId, observer }: { instanceId: string; observer: Observer },
+): RegistryClient {
+  const configured = {
+    connectTimeoutMs: timeouts.connectMs,
+    headersTimeoutMs: timeouts.firstByteMs,
+    bodyStallMs: timeouts.stallMs,
+  }
+  return new RegistryClient({
+    version,
+    instanceId,
+    hosts,
+    limits: { ...configured, ...limits },
+    observer,
+    resolver: new Resolver(dns),
+    proxies,
+  })
+}
+
+function describeEndpoint({ endpoint, state, message }: EndpointReport): string {
+  return message === undefined ? `${endpoint}: ${state}` : `${endpoint}: ${state} (${message})`
 }
 
 async function bind(app: App, address: ListenAddress, key: string): Promise<void> {

@@ -15,6 +15,7 @@ import { loadConfig } from './config/load.ts'
 import { ConfigError, formatProblem } from './config/problem.ts'
 import { explainDeps } from './explain-deps.ts'
 import { OciError } from './oci/errors.ts'
+import { proxiesOf } from './upstream/proxy.ts'
 
 const { version } = packageJson
 
@@ -27,7 +28,9 @@ const COMMANDS: Readonly<Record<Arguments['command'], Run>> = {
   check: ({ options }, io) => runCheck(options, io),
   explain: ({ options, positionals }, io) => runExplain(positionals[0] ?? '', options, io),
   serve: ({ options }, io) =>
-    runServe(options, io, (config, logger) => new Chandlery(config, { version, logger })),
+    runServe(options, io, (config, logger) => {
+      return new Chandlery(config, { version, logger, proxies: proxiesOf(io.env) })
+    }),
 }
 
 async function run(argv: readonly string[], io: Io): Promise<number> {

@@ -6,10 +6,12 @@ const TEXT = 'text/plain; charset=utf-8'
 export interface AdminOptions {
   readonly metrics: { readonly contentType: string; exposition(): Promise<string> }
   readonly readiness: { readonly ready: boolean; readonly reasons: readonly string[] }
+  /** What /readyz?verbose tells besides, a line each. */
+  readonly details?: () => readonly string[]
 }
 
 export function createAdminApp(options: AdminOptions): FastifyInstance {
-  const { metrics, readiness } = options
+  const { metrics } = options
   const app = fastify({ return503OnClosing: false, bodyLimit: 1024 * 1024 })
   app.get('/metrics', async (_request, reply) => {
     const text = await metrics.exposition()
@@ -17,7 +19,7 @@ export function createAdminApp(options: AdminOptions): FastifyInstance {
   })
   // Alive is whoever answers: it says nothing of upstreams, or their trouble would get us restarted.
   app.get('/healthz', (_request, reply) => reply.type(TEXT).send('ok\n'))
-  app.get('/readyz', (request, reply) => answerReady(readiness, reply, isVerbose(request.query)))
+  app.get('/readyz', (request, reply) => answerReady(options, reply, isVerbose(request.query)))
   app.setNotFoundHandler((_request, reply) =>
     reply.code(404).type(TEXT).send('not found; here are /metrics, /healthz and /readyz\n'),
   )
@@ -26,13 +28,13 @@ export function createAdminApp(options: AdminOptions): FastifyInstance {
 
 // Why it is not ready is always told: whoever asks then wants to know.
 function answerReady(
-  readiness: AdminOptions['readiness'],
+  { readiness, details }: AdminOptions,
   reply: FastifyReply,
   verbose: boolean,
 ): FastifyReply {
   const { ready, reasons } = readiness
   const lines = ready ? ['ready'] : ['not ready', ...reasons.map((reason) => `- ${reason}`)]
-  if (verbose) lines.push(`up for ${Math.floor(process.uptime())} s`)
+  if (verbose) lines.push(`up for ${Math.floor(process.uptime())} s`, ...(details?.() ?? []))
   return reply
     .code(ready ? 200 : 503)
     .type(TEXT)

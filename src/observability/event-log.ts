@@ -15,6 +15,7 @@ type Level = 'debug' | 'info' | 'warn' | 'error'
 export class EventLog
   implements
     Pick<UpstreamObserver, 'upstreamFailure' | 'tokenRequest' | 'upstreamRedirect'>,
+    Required<Pick<UpstreamObserver, 'endpointState'>>,
     Pick<CacheObserver, 'storeError' | 'unexpectedError'>,
     Pick<DownloadObserver, 'sourceFailed' | 'verificationFailed'>,
     StoreObserver
@@ -45,6 +46,21 @@ export class EventLog
 
   upstreamRedirect(event: { endpoint: string; host: string; status: number }): void {
     this.#logger.debug(event, 'the upstream redirects')
+  }
+
+  /** Only changes come here; that it is being tried again is no news. */
+  endpointState(event: Parameters<NonNullable<UpstreamObserver['endpointState']>>[0]): void {
+    const { endpoint, state, former, message } = event
+    const details = { endpoint, state, former, failure: message }
+    if (state === 'open' && former !== 'half-open') {
+      this.#logger.warn(details, `${endpoint} fails and is asked last from now on`)
+    } else if (state === 'limited') {
+      this.#logger.warn(details, `${endpoint} limits our requests and is left alone for a while`)
+    } else if (state === 'ok') {
+      this.#logger.info(details, `${endpoint} can be used again`)
+    } else {
+      this.#logger.debug(details, `${endpoint} is ${state}`)
+    }
   }
 
   tokenRequest(event: { realm: string; outcome: 'ok' | 'refused' | 'failed' }): void {

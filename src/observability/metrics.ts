@@ -5,13 +5,16 @@ import type { CacheObserver, StaleReason } from '../cache/observer.ts'
 import type { DownloadObserver } from '../cache/download.ts'
 import type { RequestRecord, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
+import type { EndpointReport, EndpointState } from '../upstream/endpoint-health.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { UpstreamObserver } from '../upstream/observer.ts'
+import type { RateLimitReport } from '../upstream/rate-limits.ts'
 import { BoundedLabel } from './bounded-label.ts'
 
 /** Endpoints and realms beyond these counts are 'other': with `"*"` clients choose the hosts. */
 const MAX_ENDPOINTS = 100
 const MAX_REALMS = 50
+const MAX_CREDENTIALS = 50
 
 const REQUEST_SECONDS = [
   0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60, 600,
@@ -34,7 +37,14 @@ export interface MetricsOptions {
   readonly processMetrics?: boolean
   /** What the store holds, asked at each scrape. */
   readonly storeUsage?: () => Promise<StoreUsage>
+  /** How endpoints fare and what they grant, asked at each scrape. */
+  readonly upstreams?: {
+    endpoints(): Iterable<EndpointReport>
+    rateLimits(): Iterable<RateLimitReport>
+  }
 }
+
+const ENDPOINT_STATES: readonly EndpointState[] = ['ok', 'limited', 'half-open', 'open']
 
 export class Metrics
   implements ServerObserver, UpstreamObserver, CacheObserver, DownloadObserver, StoreObserver
@@ -42,6 +52,7 @@ export class Metrics
   readonly #registry = new Registry()
   readonly #endpoints = new BoundedLabel(MAX_ENDPOINTS)
   readonly #realms = new BoundedLabel(MAX_REALMS)
+  readonly #credentials = new BoundedLabel(MAX_CREDENTIALS)
 
   readonly #requests = this.#counter(
     'chandlery_http_requests_total',
@@ -131,6 +142,7 @@ export class Metrics
       'node',
     ]).set({ version: options.version, node: process.versions.node }, 1)
     if (options.storeUsage) this.#collectStore(options.storeUsage)
+    if (options.upstreams) this.#collectUpstreams(options.upstreams)
   }
 
   get contentType(): string {
@@ -255,6 +267,48 @@ export class Metrics
       async () => (await usage()).bytes,
     )
     this.#collected('chandlery_store_blobs', 'Blobs held.', async () => (await usage()).blobs)
+  }
+
+  #collectUpstreams({ endpoints, rateLimits }: NonNullable<MetricsOptions['upstreams']>): void {
+    this.#filled(
+      'chandlery_upstream_endpoint_state',
+      'How an endpoint fares: 1 for the state it is in.',
+      ['endpoint', 'state'],
+      (gauge) => {
+        for (const report of endpoints()) {
+          const endpoint = this.#endpoints.of(report.endpoint)
+          for (const state of ENDPOINT_STATES) {
+            gauge.inc({ endpoint, state }, state === report.state ? 1 : 0)
+          }
+        }
+      },
+    )
+    const labels = ['endpoint', 'credential']
+    const limits = (what: 'limit' | 'remaining') => (gauge: Gauge) => {
+      for (const report of rateLimits()) gauge.inc(this.#limitLabels(report), report[what])
+    }
+    const granted = 'Requests that a registry grants to a credential in a window, as it says.'
+    this.#filled('chandlery_upstream_ratelimit_limit', granted, labels, limits('limit'))
+    const left = 'Of the requests granted, those left.'
+    this.#filled('chandlery_upstream_ratelimit_remaining', left, labels, limits('remaining'))
+  }
+
+  #limitLabels({ endpoint, credential }: RateLimitReport) {
+    return { endpoint: this.#endpoints.of(endpoint), credential: this.#credentials.of(credential) }
+  }
+
+  /** A gauge whose samples are made anew at each scrape. */
+  #filled(name: string, help: string, labelNames: string[], fill: (gauge: Gauge) => void): void {
+    const gauge: Gauge = new Gauge({
+      name,
+      help,
+      labelNames,
+      registers: [this.#registry],
+      collect: () => {
+        gauge.reset()
+        fill(gauge)
+      },
+    })
   }
 
   #collected(name: string, help: string, read: () => Promise<number>): void {

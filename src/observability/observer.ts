@@ -48,6 +48,10 @@ export class Observer
     this.#events.upstreamRedirect(event)
   }
 
+  endpointState(event: Parameters<NonNullable<UpstreamObserver['endpointState']>>[0]): void {
+    this.#events.endpointState(event)
+  }
+
   tokenRequest(event: Parameters<UpstreamObserver['tokenRequest']>[0]): void {
     this.#metrics.tokenRequest(event)
     this.#events.tokenRequest(event)

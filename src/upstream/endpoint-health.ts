@@ -133,7 +133,12 @@ export class EndpointHealth {
     return await ask()
   }
 
-  /** Of every endpoint that was asked so far. */
+  /** From now on it is reported, asked or not. */
+  know(endpoint: Endpoint): void {
+    this.#entry(endpoint)
+  }
+
+  /** Of every endpoint that is known or was asked. */
   *report(): Generator<EndpointReport> {
     for (const [endpoint, entry] of this.#entries.entries()) {
       const state = this.stateOf({ key: endpoint, host: entry.host })

@@ -12,6 +12,15 @@ function create() {
     version: '1.2.3',
     processMetrics: false,
     storeUsage: async () => ({ blobs: 3, bytes: 4096 }),
+    upstreams: {
+      endpoints: () => [
+        { endpoint: 'https://a.test/v2', state: 'open', message: 'down' },
+        { endpoint: 'https://b.test/v2', state: 'ok' },
+      ],
+      rateLimits: () => [
+        { endpoint: 'https://b.test/v2', credential: 'anonymous', limit: 100, remaining: 76 },
+      ],
+    },
   })
 }
 
@@ -95,6 +104,23 @@ describe('the metrics', () => {
         'chandlery_upstream_bytes_total{endpoint="https://registry-1.docker.io/v2"}',
       ),
     ).toBe(777)
+  })
+
+  it('tell how endpoints fare and what they still grant, anew at each scrape', async () => {
+    const metrics = create()
+    for (let scrapes = 0; scrapes < 2; scrapes++) {
+      const state = (endpoint: string, name: string) =>
+        sample(
+          metrics,
+          `chandlery_upstream_endpoint_state{endpoint="https://${endpoint}/v2",state="${name}"}`,
+        )
+      expect(await state('a.test', 'open')).toBe(1)
+      expect(await state('a.test', 'ok')).toBe(0)
+      expect(await state('b.test', 'ok')).toBe(1)
+      const labels = 'endpoint="https://b.test/v2",credential="anonymous"'
+      expect(await sample(metrics, `chandlery_upstream_ratelimit_limit{${labels}}`)).toBe(100)
+      expect(await sample(metrics, `chandlery_upstream_ratelimit_remaining{${labels}}`)).toBe(76)
+    }
   })
 
   it('name no repository, tag, digest or client', async () => {
