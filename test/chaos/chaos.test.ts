@@ -47,6 +47,7 @@ async function start(): Promise<void> {
   const config = {
     ...mirrorOf(REGISTRY, ...upstreams.map(({ url }) => url)),
     freshness: { negativeTtl: '0s' },
+    fetch: { piece: '1MiB' },
     shutdownTimeout: '50ms',
   }
   chandlery = await startChandlery(directory.path, config, { limits: LIMITS, retryDelayMs: 1 })
@@ -68,13 +69,15 @@ const trouble = fc.constantFrom(...Object.keys(HONEST), ...Object.keys(LIES))
 const scenario = fc.record({
   size: fc.oneof(
     fc.constantFrom(0, 1, 64 * KIB, 64 * KIB + 1, MIB, MIB + 1, MIB + 64 * KIB),
-    fc.integer({ min: 2, max: 3 * MIB }),
+    fc.integer({ min: 2, max: 4 * MIB }),
   ),
   algorithm: fc.constantFrom<Algorithm>('sha256', 'sha256', 'sha512'),
   /** A manifest names the blob, and so its size. */
   named: fc.boolean(),
   /** The second endpoint has the blob too. */
   twice: fc.boolean(),
+  /** So far that several connections are worth it. */
+  far: fc.boolean(),
   /** Each meets one request to its endpoint, in this order. */
   troubles: fc.array(fc.tuple(trouble, share, fc.constantFrom(0, 0, 1)), { maxLength: 4 }),
   clients: fc.array(
@@ -97,11 +100,12 @@ async function play({ size, troubles, clients, ...rest }: Scenario): Promise<voi
   const lied = troubles.some(([name]) => name in LIES)
   const subject = { digest: addBlob(rest, bytes), bytes, lied }
   if (rest.named) await inTime('the manifest', getManifest(`t${runs}`))
+  const match = { method: 'GET', digest: subject.digest }
   for (const [name, at, which] of troubles) {
     const fault = (HONEST[name] ?? LIES[name])!(size, at)
-    const match = { method: 'GET', digest: subject.digest }
     upstreams[which].fault({ match, times: 1, ...fault })
   }
+  if (rest.far) for (const upstream of upstreams) upstream.fault({ match, delayMs: 20 })
   const plays = clients.map(async ({ kind, afterMs, shares }) => {
     await sleep(afterMs)
     await inTime(kind, playClient(CLIENTS[kind]!, subject, shares))
