@@ -171,6 +171,17 @@ describe('who joins a download', () => {
     expect(got.equals(bytes)).toBe(true)
   })
 
+  test('lets nobody read who began it without a right', async () => {
+    const layers = [syntheticBytes('began', 0, 2 * MIB)]
+    const { digest } = upstream.addImage('team/app', 'v1', { layers }).layers[0]!
+    await get(manifestUrl('v1'))
+    upstream.fault({ match: { kind: 'blob', repository: 'other/app' }, delayMs: 200 })
+    const began = get(blobUrl(digest, 'other/app'))
+    await until(() => upstream.requestsFor(digest).length === 1)
+    expect((await get(blobUrl(digest))).bytes.equals(layers[0]!)).toBe(true)
+    expect((await began).status).toBe(404)
+  })
+
   test('is refused where the upstream refuses them, and the download goes on', async () => {
     const bytes = syntheticBytes('refused', 0, 2 * MIB)
     const { digest } = upstream.addBlob(bytes, { repository: 'team/app' })

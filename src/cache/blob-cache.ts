@@ -67,7 +67,10 @@ export class BlobCache {
     const joined = downloads.get(sharedKey(digest, caller)) !== undefined
     const download = await this.#download(repo, digest, named, caller)
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
-    return { content: download.read(), cache }
+    const content = download.read()
+    // It may have been another repository's source that answered.
+    if (named === undefined) await this.#authorised(content, repo, digest, caller)
+    return { content, cache }
   }
 
   /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */

@@ -108,7 +108,7 @@ export class Download implements DownloadView {
 
   /** Nothing can be read of it any more by who comes now. */
   get isOver(): boolean {
-    return this.#isOver || this.#failure !== undefined
+    return this.#isOver || this.#failure !== undefined || this.#abort.signal.aborted
   }
 
   get suspect(): boolean {
