@@ -9,6 +9,7 @@ import { blobKey } from './store/layout.ts'
 import { Links } from './store/links.ts'
 import { Manifests } from './store/manifests.ts'
 import { Tags } from './store/tags.ts'
+import { summariseAuth, summariseDockerConfig } from './upstream/credential-summary.ts'
 import { configForHost } from './upstream/host-config.ts'
 import { Registries } from './upstream/registries.ts'
 
@@ -52,26 +53,19 @@ function readOnlyStore(directory: string): ExplainStore {
   }
 }
 
-function summarise(config: Config, host: string): HostSummary {
-  const entry = configForHost(config.configs, host)
-  const key = Object.keys(config.configs).find((name) => config.configs[name] === entry)
-  if (!entry || key === undefined) return {}
+async function summarise(config: Config, host: string): Promise<HostSummary> {
+  const { configs, dockerConfig } = config
+  const entry = configForHost(configs, host)
+  const key = Object.keys(configs).find((name) => configs[name] === entry)
   const from = `configs.${JSON.stringify(key)}`
+  const credentials =
+    summariseAuth(entry?.auth, from) ??
+    (dockerConfig === undefined ? undefined : await summariseDockerConfig(dockerConfig, host))
   return {
-    ...credentialOf(entry, from),
-    ...tlsOf(entry, from),
-    ...(entry.resolve && { resolve: entry.resolve }),
+    ...(credentials && { credentials }),
+    ...(entry && tlsOf(entry, from)),
+    ...(entry?.resolve && { resolve: entry.resolve }),
   }
-}
-
-function credentialOf(
-  { auth: [auth] = [] }: HostConfig,
-  from: string,
-): Pick<HostSummary, 'credential'> {
-  if (!auth?.password && !auth?.auth && !auth?.identity_token) return {}
-  const kind = auth.identity_token ? 'identity token' : 'password'
-  const username = auth.username === undefined ? {} : { username: auth.username }
-  return { credential: { from, kind, ...username } }
 }
 
 function tlsOf({ tls }: HostConfig, from: string): Pick<HostSummary, 'tls'> {

@@ -4,18 +4,15 @@ import { freshnessAt } from '../cache/freshness.ts'
 import type { Digest } from '../oci/digest.ts'
 import { type ManifestSummary, readManifest } from '../oci/manifest.ts'
 import { isRepositoryName, parseImage, type Repository } from '../oci/reference.ts'
+import type { CredentialsSummary } from '../upstream/credential-summary.ts'
 import { type Endpoint, nameOnWire } from '../upstream/endpoint.ts'
 import type { Registries } from '../upstream/registries.ts'
 import { type Rewrite, rewriteName } from '../upstream/rewrite.ts'
 
 /** What the configuration says about one upstream host. Holds no secret. */
 export interface HostSummary {
-  /** `from`: where the credential is written, such as `configs."mirror.example.com"`. */
-  readonly credential?: {
-    readonly from: string
-    readonly kind: 'password' | 'identity token'
-    readonly username?: string
-  }
+  /** Absent: anonymous. */
+  readonly credentials?: CredentialsSummary
   readonly tls?: {
     readonly from: string
     readonly caFile?: string

@@ -1,5 +1,6 @@
 // How an explanation looks: aligned lines for people, or JSON.
 import { formatDuration } from '../config/units.ts'
+import type { CredentialSummary } from '../upstream/credential-summary.ts'
 import type { ExplainedEndpoint, ExplainedHolding, Explanation, HostSummary } from './explain.ts'
 
 /** Writes the explanation as text, or with `json` as one JSON document. */
@@ -41,7 +42,7 @@ function formatEndpoint(endpoint: ExplainedEndpoint, place: number): string {
     ['name', endpoint.name],
     ['scope', endpoint.scope],
     ['url', endpoint.url],
-    ['credentials', formatCredential(endpoint.credential)],
+    ['credentials', formatCredentials(endpoint.credentials)],
     ['tls', formatTls(endpoint)],
     ['addresses', endpoint.resolve?.join(', ')],
   ]
@@ -52,10 +53,22 @@ function formatRule(rule: { readonly pattern: string; readonly replacement: stri
   return `${quote(rule.pattern)} → ${quote(rule.replacement)}`
 }
 
-function formatCredential(credential: HostSummary['credential']): string {
-  if (credential === undefined) return 'none (anonymous)'
-  const { kind, username, from } = credential
-  return `${kind}${username === undefined ? '' : ` of ${quote(username)}`} (${from})`
+function formatCredentials(credentials: HostSummary['credentials']): string {
+  if (credentials === undefined) return 'none (anonymous)'
+  const { all, problem } = credentials
+  const from = printable(credentials.from)
+  if (problem !== undefined) return `none can be read: ${from}: ${printable(problem)}`
+  if (all.length === 0) return `none (anonymous; ${from} has none)`
+  const [first] = all
+  // A helper is asked first; what is stored is for when it has nothing.
+  const separator = first?.kind === 'credential helper' ? ', else ' : ', '
+  return `${all.map(formatCredential).join(separator)} (${from})`
+}
+
+function formatCredential(credential: CredentialSummary): string {
+  if (credential.kind === 'credential helper') return `by ${printable(credential.program)}`
+  const { kind, username } = credential
+  return username === undefined ? kind : `${kind} of ${quote(username)}`
 }
 
 function formatTls({ endpoint, tls }: ExplainedEndpoint): string {
@@ -97,7 +110,11 @@ function formatLines(lines: readonly Line[], indent = ''): string {
 
 /** Texts from a file may hold anything, also what a terminal obeys. */
 function quote(text: string): string {
-  return JSON.stringify(text).replaceAll(/[\u007f-\u009f]/g, (control) => {
-    return `\\u00${control.charCodeAt(0).toString(16)}`
+  return printable(JSON.stringify(text))
+}
+
+function printable(text: string): string {
+  return text.replaceAll(/\p{Cc}/gu, (control) => {
+    return `\\u00${control.charCodeAt(0).toString(16).padStart(2, '0')}`
   })
 }

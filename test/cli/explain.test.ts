@@ -1,5 +1,10 @@
 import { describe, expect, test } from 'vitest'
-import { explain, type ExplainDeps, type ExplainStore } from '../../src/cli/explain.ts'
+import {
+  explain,
+  type ExplainDeps,
+  type ExplainStore,
+  type HostSummary,
+} from '../../src/cli/explain.ts'
 import { printExplanation } from '../../src/cli/print-explanation.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../../src/oci/media-types.ts'
@@ -209,7 +214,7 @@ const configuredHost: ExplainDeps['host'] = (name) => {
   if (name === 'mirror.example.com') {
     const from = 'configs."mirror.example.com"'
     return {
-      credential: { from, kind: 'password', username: 'bot' },
+      credentials: { from, all: [{ kind: 'password', username: 'bot' }] },
       tls: { from, caFile: '/etc/ca.pem', insecureSkipVerify: true },
       resolve: ['203.0.113.7', '203.0.113.8'],
     }
@@ -277,8 +282,14 @@ held
   test('what a file holds cannot command the terminal', async () => {
     const from = 'configs."*"'
     const username = 'a\u001b[2J\u009b31m\n'
-    const hostile = (): { credential: { from: string; kind: 'password'; username: string } } => ({
-      credential: { from, kind: 'password', username },
+    const hostile = (): HostSummary => ({
+      credentials: {
+        from,
+        all: [
+          { kind: 'credential helper', program: username },
+          { kind: 'password', username },
+        ],
+      },
     })
     const text = print(await explain('alpine', deps({ host: hostile })))
     expect(text).toContain(String.raw`"a\u001b[2J\u009b31m\n"`)

@@ -1,0 +1,117 @@
+// What `explain` is told of credentials: which there are and where they are written, never a secret.
+import { chmod, readdir, rm, writeFile } from 'node:fs/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { explain } from '../src/cli/explain.ts'
+import { printExplanation } from '../src/cli/print-explanation.ts'
+import { loadConfig } from '../src/config/load.ts'
+import { explainDeps } from '../src/explain-deps.ts'
+import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+
+const base64 = (text: string) => Buffer.from(text).toString('base64')
+
+let directory: TemporaryDirectory
+let docker: string
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+  docker = directory.join('config.json')
+})
+afterEach(() => directory.remove())
+
+/** The line of credentials for an image of this registry, and nothing of any secret. */
+async function credentialsOf(
+  dockerConfig: object | string | undefined,
+  configs: object = {},
+  registry = 'a.test',
+): Promise<string> {
+  const text = typeof dockerConfig === 'string' ? dockerConfig : JSON.stringify(dockerConfig)
+  if (dockerConfig !== undefined) await writeFile(docker, text)
+  const file = directory.join('chandlery.yaml')
+  const storage = { directory: directory.join('cache') }
+  const written = { mirrors: { [registry]: {} }, configs, storage }
+  const key = dockerConfig === undefined ? {} : { dockerConfig: docker }
+  await writeFile(file, JSON.stringify({ ...written, ...key }))
+  const { config } = await loadConfig({ config: file }, {})
+  if (text === 'GONE') await rm(docker)
+  const explanation = await explain(`${registry}/team/app`, explainDeps(config, 0))
+  const printed: string[] = []
+  for (const json of [false, true]) {
+    printExplanation(explanation, { json, write: (part) => printed.push(part) })
+  }
+  expect(printed.join('')).not.toMatch(/secret|c2VjcmV0/)
+  const line = /^ {3}credentials {2}(.*)$/m.exec(printed.join(''))?.[1] ?? ''
+  return line.replace(docker, '<file>')
+}
+
+describe('the credentials of docker’s config.json', () => {
+  test.each([
+    { entry: { auth: base64('bob:secret') }, says: 'password of "bob" (<file>)' },
+    { entry: { username: 'bob', password: 'secret' }, says: 'password of "bob" (<file>)' },
+    {
+      entry: { auth: base64('bob:x'), identitytoken: 'secret' },
+      says: 'identity token of "bob" (<file>)',
+    },
+    { entry: { auth: base64('<token>:secret') }, says: 'identity token (<file>)' },
+    { entry: { registrytoken: 'secret' }, says: 'registry token (<file>)' },
+    { entry: {}, says: 'none (anonymous; <file> has none)' },
+  ])('are told: $says', async ({ entry, says }) => {
+    expect(await credentialsOf({ auths: { 'a.test': entry } })).toBe(says)
+    expect(await credentialsOf({ auths: { 'https://a.test/v1/': entry } })).toBe(says)
+  })
+
+  test('are those of the host alone, Docker Hub under any of its names', async () => {
+    const auths = {
+      'b.test': { auth: base64('bob:secret') },
+      'https://index.docker.io/v1/': { auth: base64('hub:secret') },
+    }
+    expect(await credentialsOf({ auths })).toBe('none (anonymous; <file> has none)')
+    expect(await credentialsOf({ auths }, {}, 'docker.io')).toBe('password of "hub" (<file>)')
+  })
+
+  test('come from a helper first, which is not run for this', async () => {
+    const helper = directory.join('docker-credential-test')
+    await writeFile(helper, `#!/bin/sh\ntouch '${directory.join('was-run')}'\n`)
+    await chmod(helper, 0o755)
+    const path = process.env['PATH']
+    process.env['PATH'] = `${directory.path}:${path}`
+    try {
+      const auths = { 'a.test': { auth: base64('bob:secret') } }
+      const helped = { credHelpers: { 'a.test': 'test' } }
+      expect(await credentialsOf(helped)).toBe('by docker-credential-test (<file>)')
+      expect(await credentialsOf({ ...helped, auths })).toBe(
+        'by docker-credential-test, else password of "bob" (<file>)',
+      )
+      expect(await credentialsOf({ credsStore: 'test' })).toBe('by docker-credential-test (<file>)')
+    } finally {
+      process.env['PATH'] = path
+    }
+    expect(await readdir(directory.path)).not.toContain('was-run')
+  })
+
+  test('count only where configs has none', async () => {
+    const config = { auths: { 'a.test': { auth: base64('docker:secret') } } }
+    const auth = { username: 'bot', password: 'secret' }
+    const own = await credentialsOf(config, { 'a.test': { auth } })
+    expect(own).toBe('password of "bot" (configs."a.test")')
+    expect(await credentialsOf(config, { 'a.test': {} })).toBe('password of "docker" (<file>)')
+    expect(await credentialsOf(config, { '*': { auth } })).toBe('password of "bot" (configs."*")')
+  })
+
+  test('that cannot be read are told with the reason', async () => {
+    expect(await credentialsOf('{"auths":"secret"')).toBe(
+      'none can be read: <file>: is no JSON object',
+    )
+    expect(await credentialsOf('GONE')).toBe('none can be read: <file>: there is no such file')
+  })
+})
+
+test('several credentials of a host are all told', async () => {
+  const auth = [
+    { username: 'one', password: 'secret' },
+    { username: 'two', password: 'secret' },
+    { identity_token: 'secret' },
+  ]
+  expect(await credentialsOf(undefined, { 'a.test': { auth } })).toBe(
+    'password of "one", password of "two", identity token (configs."a.test")',
+  )
+})
