@@ -269,13 +269,13 @@ export class Metrics
     this.#collected('chandlery_store_blobs', 'Blobs held.', async () => (await usage()).blobs)
   }
 
-  #collectUpstreams({ endpoints, rateLimits }: NonNullable<MetricsOptions['upstreams']>): void {
+  #collectUpstreams(upstreams: NonNullable<MetricsOptions['upstreams']>): void {
     this.#filled(
       'chandlery_upstream_endpoint_state',
       'How an endpoint fares: 1 for the state it is in.',
       ['endpoint', 'state'],
       (gauge) => {
-        for (const report of endpoints()) {
+        for (const report of upstreams.endpoints()) {
           const endpoint = this.#endpoints.of(report.endpoint)
           for (const state of ENDPOINT_STATES) {
             gauge.inc({ endpoint, state }, state === report.state ? 1 : 0)
@@ -285,7 +285,8 @@ export class Metrics
     )
     const labels = ['endpoint', 'credential']
     const limits = (what: 'limit' | 'remaining') => (gauge: Gauge) => {
-      for (const report of rateLimits()) gauge.inc(this.#limitLabels(report), report[what])
+      for (const report of upstreams.rateLimits())
+        gauge.inc(this.#limitLabels(report), report[what])
     }
     const granted = 'Requests that a registry grants to a credential in a window, as it says.'
     this.#filled('chandlery_upstream_ratelimit_limit', granted, labels, limits('limit'))

@@ -67,7 +67,7 @@ export class EndpointHealth {
   }
 
   stateOf(endpoint: Pick<Endpoint, 'key' | 'host'>): EndpointState {
-    const entry = this.#entries.get(endpoint.key)
+    const entry = this.#entries.peek(endpoint.key)
     const states = entry === undefined ? [] : Object.values(entry.breakers).map((b) => b.state)
     if (states.includes('open')) return 'open'
     if (states.includes('half-open')) return 'half-open'
@@ -140,7 +140,8 @@ export class EndpointHealth {
 
   /** Of every endpoint that is known or was asked. */
   *report(): Generator<EndpointReport> {
-    for (const [endpoint, entry] of this.#entries.entries()) {
+    // A copy: looking one up moves it to the front, and the walk would never end.
+    for (const [endpoint, entry] of [...this.#entries.entries()]) {
       const state = this.stateOf({ key: endpoint, host: entry.host })
       yield { endpoint, state, message: state === 'ok' ? undefined : entry.last?.message }
     }

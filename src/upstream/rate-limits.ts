@@ -116,7 +116,7 @@ export class RateLimits {
 
   /** For metrics. */
   *report(): Generator<RateLimitReport> {
-    for (const known of this.#known.values()) {
+    for (const known of [...this.#known.values()]) {
       const current = this.#current(known)
       if (current === undefined) continue
       const { endpoint, label: credential } = known
