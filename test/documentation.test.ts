@@ -139,6 +139,7 @@ describe('the README', () => {
       version: '1',
       processMetrics: false,
       storeUsage: () => Promise.resolve({ blobs: 0, bytes: 0 }),
+      upstreams: { endpoints: () => [], rateLimits: () => [] },
     }).describe()
     const real = described.map((line) => /^(\w+)\{(.*?)\}/.exec(line)?.slice(1).join(' ') ?? '')
     expect(metricsIn(README).toSorted()).toEqual(real.toSorted())

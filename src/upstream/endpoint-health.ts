@@ -139,12 +139,12 @@ export class EndpointHealth {
   }
 
   /** Of every endpoint that is known or was asked. */
-  *report(): Generator<EndpointReport> {
-    // A copy: looking one up moves it to the front, and the walk would never end.
-    for (const [endpoint, entry] of [...this.#entries.entries()]) {
-      const state = this.stateOf({ key: endpoint, host: entry.host })
-      yield { endpoint, state, message: state === 'ok' ? undefined : entry.last?.message }
-    }
+  report(): EndpointReport[] {
+    // Copied first: looking one up moves it within the cache, and a walk there would never end.
+    return [...this.#entries.entries()].map(([endpoint, { host, last }]) => {
+      const state = this.stateOf({ key: endpoint, host })
+      return { endpoint, state, message: state === 'ok' ? undefined : last?.message }
+    })
   }
 
   #entry(endpoint: Endpoint): Entry {

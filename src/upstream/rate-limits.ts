@@ -115,13 +115,13 @@ export class RateLimits {
   }
 
   /** For metrics. */
-  *report(): Generator<RateLimitReport> {
-    for (const known of [...this.#known.values()]) {
+  report(): RateLimitReport[] {
+    return [...this.#known.values()].flatMap((known) => {
       const current = this.#current(known)
-      if (current === undefined) continue
       const { endpoint, label: credential } = known
-      yield { endpoint, credential, limit: current.limit, remaining: current.remaining }
-    }
+      if (current === undefined) return []
+      return [{ endpoint, credential, limit: current.limit, remaining: current.remaining }]
+    })
   }
 
   #of(endpoint: Asked, credential: Credential): Known {

@@ -16,6 +16,7 @@ import type { TagPage } from './lists.ts'
 import { getManifest, headManifest } from './manifests.ts'
 import type { FetchedManifest, ManifestHead } from './manifests.ts'
 import type { UpstreamObserver } from './observer.ts'
+import { NotAsked } from './not-asked.ts'
 import type { Place, Question } from './place.ts'
 import type { Requester } from './requester.ts'
 import { rewriteName } from './rewrite.ts'
@@ -226,7 +227,7 @@ export class Upstream {
   /** Who told us to wait is not asked: it would answer the same, and count it. */
   #checkLimit({ endpoint, credential }: Place, lane: Lane): void {
     const waitMs = this.#client.health.rateLimits.waitMs(endpoint, credential, lane)
-    if (waitMs > 0) throw limited(endpoint, waitMs)
+    if (waitMs > 0) throw new NotAsked(endpoint, waitMs)
   }
 
   async #askInTime<T>(
@@ -284,15 +285,6 @@ export class Upstream {
 /** That something is not there is an answer, no failure; nor is it that we did not ask. */
 function isNews(error: UpstreamError): boolean {
   return error.kind !== 'gone' && !(error instanceof NotAsked)
-}
-
-/** It told us to wait, and the time is not over. */
-class NotAsked extends UpstreamError {}
-
-function limited({ key }: Endpoint, retryAfterMs: number): UpstreamError {
-  const what = `rate limited, it is not asked for another ${Math.ceil(retryAfterMs / 1000)} s`
-  const details = { endpoint: key, status: 429, retryAfterMs }
-  return new NotAsked('rate-limited', `${key}: ${what}`, details)
 }
 
 function tooSlow({ key }: Endpoint, ms: number): UpstreamError {

@@ -1,0 +1,68 @@
+// What a whole server tells of its endpoints: /readyz?verbose, /metrics and the log.
+import { expect, test } from 'vitest'
+import { mirrorOf, startChandlery } from './support/chandlery.ts'
+import { startHttpProxy } from './support/proxy-server.ts'
+import { startRegistry } from './support/registry.ts'
+import { temporaryDirectory } from './support/temporary-directory.ts'
+
+const REGISTRY = 'registry.test'
+
+test('an endpoint that is down is told once in the log, and as long as it is so elsewhere', async () => {
+  await using directory = await temporaryDirectory()
+  await using good = await startRegistry()
+  const bad = await startRegistry()
+  await bad.close()
+  for (const tag of ['a', 'b', 'c', 'd']) good.addImage('team/app', tag)
+  await using server = await startChandlery(directory.path, mirrorOf(REGISTRY, bad.url, good.url))
+  const tell = async (path: string) => await (await fetch(`${server.adminUrl}${path}`)).text()
+  expect(await tell('/readyz?verbose')).toContain(`${bad.url}/v2: ok\n`)
+  for (const tag of ['a', 'b', 'c', 'd']) {
+    const response = await fetch(`${server.url}/v2/team/app/manifests/${tag}?ns=${REGISTRY}`)
+    expect(response.status).toBe(200)
+  }
+  expect(await tell('/readyz?verbose')).toMatch(`${bad.url}/v2: open (${bad.url}/v2: `)
+  expect(await tell('/readyz')).toBe('ready\n')
+  const state = `chandlery_upstream_endpoint_state{endpoint="${bad.url}/v2",state=`
+  const metrics = await tell('/metrics')
+  expect(metrics).toContain(`${state}"open"} 1\n`)
+  expect(metrics).toContain(`${state}"ok"} 0\n`)
+  const lines = server.log.filter(({ msg }) => String(msg).includes('asked last from now on'))
+  expect(lines).toMatchObject([{ endpoint: `${bad.url}/v2`, state: 'open', former: 'ok' }])
+})
+
+test('requests left are told by credential, without saying whose', async () => {
+  await using directory = await temporaryDirectory()
+  await using registry = await startRegistry()
+  registry.addImage('team/app', 'latest')
+  registry.fault({ headers: { 'ratelimit-limit': '100;w=60', 'ratelimit-remaining': '42;w=60' } })
+  await using server = await startChandlery(directory.path, mirrorOf(REGISTRY, registry.url))
+  await fetch(`${server.url}/v2/team/app/manifests/latest?ns=${REGISTRY}`)
+  const metrics = await (await fetch(`${server.adminUrl}/metrics`)).text()
+  const labels = `endpoint="${registry.url}/v2",credential="anonymous"`
+  expect(metrics).toContain(`chandlery_upstream_ratelimit_limit{${labels}} 100\n`)
+  expect(metrics).toContain(`chandlery_upstream_ratelimit_remaining{${labels}} 42\n`)
+})
+
+test('a proxy of the configuration is used, and its password is nowhere', async () => {
+  await using directory = await temporaryDirectory()
+  await using registry = await startRegistry()
+  registry.addImage('team/app', 'latest')
+  const user = { username: 'bot', password: 'hunter2' }
+  await using proxy = await startHttpProxy({ user, leads: { 'mirror.test': registry.host } })
+  const configOf = (password: string) => ({
+    ...mirrorOf(REGISTRY, 'http://mirror.test'),
+    configs: { 'mirror.test': { proxy: `http://bot:${password}@127.0.0.1:${proxy.port}` } },
+  })
+  const url = `/v2/team/app/manifests/latest?ns=${REGISTRY}`
+  for (const [password, status] of [
+    ['wrongpass', 503],
+    ['hunter2', 200],
+  ] as const) {
+    await using server = await startChandlery(directory.path, configOf(password))
+    const response = await fetch(server.url + url)
+    expect(response.status).toBe(status)
+    const told =
+      (await (await fetch(`${server.adminUrl}/readyz?verbose`)).text()) + (await response.text())
+    expect(told + JSON.stringify(server.log)).not.toMatch(/hunter2|wrongpass/)
+  }
+})
