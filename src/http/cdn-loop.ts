@@ -4,7 +4,7 @@ import { headerLines, Scanner } from './scanner.ts'
 
 const UP_TO_COMMA = /[^",]*/y
 const QUOTED = /"(?:[^"\\]|\\.)*"/sy
-const QUOTE = /"/y
+const REST = /.*/sy
 
 /** Whether one of the names in the header is this one, whatever its case and parameters. */
 export function hasLooped(header: string | readonly string[] | undefined, id: string): boolean {
@@ -28,20 +28,17 @@ export function withCdnLoop(header: string | readonly string[] | undefined, id: 
 
 /** The names alone: quoted parameter values are passed over, they may hold commas. */
 function namesIn(line: string): string[] {
-  const names: string[] = []
+  const members: string[] = []
   const scanner = new Scanner(line)
-  do {
-    const member = readMember(scanner)
-    names.push((member.split(';', 1)[0] ?? '').trim().toLowerCase())
-  } while (scanner.takeSign(','))
-  return names
+  do members.push(readMember(scanner))
+  while (scanner.takeSign(','))
+  // A quote that is never closed quotes nothing: else it would hide the names that were added after it.
+  const rest = (scanner.take(REST) ?? '').split(',')
+  return [...members, ...rest].map((member) => (member.split(';', 1)[0] ?? '').trim().toLowerCase())
 }
 
-// A quote that is never closed quotes nothing: else it would hide the names that were added after it.
 function readMember(scanner: Scanner): string {
   let member = scanner.take(UP_TO_COMMA) ?? ''
-  while ((scanner.take(QUOTED) ?? scanner.take(QUOTE)) !== undefined) {
-    member += `""${scanner.take(UP_TO_COMMA) ?? ''}`
-  }
+  while (scanner.take(QUOTED) !== undefined) member += `""${scanner.take(UP_TO_COMMA) ?? ''}`
   return member
 }
