@@ -127,10 +127,12 @@ export class EndpointHealth {
       entry.attempt = asked.then(ended, ended)
       return await asked
     }
+    const { last: before } = entry
     await entry.attempt
+    if (entry.last !== before && entry.last !== undefined) throw entry.last
     const works = this.#parts(endpoint, lane).every(({ state }) => state === 'closed')
-    if (!works && entry.last !== undefined) throw entry.last
-    return await ask()
+    // Who asked may have left before there was an outcome.
+    return works ? await ask() : await this.lastResort(endpoint, lane, ask)
   }
 
   /** From now on it is reported, asked or not. */

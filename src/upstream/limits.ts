@@ -20,7 +20,7 @@ export interface UpstreamLimits {
 export const DEFAULT_LIMITS: UpstreamLimits = {
   connectTimeoutMs: 10_000,
   headersTimeoutMs: 30_000,
-  bodyStallMs: 30_000,
+  bodyStallMs: 15_000,
   tokenTimeoutMs: 30_000,
   documentTimeoutMs: 60_000,
   headerBytes: 64 * 1024,

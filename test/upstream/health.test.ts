@@ -114,6 +114,22 @@ describe('an endpoint', () => {
     await Promise.all(Array.from({ length: 20 }, () => pull(at)))
   })
 
+  test('does not fail those who wait because the one who asked has left', async () => {
+    await using registry = await startRegistry()
+    registry.addImage('library/alpine', 'latest')
+    registry.fault(HANG)
+    await using at = upstreamOver([registry.url], { breaker: { openMs: 60_000 } })
+    await failureOf(pull(at))
+    const leaving = new AbortController()
+    const left = at.upstream.getManifest(REPO, 'latest', at.requester, leaving.signal)
+    const waiting = [pull(at), pull(at)]
+    await sleep(50)
+    registry.clearFaults()
+    leaving.abort(new Error('left'))
+    await expect(left).rejects.toThrow('left')
+    expect(await Promise.all(waiting)).toHaveLength(2)
+  })
+
   test('whose storage host is down gives manifests in its turn, and blobs last', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
