@@ -10,6 +10,7 @@ import { Links } from './store/links.ts'
 import { Manifests } from './store/manifests.ts'
 import { Tags } from './store/tags.ts'
 import { summariseAuth, summariseDockerConfig } from './upstream/credential-summary.ts'
+import type { CredentialSeeker } from './upstream/credentials.ts'
 import { configForHost } from './upstream/host-config.ts'
 import { Registries } from './upstream/registries.ts'
 
@@ -18,7 +19,7 @@ export function explainDeps(config: Config, now: number): ExplainDeps {
   return {
     registries: new Registries(config),
     defaultRegistry: config.defaultRegistry,
-    host: (host) => summarise(config, host),
+    host: (host, byClient) => summarise(config, { host, byClient }),
     freshness: (repository, tag) => {
       const rule = policy.ruleFor(repository, tag)
       const { ttlMs } = policy.settingsFor(repository, tag)
@@ -53,14 +54,17 @@ function readOnlyStore(directory: string): ExplainStore {
   }
 }
 
-async function summarise(config: Config, host: string): Promise<HostSummary> {
+type Seeker = Required<CredentialSeeker>
+
+async function summarise(config: Config, seeker: Seeker): Promise<HostSummary> {
   const { configs, dockerConfig } = config
+  const { host, byClient } = seeker
   const entry = configForHost(configs, host)
   const key = Object.keys(configs).find((name) => configs[name] === entry)
   const from = `configs.${JSON.stringify(key)}`
   const credentials =
-    summariseAuth(entry?.auth, from) ??
-    (dockerConfig === undefined ? undefined : await summariseDockerConfig(dockerConfig, host))
+    summariseAuth(byClient && key === '*' ? [] : entry?.auth, from) ??
+    (dockerConfig === undefined ? undefined : await summariseDockerConfig(dockerConfig, seeker))
   return {
     ...(credentials && { credentials }),
     ...(entry && tlsOf(entry, from)),

@@ -105,6 +105,31 @@ describe('the credentials of docker’s config.json', () => {
   })
 })
 
+test('what is for every host is not for one that only an image names', async () => {
+  const file = directory.join('chandlery.yaml')
+  const auth = { username: 'every', password: 'secret' }
+  const storage = { directory: directory.join('cache') }
+  await writeFile(docker, JSON.stringify({ credsStore: 'test' }))
+  const mirrors = { '*': { endpoint: ['https://mirror.test'] }, 'a.test': {} }
+  const written = { mirrors, configs: { '*': { auth } }, dockerConfig: docker, storage }
+  await writeFile(file, JSON.stringify(written))
+  const { config } = await loadConfig({ config: file }, {})
+  const told = async (image: string) => {
+    const { endpoints } = await explain(image, explainDeps(config, 0))
+    return endpoints.map(({ endpoint, credentials }) => [
+      endpoint,
+      credentials?.from,
+      credentials?.all.length,
+    ])
+  }
+  const every = ['configs."*"', 1]
+  expect(await told('a.test/team/app')).toEqual([['https://a.test/v2', ...every]])
+  expect(await told('b.test/team/app')).toEqual([
+    ['https://mirror.test/v2', ...every],
+    ['https://b.test/v2', docker, 0],
+  ])
+})
+
 test('several credentials of a host are all told', async () => {
   const auth = [
     { username: 'one', password: 'secret' },

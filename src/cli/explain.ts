@@ -44,9 +44,10 @@ export interface ExplainStore {
 }
 
 export interface ExplainDeps {
-  readonly registries: Pick<Registries, 'route' | 'endpoints'>
+  readonly registries: Pick<Registries, 'route' | 'endpoints' | 'names'>
   readonly defaultRegistry: string
-  readonly host: (host: string) => HostSummary | Promise<HostSummary>
+  /** `byClient`: it is asked only because an image names it. */
+  readonly host: (host: string, byClient: boolean) => HostSummary | Promise<HostSummary>
   readonly freshness: (repository: Repository, tag: string) => FreshnessSummary
   /** Absent: what is held is not said. */
   readonly store?: ExplainStore
@@ -120,7 +121,7 @@ export async function explain(image: string, deps: ExplainDeps): Promise<Explana
   const reference = digest ?? tag ?? 'latest'
   const endpoints = deps.registries
     .endpoints(repository.registry)
-    .map((endpoint) => explainEndpoint(endpoint, repository.name, reference, deps))
+    .map((endpoint) => explainEndpoint(endpoint, repository, reference, deps))
   const held = deps.store && (await findHeld(deps.store, repository, { tag, digest }, deps))
   return {
     image,
@@ -141,20 +142,21 @@ function routed(repository: Repository, deps: ExplainDeps): Repository {
 
 async function explainEndpoint(
   endpoint: Endpoint,
-  original: string,
+  repository: Repository,
   reference: string,
   deps: ExplainDeps,
 ): Promise<ExplainedEndpoint> {
-  const { name, rule } = rewriteName(endpoint.rewrites, original)
+  const { name, rule } = rewriteName(endpoint.rewrites, repository.name)
+  const byClient = endpoint.isDefault && !deps.registries.names.includes(repository.registry)
   return {
     endpoint: endpoint.key,
     own: endpoint.isDefault,
     ...(rule && { rule: { pattern: rule.pattern, replacement: rule.replacement } }),
-    passedOver: findPassedOver(endpoint.rewrites, rule, original),
+    passedOver: findPassedOver(endpoint.rewrites, rule, repository.name),
     name,
     scope: `repository:${nameOnWire(endpoint, name)}:pull`,
     url: `${endpoint.key}/${name}/manifests/${reference}`,
-    ...(await deps.host(endpoint.host)),
+    ...(await deps.host(endpoint.host, byClient)),
   }
 }
 

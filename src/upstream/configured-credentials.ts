@@ -2,10 +2,15 @@
 // helpers. Read when used, so that rotated secrets are seen.
 import { CredentialHelpers } from './credential-helper.ts'
 import { ANONYMOUS } from './credentials.ts'
-import type { Credential, CredentialSource, TokenCredential } from './credentials.ts'
+import type {
+  Credential,
+  CredentialSeeker,
+  CredentialSource,
+  TokenCredential,
+} from './credentials.ts'
 import { credentialOf, parseDockerConfig, serverUrl, splitAuth } from './docker-config.ts'
 import type { DockerConfig } from './docker-config.ts'
-import { configForHost } from './host-config.ts'
+import { configForHost, exactConfig } from './host-config.ts'
 import type { RateLimits } from './rate-limits.ts'
 import { isSendable } from './token.ts'
 import { WatchedFile } from './watched-file.ts'
@@ -55,11 +60,15 @@ export class ConfiguredCredentials implements CredentialSource {
   }
 
   /** Throws CredentialError. */
-  async credentialFor(endpoint: { readonly host: string }): Promise<Credential> {
-    const auth = configForHost(this.#hosts, endpoint.host)?.auth ?? []
+  async credentialFor(endpoint: CredentialSeeker): Promise<Credential> {
+    const auth = this.#configOf(endpoint)?.auth ?? []
     const all = 'at' in auth ? auth : [auth]
     const configured = this.#choose(endpoint.host, await readAll(all, endpoint.host))
-    return configured ?? (await this.#fromDocker(endpoint.host)) ?? ANONYMOUS
+    return configured ?? (await this.#fromDocker(endpoint)) ?? ANONYMOUS
+  }
+
+  #configOf({ host, byClient }: CredentialSeeker) {
+    return byClient === true ? exactConfig(this.#hosts, host) : configForHost(this.#hosts, host)
   }
 
   /** The one with most requests left; equals in turn. */
@@ -72,18 +81,21 @@ export class ConfiguredCredentials implements CredentialSource {
     return best[turn % best.length]
   }
 
-  async #fromDocker(host: string): Promise<Credential | undefined> {
+  async #fromDocker(seeker: CredentialSeeker): Promise<Credential | undefined> {
     if (this.#docker === undefined) return undefined
     try {
       const config = await this.#docker.current()
-      return config && ((await this.#fromHelper(config, host)) ?? stored(config, host))
+      return config && ((await this.#fromHelper(config, seeker)) ?? stored(config, seeker.host))
     } catch (error) {
       throw new CredentialError(`${this.#docker.path}: ${describe(error)}`, { cause: error })
     }
   }
 
-  async #fromHelper(config: DockerConfig, host: string): Promise<Credential | undefined> {
-    const suffix = config.helper(host) ?? config.store
+  async #fromHelper(
+    config: DockerConfig,
+    { host, byClient }: CredentialSeeker,
+  ): Promise<Credential | undefined> {
+    const suffix = config.helper(host) ?? (byClient === true ? undefined : config.store)
     return suffix === undefined || suffix === ''
       ? undefined
       : await this.#helpers.get(suffix, serverUrl(host))

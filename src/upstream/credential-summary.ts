@@ -1,7 +1,7 @@
 // Which credentials there are for a host and where they are written, for people to read: never a
 // secret, and no credential helper is run for it.
 import type { AuthOptions } from './configured-credentials.ts'
-import type { Credential } from './credentials.ts'
+import type { Credential, CredentialSeeker } from './credentials.ts'
 import { parseDockerConfig } from './docker-config.ts'
 import { WatchedFile } from './watched-file.ts'
 
@@ -36,13 +36,13 @@ export function summariseAuth(
 /** Of docker's config.json. Never rejects. */
 export async function summariseDockerConfig(
   path: string,
-  host: string,
+  { host, byClient }: CredentialSeeker,
 ): Promise<CredentialsSummary> {
   try {
     const file = new WatchedFile(path, (bytes) => parseDockerConfig(bytes.toString()))
     const config = await file.current()
     if (config === undefined) return { from: path, all: [], problem: 'there is no such file' }
-    const suffix = config.helper(host) ?? config.store
+    const suffix = config.helper(host) ?? (byClient === true ? undefined : config.store)
     const stored = config.auth(host)
     const all: CredentialSummary[] = []
     if (suffix) all.push({ kind: 'credential helper', program: `docker-credential-${suffix}` })

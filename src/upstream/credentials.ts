@@ -23,9 +23,17 @@ export type Credential =
 /** What a token server can be asked with. */
 export type TokenCredential = Exclude<Credential, { readonly kind: 'bearer' }>
 
+/** Who would be shown a credential. */
+export interface CredentialSeeker {
+  /** host[:port], the `configs` key. */
+  readonly host: string
+  /** A client named it, the operator did not: nothing that is for every host is for it. */
+  readonly byClient?: boolean
+}
+
 export interface CredentialSource {
-  /** The credential for an endpoint's `host` (host[:port], the `configs` key). */
-  credentialFor(endpoint: { readonly host: string }): Promise<Credential>
+  /** The credential for an endpoint. */
+  credentialFor(endpoint: CredentialSeeker): Promise<Credential>
 }
 
 export const ANONYMOUS: Credential = { kind: 'anonymous' }

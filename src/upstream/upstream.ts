@@ -256,8 +256,9 @@ export class Upstream {
     const name = rewritten(endpoint, repo)
     const { key } = endpoint
     try {
-      const credential = await credentials.credentialFor(endpoint)
       const publicOnly = this.#isNamedByClient(endpoint, repo)
+      const seeker = { host: endpoint.host, byClient: publicOnly }
+      const credential = await credentials.credentialFor(seeker)
       return { client: this.#client, endpoint, name, credential, cdnLoop, publicOnly }
     } catch (error) {
       if (!(error instanceof CredentialError)) throw error
