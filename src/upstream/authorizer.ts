@@ -44,12 +44,18 @@ type Way =
   | ({ readonly scheme: 'bearer' } & Omit<TokenRequest, 'credential'>)
 
 const MAX_REMEMBERED = 16_384
+/** In characters, of keys and of what challenges said: that is the registry's to choose. */
+const MAX_REMEMBERED_SIZE = 16 * 1024 * 1024
 
 export class Authorizer {
   readonly #options: TokenServerOptions
   readonly #tokens: TokenCache
   /** Bearer ways by repository; Basic by endpoint. */
-  readonly #ways = new LRUCache<string, Way>({ max: MAX_REMEMBERED })
+  readonly #ways = new LRUCache<string, Way>({
+    max: MAX_REMEMBERED,
+    maxSize: MAX_REMEMBERED_SIZE,
+    sizeCalculation: sizeOf,
+  })
 
   constructor(options: TokenServerOptions) {
     this.#options = options
@@ -128,6 +134,12 @@ function chooseWay(challenges: readonly Challenge[], asker: Asker): Way | undefi
   }
   const wantsBasic = challenges.some(({ scheme }) => scheme === 'basic')
   return wantsBasic && asker.credential.kind === 'basic' ? { scheme: 'basic' } : undefined
+}
+
+function sizeOf(way: Way, key: string): number {
+  if (way.scheme === 'basic') return key.length
+  const texts = [key, way.realm.href, way.service ?? '', ...way.scopes]
+  return texts.reduce((sum, { length }) => sum + length, 0)
 }
 
 function wayKeys({ endpoint, name, credential }: Asker): [own: string, whole: string] {

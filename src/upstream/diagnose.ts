@@ -201,7 +201,8 @@ export function readError(body: string): { code?: string; message?: string } {
 
 /** One line of printable text without secrets that it may repeat: it goes into logs and messages. */
 function tidy(text: string): string {
-  const line = withoutSecrets(text.replaceAll(/[^\x20-\x7e]+/g, ' ')).trim()
+  const start = text.slice(0, 10 * MAX_QUOTE).replaceAll(/[^\x20-\x7e]+/g, ' ')
+  const line = withoutSecrets(start).trim()
   return line.length > MAX_QUOTE ? `${line.slice(0, MAX_QUOTE)}…` : line
 }
 

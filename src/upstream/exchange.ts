@@ -21,6 +21,8 @@ export interface ExchangeOptions {
 const HIGH_WATER = 256 * 1024
 /** What is left of an unwanted body is read to keep the connection if it is no more than this. */
 const WORTH_DRAINING = 64 * 1024
+/** And if it comes in no more time than this: a new connection costs less. */
+const DRAIN_MS = 2000
 /** An answer may be announced so often (1xx, RFC 9110 15.2) before it has to come. */
 const MOST_INFORMATIONAL = 20
 const REPORT_BYTES = 1024 * 1024
@@ -46,6 +48,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #started = false
   /** Set once the body is not wanted: up to this many bytes of it are read all the same. */
   #allowance: number | undefined
+  #drainTimer: NodeJS.Timeout | undefined
   #ended = false
   #failure: Error | undefined
   #reader: PromiseWithResolvers<IteratorResult<Uint8Array>> | undefined
@@ -136,6 +139,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     this.#settle({ done: true, value: undefined })
     if (this.#ended || this.#controller === undefined) return
     this.#drain(this.#controller, this.#allowance)
+    if (this.#ended) return
+    this.#drainTimer = setTimeout(() => this.#giveUp(), DRAIN_MS).unref()
     this.#controller.resume()
   }
 
@@ -153,6 +158,11 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     if (Math.max(this.#expected ?? 0, this.#received) > allowance) {
       this.#abort(controller, new Error('the rest of the body is not wanted'))
     }
+  }
+
+  #giveUp(): void {
+    const controller = this.#controller
+    if (controller) this.#abort(controller, new Error('the rest of the body takes too long'))
   }
 
   #settle(result: IteratorResult<Uint8Array>): void {
@@ -194,6 +204,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
 
   #finish(): void {
     this.#ended = true
+    clearTimeout(this.#drainTimer)
     this.#report(1)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
   }

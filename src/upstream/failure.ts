@@ -58,7 +58,7 @@ export class UpstreamError extends Error {
   readonly retryAfterMs: number | undefined
 
   constructor(reason: FailureReason, message: string, details: FailureDetails) {
-    super(message, details.cause === undefined ? undefined : { cause: details.cause })
+    super(oneLine(message), details.cause === undefined ? undefined : { cause: details.cause })
     this.reason = reason
     this.kind = KIND_OF[reason]
     this.endpoint = details.endpoint
@@ -69,6 +69,14 @@ export class UpstreamError extends Error {
 
 /** In milliseconds: a rate limit that ends within this is worth waiting for, so less final than all else. */
 export const SHORT_LIMIT_MS = 10_000
+
+const MAX_MESSAGE = 700
+
+/** Messages may quote what an upstream sent: they go into logs, answers and terminals. */
+function oneLine(message: string): string {
+  const line = message.slice(0, 2 * MAX_MESSAGE).replaceAll(/[\p{Cc}\p{Cf}]+/gu, ' ')
+  return line.length > MAX_MESSAGE ? `${line.slice(0, MAX_MESSAGE)}…` : line
+}
 
 /**
  * Of several endpoints' answers the one that decides: the least final; of equals the first, but of

@@ -18,7 +18,8 @@ export interface TagPage {
   readonly next?: string
 }
 
-const MAX_TAGS_BYTES = 16 * 1024 * 1024
+/** Some 200,000 tags; reading more would hold up everybody. */
+const MAX_TAGS_BYTES = 8 * 1024 * 1024
 const MAX_REFERRER_PAGES = 20
 const MAX_REFERRER_BYTES = 4 * 1024 * 1024
 

@@ -4,6 +4,9 @@ import { getDomain } from 'tldts'
 
 import type { TokenCredential } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
+import { MAX_HOSTNAME } from './redirect.ts'
+
+const MAX_REALM = 4096
 
 /** A realm that is not asked; the message is for the operator. */
 export class RealmRefused extends Error {
@@ -16,7 +19,8 @@ export function parseRealm(realm: string | undefined, requested: URL): URL | und
   const url = new URL(realm, requested)
   if (url.protocol !== 'http:' && url.protocol !== 'https:') return undefined
   url.hash = ''
-  return url
+  const isTooLong = url.hostname.length > MAX_HOSTNAME || url.href.length > MAX_REALM
+  return isTooLong ? undefined : url
 }
 
 /** Throws RealmRefused when the credential may not go to the realm; nothing to steal: anywhere. */

@@ -7,6 +7,8 @@ export class RedirectRefused extends Error {
   override readonly name = 'RedirectRefused'
 }
 
+/** A DNS name is no longer (RFC 1035 2.3.4); URL knows no limit. */
+export const MAX_HOSTNAME = 255
 const FOLLOWED = new Set([301, 302, 303, 307, 308])
 
 /**
@@ -19,7 +21,7 @@ export function redirectTarget(answer: Head, from: URL): URL | undefined {
   const to = typeof location === 'string' ? parse(location, from) : undefined
   if (to === undefined) throw new RedirectRefused(`redirects (${answer.status}) to no URL`)
   if (to.protocol !== 'http:' && to.protocol !== 'https:') {
-    throw new RedirectRefused(`redirects to ${to.protocol} which is not followed`)
+    throw new RedirectRefused(`redirects to ${to.protocol.slice(0, 20)} which is not followed`)
   }
   if (from.protocol === 'https:' && to.protocol === 'http:') {
     throw new RedirectRefused(`redirects from https to http://${to.host}, which is not followed`)
@@ -32,5 +34,6 @@ export function redirectTarget(answer: Head, from: URL): URL | undefined {
 }
 
 function parse(location: string, from: URL): URL | undefined {
-  return URL.canParse(location, from) ? new URL(location, from) : undefined
+  const to = URL.canParse(location, from) ? new URL(location, from) : undefined
+  return to !== undefined && to.hostname.length <= MAX_HOSTNAME ? to : undefined
 }

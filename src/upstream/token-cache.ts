@@ -5,6 +5,8 @@ import { LRUCache } from 'lru-cache'
 import type { Token } from './token.ts'
 
 const MAX_TOKENS = 4096
+/** In characters, with the keys: how long they are is up to others. */
+const MAX_SIZE = 32 * 1024 * 1024
 
 export interface HeldToken {
   readonly value: string
@@ -13,7 +15,11 @@ export interface HeldToken {
 }
 
 export class TokenCache {
-  readonly #tokens = new LRUCache<string, Token>({ max: MAX_TOKENS })
+  readonly #tokens = new LRUCache<string, Token>({
+    max: MAX_TOKENS,
+    maxSize: MAX_SIZE,
+    sizeCalculation: ({ value }, key) => value.length + key.length,
+  })
   readonly #fetching = new Map<string, Promise<Token>>()
   readonly #now: () => number
 

@@ -93,13 +93,22 @@ class Conversation {
     let { url, authorization } = message
     for (let hop = 0; hop <= MAX_HOPS; hop++) {
       const answer = await this.#send(url, message, authorization)
-      const next = this.#guard(() => redirectTarget(answer, url))
+      const next = this.#nextHop(answer, url)
       if (next === undefined || message.method === 'POST') return answer
       answer.body.discard()
       if (next.origin !== url.origin) authorization = undefined
       url = next
     }
     throw this.#failure('token-refused', `more than ${MAX_HOPS} redirects at its token server`)
+  }
+
+  #nextHop(answer: Answer, url: URL): URL | undefined {
+    try {
+      return this.#guard(() => redirectTarget(answer, url))
+    } catch (error) {
+      answer.body.discard()
+      throw error
+    }
   }
 
   async readToken(answer: Answer): Promise<Token> {
