@@ -5,6 +5,7 @@ import { createAdminApp } from './admin/app.ts'
 import { Readiness } from './admin/readiness.ts'
 import { BlobCache } from './cache/blob-cache.ts'
 import { Downloads } from './cache/downloads.ts'
+import { HeldBlobs } from './cache/held-blobs.ts'
 import { openManifestRoom } from './cache/manifest-room.ts'
 import type { Config } from './config/config.ts'
 import { formatListenAddress, type ListenAddress } from './config/listen-address.ts'
@@ -217,14 +218,13 @@ export class Chandlery {
     })
     const { access, grants, negative } = room
     const blobs = new BlobCache({
-      blobs: store.blobs,
+      held: new HeldBlobs({ blobs: store.blobs, observer }),
       access,
       grants,
       upstream,
       downloads,
       negative,
       negativeTtlMs: freshness.negativeTtlMs,
-      observer,
     })
     const credentials = new ConfiguredCredentials({
       hosts,

@@ -4,23 +4,23 @@ import type { CacheOutcome } from '../http/cache-status.ts'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { Blobs } from '../store/blobs.ts'
 import type { StoredObject } from '../store/driver.ts'
 import type { Link } from '../store/links.ts'
 import type { Source } from '../upstream/source.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { Access } from './access.ts'
 import { type Caller, sharedKey } from './caller.ts'
-import { type Content, HeldContent } from './content.ts'
+import type { Content } from './content.ts'
 import type { Download } from './download.ts'
 import type { Downloads } from './downloads.ts'
 import { toClientError } from './failure.ts'
 import type { Grants } from './grants.ts'
+import type { HeldBlobs } from './held-blobs.ts'
 import type { NegativeCache } from './negative-cache.ts'
-import type { CacheObserver } from './observer.ts'
+import { RepairingContent } from './repairing-content.ts'
 
 export interface BlobCacheOptions {
-  readonly blobs: Pick<Blobs, 'open' | 'stat'>
+  readonly held: HeldBlobs
   readonly access: Access
   readonly grants: Grants
   readonly upstream: Pick<Upstream, 'blobSources'>
@@ -28,7 +28,6 @@ export interface BlobCacheOptions {
   readonly negative: NegativeCache
   /** How long a blob that no endpoint has is not asked for again. */
   readonly negativeTtlMs: number
-  readonly observer: Pick<CacheObserver, 'storeError'>
   readonly now?: () => number
 }
 
@@ -57,15 +56,15 @@ export class BlobCache {
   async open(repo: Repository, digest: Digest, caller: Caller): Promise<OpenBlob> {
     const { access, downloads } = this.#options
     const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
-    const held = await this.#openHeld(digest, named)
+    const held = await this.#options.held.open(digest, named?.size)
     if (held) {
-      const content = new HeldContent(digest, held)
+      const content = this.#heldContent(held, repo, digest, named, caller)
       await this.#authorised(content, repo, digest, caller)
       return { content, cache: { state: 'hit' } }
     }
     if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(sharedKey(digest, caller)) !== undefined
-    const download = await this.#download(repo, digest, named, caller)
+    const download = await this.#download(repo, digest, named?.size, named, caller)
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
     const content = download.read()
     // It may have been another repository's source that answered.
@@ -77,7 +76,7 @@ export class BlobCache {
   async head(repo: Repository, digest: Digest, caller: Caller): Promise<BlobHead> {
     const { downloads } = this.#options
     const named = await this.#named(repo, digest)
-    const held = await this.#heldSize(digest, named)
+    const held = await this.#options.held.size(digest, named?.size)
     if (held !== undefined) {
       await this.#authorise(repo, digest, caller)
       return { size: held, cache: { state: 'hit' } }
@@ -150,27 +149,19 @@ export class BlobCache {
     negative.remember(negativeKey(repo, digest), error, negativeTtlMs)
   }
 
-  // A file that is not as long as the manifest says is damaged: it is fetched again and replaced.
-  async #openHeld(digest: Digest, named: Link | undefined): Promise<StoredObject | undefined> {
-    const object = await this.#tried('open blob', () => this.#options.blobs.open(digest))
-    if (object === undefined || !isShort(object.size, named)) return object
-    await object.close()
-    return undefined
-  }
-
-  async #heldSize(digest: Digest, named: Link | undefined): Promise<number | undefined> {
-    const held = await this.#tried('stat blob', () => this.#options.blobs.stat(digest))
-    return held === undefined || isShort(held.size, named) ? undefined : held.size
-  }
-
-  // A disk that cannot be read costs the cache, not the pull: the upstream may still have it.
-  async #tried<T>(operation: string, read: () => Promise<T | undefined>): Promise<T | undefined> {
-    try {
-      return await read()
-    } catch (error) {
-      this.#options.observer.storeError(operation, error)
-      return undefined
+  #heldContent(
+    object: StoredObject,
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Content {
+    const repair = async (why: unknown) => {
+      await this.#options.held.damaged(digest, object, why)
+      const size = named?.size ?? object.size
+      return (await this.#download(repo, digest, size, named, caller)).read()
     }
+    return new RepairingContent({ digest, object, repair })
   }
 
   // A manifest's word lets a repository fetch the blob from its own registry, and what that gives is
@@ -179,6 +170,7 @@ export class BlobCache {
   async #download(
     repo: Repository,
     digest: Digest,
+    size: number | undefined,
     named: Link | undefined,
     caller: Caller,
   ): Promise<Download> {
@@ -191,7 +183,7 @@ export class BlobCache {
       await this.#authorise(repo, digest, caller)
     }
     const sources = upstream.blobSources(repo, caller).map((each) => this.#granting(repo, each))
-    const download = downloads.start({ digest, registry, sources, size: named?.size, key })
+    const download = downloads.start({ digest, registry, sources, size, key })
     download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
     try {
       // With the size a reader can say what it wants before anything is asked for.
@@ -225,8 +217,4 @@ export class BlobCache {
 
 function negativeKey(repo: Repository, digest: Digest): string {
   return `blob ${repo.registry}/${repo.name}@${digest}`
-}
-
-function isShort(size: number, named: Link | undefined): boolean {
-  return named?.size !== undefined && named.size !== size
 }

@@ -124,6 +124,7 @@ class Run {
       const room = Math.min(wanted, piece.bytes.length)
       const length = await this.#content.read(piece.bytes.subarray(0, room), at)
       if (length === 0) return this.#nothingRead(at)
+      this.#fruitless = 0
       const tookMs = await this.#outgoing.write(piece.bytes.subarray(0, length))
       this.#drained = tookMs <= AT_ONCE_MS
       this.#adapt(length < ready)
@@ -134,15 +135,15 @@ class Run {
     }
   }
 
-  // A download that starts anew after corruption may have taken back what was available.
+  // What was available may have been taken back: it was corrupt, or its file is damaged.
   #nothingRead(at: number): number {
-    if (this.#content.available(at) > 0) {
+    this.#fruitless += 1
+    if (this.#fruitless > FRUITLESS_WAITS) {
       throw new ContentCut(`the content gave nothing at byte ${at}, where it should go on`)
     }
     return 0
   }
 
-  // Also where the pool gave less than was wanted: the next, larger piece may come from elsewhere.
   #adapt(moreIsReady: boolean): void {
     if (!this.#drained) this.#pieceSize = BASE_PIECE
     else if (moreIsReady) this.#pieceSize = Math.min(this.#pieceSize * 4, LARGEST_PIECE)

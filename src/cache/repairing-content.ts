@@ -1,0 +1,82 @@
+// A held blob that goes on from the upstream where its file turns out to be damaged: the client that
+// reads it sees nothing of that while an upstream has the content.
+import type { ByteRange } from '../http/range.ts'
+import type { Digest } from '../oci/digest.ts'
+import type { Content, ReadableObject } from './content.ts'
+import { HeldContent } from './content.ts'
+
+export interface RepairingOptions {
+  readonly digest: Digest
+  readonly object: ReadableObject
+  /** Puts the damaged one aside, and opens the same blob as it comes from the upstream. */
+  readonly repair: (why: unknown) => Promise<Content>
+}
+
+export class RepairingContent implements Content {
+  readonly #options: RepairingOptions
+  #content: Content
+  #planned: { ranges: readonly ByteRange[] | undefined } | undefined
+  #promised = false
+  #repaired: Promise<Content> | undefined
+  #closed = false
+
+  constructor(options: RepairingOptions) {
+    this.#options = options
+    this.#content = new HeldContent(options.digest, options.object)
+  }
+
+  get digest(): Digest {
+    return this.#content.digest
+  }
+
+  get size(): number | undefined {
+    return this.#content.size
+  }
+
+  plan(ranges: readonly ByteRange[] | undefined): void {
+    this.#planned = { ranges }
+    this.#content.plan(ranges)
+  }
+
+  promise(): void {
+    this.#promised = true
+    this.#content.promise()
+  }
+
+  available(at: number): number {
+    return this.#content.available(at)
+  }
+
+  wait(at: number, signal: AbortSignal): Promise<void> {
+    return this.#content.wait(at, signal)
+  }
+
+  async read(into: Uint8Array, at: number): Promise<number> {
+    if (this.#repaired) return await this.#content.read(into, at)
+    let why: unknown = new Error(`it ends at byte ${at}`)
+    try {
+      const length = await this.#content.read(into, at)
+      if (length > 0 || at >= (this.size ?? 0)) return length
+    } catch (error) {
+      why = error
+    }
+    this.#repaired = this.#repair(why)
+    this.#content = await this.#repaired
+    return await this.#content.read(into, at)
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#content.close()
+  }
+
+  async #repair(why: unknown): Promise<Content> {
+    const damaged = this.#content
+    const good = await this.#options.repair(why)
+    if (this.#planned) good.plan(this.#planned.ranges)
+    if (this.#promised) good.promise()
+    await damaged.close()
+    if (this.#closed) await good.close()
+    return good
+  }
+}
