@@ -137,22 +137,22 @@ describe('redirects', () => {
   })
 })
 
-describe('a registry that only a client named', () => {
-  /** At an address that the operator gave, but led on by what it says itself. */
-  const leading = async (fault: Fault) => {
-    const registry = await startRegistry()
-    registry.fault(fault)
-    const host = `named.test:${registry.port}`
-    const at = upstreamOver([`http://${host}`], { hosts: { [host]: { resolve: ['127.0.0.1'] } } })
-    const ask = () =>
-      failureOf(at.client.request(at.endpoints[0]!, { ...requestFor('x'), publicOnly: true }))
-    const dispose = async () => {
-      await at[Symbol.asyncDispose]()
-      await registry.close()
-    }
-    return { ask, [Symbol.asyncDispose]: dispose }
+/** At an address that the operator gave, but led on by what it says itself. */
+const leading = async (fault: Fault) => {
+  const registry = await startRegistry()
+  registry.fault(fault)
+  const host = `named.test:${registry.port}`
+  const at = upstreamOver([`http://${host}`], { hosts: { [host]: { resolve: ['127.0.0.1'] } } })
+  const ask = () =>
+    failureOf(at.client.request(at.endpoints[0]!, { ...requestFor('x'), publicOnly: true }))
+  const dispose = async () => {
+    await at[Symbol.asyncDispose]()
+    await registry.close()
   }
+  return { ask, [Symbol.asyncDispose]: dispose }
+}
 
+describe('a registry that only a client named', () => {
   test.each(['127.0.0.1', '127.1', '0x7f000001', '2130706433', '[::ffff:127.0.0.1]', 'localhost'])(
     'is not followed to %s',
     async (name) => {
