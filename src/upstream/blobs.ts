@@ -56,7 +56,10 @@ function readResponse(place: Place, response: RegistryResponse, asked: BlobRange
   if (status === 416) return readPastEnd(place, response, asked.start)
   if (status !== 206) return { start: 0, size: length, end: length, ranged: false, body, grantedBy }
   const range = parseContentRange(headerOf(response, 'content-range'))
-  if (range === undefined || range.start > asked.start || range.end <= asked.start) {
+  // Only the whole can be an answer to another question than ours: what begins elsewhere is no place to
+  // take bytes by.
+  const isPlaced = range?.start === asked.start || range?.start === 0
+  if (range === undefined || !isPlaced || range.end <= asked.start) {
     throw wrongAnswer(place, 'protocol', `answers another range than from byte ${asked.start}`)
   }
   const announced = range.end - range.start
