@@ -296,7 +296,7 @@ export class Filling {
     if (fetch.stop.signal.aborted) return // asked for again elsewhere, for being slow
     const told = asUpstreamError(error, fetch.source)
     this.#options.failed(told)
-    const flowing = attempt.sources.size > 0
+    const flowing = fetch.given > 0 || attempt.have.bytes > 0
     queue.failed(fetch, told, flowing, now())
   }
 
