@@ -22,7 +22,6 @@ import type { Grants } from './grants.ts'
 import type { ManifestCache } from './manifest-cache.ts'
 import type { CacheObserver, StaleReason } from './observer.ts'
 import { askPatiently, within } from './patience.ts'
-import type { ServedManifest } from './served-manifest.ts'
 import type { WriteBehind } from './write-behind.ts'
 
 export interface ReferrersCacheOptions {
@@ -137,15 +136,24 @@ export class ReferrersCache {
     const { repo, digest } = subject
     const at = this.#now()
     const listed: Answer | undefined = await this.#options.upstream.referrers(repo, digest, caller)
-    const answer = listed ?? (await this.#fallback(repo, digest, caller))
+    const answer = listed ?? (await this.#fallback(subject, caller, known))
     if (!answer.stale)
       await this.#keep(subject, { manifests: answer.manifests, checkedAt: at }, known)
     return answer
   }
 
-  /** No tag, or something else than an index there, means that nothing refers to the digest. */
-  async #fallback(repo: Repository, digest: Digest, caller: Caller): Promise<Answer> {
-    const found = await this.#fallbackIndex(repo, digest, caller)
+  /**
+   * No tag, or something else than an index there, means that nothing refers to the digest; but where
+   * something did, that the upstream has lost it, as with a tag that is gone.
+   */
+  async #fallback(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
+    const { repo, digest } = subject
+    const index = this.#options.manifests.get(repo, referrersTag(digest), caller)
+    const found = await index.catch((error: unknown) => {
+      const isGone = error instanceof OciError && error.status === 404
+      if (!isGone || this.#isLost(subject, known)) throw error
+      return undefined
+    })
     const summary = found?.bytes && readManifest(found.bytes, found.mediaType)
     if (!found || !summary || !isIndexType(summary.mediaType)) return { manifests: [] }
     const manifests = [...summary.children, ...summary.blobs]
@@ -154,17 +162,9 @@ export class ReferrersCache {
       : { manifests }
   }
 
-  async #fallbackIndex(
-    repo: Repository,
-    digest: Digest,
-    caller: Caller,
-  ): Promise<ServedManifest | undefined> {
-    try {
-      return await this.#options.manifests.get(repo, referrersTag(digest), caller)
-    } catch (error) {
-      if (error instanceof OciError && error.status === 404) return undefined
-      throw error
-    }
+  #isLost({ settings }: Subject, known: Known | undefined): boolean {
+    if (known === undefined || known.manifests.length === 0) return false
+    return mayServeStale(known.checkedAt, settings, 'upstream-gone', this.#now())
   }
 
   /**

@@ -174,6 +174,19 @@ describe('ReferrersCache', () => {
     expect((await f.room.referrers.list(REPO, other.digest, f.caller)).manifests).toEqual([])
   })
 
+  it('holds them for when the upstream has lost them, unless whenGone refuses', async () => {
+    for (const whenGone of ['serve', 'refuse'] as const) {
+      await using f = await openRoom({ freshness: { ttlMs: 0, negativeTtlMs: 0, whenGone } })
+      const { image, signature } = addSigned(f)
+      await f.room.referrers.list(REPO, image.digest, f.caller)
+      f.registry.fault({ status: 404 })
+      const { manifests, cache } = await f.room.referrers.list(REPO, image.digest, f.caller)
+      const held = whenGone === 'serve' ? [signature.digest] : []
+      expect(manifests.map(({ digest }) => digest)).toEqual(held)
+      expect(cache.detail).toBe(whenGone === 'serve' ? 'upstream-gone' : undefined)
+    }
+  })
+
   it.each(['api', 'none'] as const)(
     'holds them for when the upstream is down (%s)',
     async (api) => {
