@@ -35,6 +35,8 @@ interface Known {
   readonly label: string
   limit?: RateLimit
   readonly waits: Partial<Record<Lane, number>>
+  /** Lanes whose time the registry did not tell. */
+  readonly guessed: Set<Lane>
   refusals: number
 }
 
@@ -77,7 +79,10 @@ export class RateLimits {
     const guess = Math.min(FIRST_WAIT_MS * 2 ** known.refusals, LONGEST_GUESS_MS)
     known.refusals = Math.min(known.refusals + 1, 10)
     const untilMs = this.#now() + Math.min(retryAfterMs ?? guess, LONGEST_WAIT_MS)
-    known.waits[lane] = Math.max(known.waits[lane] ?? 0, untilMs)
+    if (untilMs <= (known.waits[lane] ?? 0)) return
+    known.waits[lane] = untilMs
+    if (retryAfterMs === undefined) known.guessed.add(lane)
+    else known.guessed.delete(lane)
   }
 
   /** It gave what was asked for. */
@@ -90,6 +95,11 @@ export class RateLimits {
   waitMs(endpoint: { readonly host: string }, credential: Credential, lane: Lane): number {
     const known = this.#known.get(keyOf(endpoint.host, credential))
     return Math.max(0, (known?.waits[lane] ?? 0) - this.#now())
+  }
+
+  /** Whether the time that `waitMs` tells is our guess: nobody said that it will grant more by then. */
+  isGuess(endpoint: { readonly host: string }, credential: Credential, lane: Lane): boolean {
+    return this.#known.get(keyOf(endpoint.host, credential))?.guessed.has(lane) === true
   }
 
   /** Whether any lane of any credential there is waiting, and no credential is free. */
@@ -131,6 +141,7 @@ export class RateLimits {
       host: endpoint.host,
       label: labelOf(credential),
       waits: {},
+      guessed: new Set(),
       refusals: 0,
     }
     this.#known.set(key, known)

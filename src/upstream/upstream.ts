@@ -226,8 +226,10 @@ export class Upstream {
 
   /** Who told us to wait is not asked: it would answer the same, and count it. */
   #checkLimit({ endpoint, credential }: Place, lane: Lane): void {
-    const waitMs = this.#client.health.rateLimits.waitMs(endpoint, credential, lane)
-    if (waitMs > 0) throw new NotAsked(endpoint, waitMs)
+    const { rateLimits } = this.#client.health
+    const waitMs = rateLimits.waitMs(endpoint, credential, lane)
+    const isGuess = rateLimits.isGuess(endpoint, credential, lane)
+    if (waitMs > 0) throw new NotAsked(endpoint, waitMs, isGuess)
   }
 
   async #askInTime<T>(
