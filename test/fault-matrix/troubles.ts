@@ -1,0 +1,94 @@
+// How the faults of the matrix are brought about at a test host.
+import type { Fault } from '../support/faults.ts'
+
+/** The answer that the fault happens to. */
+export interface Subject {
+  /** Bytes of its body. */
+  readonly size: number
+  /** Where a byte can be wrong without the answer ceasing to look like one. */
+  readonly soft: number
+}
+
+export interface Trouble {
+  /** What its answers suffer from. */
+  readonly fault?: (subject: Subject) => Fault
+  /** Where the host is instead. */
+  readonly host?: 'refused' | 'unknown' | 'untrusted'
+  /** Met by a client that asks for the second half. */
+  readonly ranged?: true
+  /** Blobs are at a storage host, by URLs that are too old already: always, or the first time. */
+  readonly urls?: 'expired' | 'expired once'
+  /** Tokens are good for less time than a stalled connection takes to be given up. */
+  readonly tokens?: 'short'
+}
+
+const JSON_TYPE = { 'content-type': 'application/json' }
+const HTML_TYPE = { 'content-type': 'text/html' }
+const PAGE = '<!doctype html><html><body>Sorry</body></html>'
+/** Nobody listens there. */
+const DEAD = 'http://127.77.255.1:1/blob?signature=secret'
+
+const half = ({ size }: Subject) => Math.floor(size / 2)
+const inAMinute = () => new Date(Date.now() + 61_000).toUTCString()
+
+export const TROUBLES: Readonly<Record<string, Trouble>> = {
+  '403 JSON': status(403, '{"errors":[{"code":"DENIED","message":"no"}]}', JSON_TYPE),
+  '403 HTML': status(403, PAGE, HTML_TYPE),
+  '404': status(404, '{"errors":[{"code":"NAME_UNKNOWN"}]}', JSON_TYPE),
+  '401': status(401, '{"errors":[{"code":"UNAUTHORIZED"}]}', JSON_TYPE),
+  '429 with seconds': status(429, '', { 'retry-after': '60' }),
+  '429 with a date': {
+    fault: () => ({ status: 429, body: '', headers: { 'retry-after': inAMinute() } }),
+  },
+  '429 without a time': status(429, ''),
+  '429 with a second, once': {
+    fault: () => ({ status: 429, body: '', headers: { 'retry-after': '1' }, times: 1 }),
+  },
+  '500': status(500, ''),
+  '502 HTML': status(502, PAGE, HTML_TYPE),
+  '503': status(503, 'upstream connect error'),
+  '200 HTML': status(200, PAGE, HTML_TYPE),
+  refused: { host: 'refused' },
+  reset: { fault: () => ({ resetAfter: -1 }) },
+  'DNS failure': { host: 'unknown' },
+  'TLS failure': { host: 'untrusted' },
+  'hang before headers': { fault: () => ({ stall: 'headers' }) },
+  'stall before the first byte': { fault: () => ({ stall: { afterBytes: 0 } }) },
+  'stall in body': { fault: (subject) => ({ stall: { afterBytes: half(subject) } }) },
+  'cut at byte 0': { fault: () => ({ cutAfter: 0 }) },
+  'cut at byte k': { fault: (subject) => ({ cutAfter: half(subject) }) },
+  'corrupt byte': { fault: ({ soft }) => ({ corruptAt: soft }) },
+  'corrupt byte at the end': { fault: ({ size }) => ({ corruptAt: size - 1 }) },
+  'short body': {
+    fault: (subject) => ({ bodyLength: half(subject), announcedLength: half(subject) }),
+  },
+  'short body, no length': {
+    fault: (subject) => ({ bodyLength: half(subject), announcedLength: 'none' }),
+  },
+  'long body': { fault: ({ size }) => ({ bodyLength: size + 7, announcedLength: size + 7 }) },
+  'long body, no length': {
+    fault: ({ size }) => ({ bodyLength: size + 7, announcedLength: 'none' }),
+  },
+  'wrong Content-Range: place': {
+    fault: ({ size }) => ({ headers: { 'content-range': `bytes 1-${size / 2}/${size}` } }),
+    ranged: true,
+  },
+  'wrong Content-Range: size': {
+    fault: ({ size }) => {
+      const [start, end] = [size / 2, size - 1]
+      return { headers: { 'content-range': `bytes ${start}-${end}/${size + 1}` } }
+    },
+    ranged: true,
+  },
+  'redirect to a dead host': status(307, '', { location: DEAD }),
+  'expired signed URL': { urls: 'expired' },
+  'expired signed URL, once': { urls: 'expired once' },
+  'expired token in mid-blob': {
+    fault: (subject) => ({ stall: { afterBytes: half(subject) } }),
+    tokens: 'short',
+  },
+}
+
+function status(code: number, body: string, headers: Record<string, string> = {}): Trouble {
+  return { fault: () => ({ status: code, body, headers }) }
+}
