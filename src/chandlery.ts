@@ -53,8 +53,6 @@ interface Open {
   settle(): Promise<void>
 }
 
-/** Half a blob that nobody has come back for in this time is removed. */
-const PARTIAL_TTL_MS = 24 * 3600_000
 const SWEEP_EVERY_MS = 3600_000
 
 export class Chandlery {
@@ -194,7 +192,7 @@ export class Chandlery {
   // What nobody came back for, now and every hour.
   #sweep(store: Store): void {
     const sweep = () => {
-      store.blobs.removePartials(PARTIAL_TTL_MS).catch((error: unknown) => {
+      store.blobs.removePartials(this.#config.fetch.partialTtlMs).catch((error: unknown) => {
         this.#observer.storeError('remove partial downloads', error)
       })
     }

@@ -83,6 +83,7 @@ export interface Fetch {
   readonly connections: number
   readonly maxConnections: number
   readonly fill: 'onFullRead' | 'always'
+  readonly partialTtlMs: number
 }
 
 export interface Config {
@@ -152,8 +153,9 @@ function upstreamSettingsOf(content: FileContent): Pick<Config, 'timeouts' | 'dn
 type FreshnessContent = NonNullable<FileContent['freshness']>
 type RuleContent = NonNullable<FreshnessContent['rules']>[number]
 
-function fetchOf({ piece: pieceBytes, ...rest }: NonNullable<FileContent['fetch']>): Fetch {
-  return { pieceBytes, ...rest }
+function fetchOf(content: NonNullable<FileContent['fetch']>): Fetch {
+  const { piece: pieceBytes, partialTtl: partialTtlMs, ...rest } = content
+  return { pieceBytes, partialTtlMs, ...rest }
 }
 
 function freshnessOf(content: FreshnessContent): Freshness {

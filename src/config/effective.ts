@@ -33,8 +33,8 @@ export function effectiveConfig(config: Config): Effective {
   })
 }
 
-function effectiveFetch({ pieceBytes, ...rest }: Config['fetch']): unknown {
-  return { piece: formatSize(pieceBytes), ...rest }
+function effectiveFetch({ pieceBytes, partialTtlMs, ...rest }: Config['fetch']): unknown {
+  return { piece: formatSize(pieceBytes), ...rest, partialTtl: formatDuration(partialTtlMs) }
 }
 
 /** The configuration as YAML. */

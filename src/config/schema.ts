@@ -423,6 +423,9 @@ export const fileSchema = section({
       .enum(['onFullRead', 'always'], { error: 'expected onFullRead or always' })
       .prefault('onFullRead')
       .describe('Whether a blob of which only parts are read is fetched as a whole.'),
+    partialTtl: timer(0)
+      .prefault('24h')
+      .meta(meta('What is left of a download that broke off is kept for so long, to go on with.')),
   })
     .nullable()
     .prefault({})
