@@ -5,6 +5,7 @@ import { mkdir } from 'node:fs/promises'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { Chandlery } from './chandlery.ts'
 import { checkMetrics, checkReadOnly, checkTokenRequests } from './faces.ts'
+import { checkManyRanges } from './many-ranges.ts'
 import { pullEverything } from './pulls.ts'
 import { print, Report } from './report.ts'
 import { checkKill, checkSecondServer } from './restarts.ts'
@@ -46,6 +47,7 @@ async function scenario(report: Report, directory: string): Promise<void> {
     await round('second', 'the registries and the token server being stopped')
     await checkMetrics(report, containerd)
     await checkReadOnly(report, skopeo, world, scratch)
+    await checkManyRanges(report, skopeo, world)
     await checkKill(report, skopeo, world, scratch)
     await checkSecondServer(report, skopeo, world, directory)
   } finally {
