@@ -140,6 +140,7 @@ function answerContent(
 
 function readTarget(exchange: Exchange, instanceId: string): Target {
   const { method, path } = exchange
+  requireHost(exchange.req)
   if (method !== 'GET' && method !== 'HEAD' && API_PATH.test(path)) throw readOnly()
   const target = parseTarget(path)
   if (target === undefined) {
@@ -150,6 +151,13 @@ function readTarget(exchange: Exchange, instanceId: string): Target {
   const loop = exchange.header('cdn-loop')
   if (loop !== undefined) refuseLoop(loop, instanceId)
   return target
+}
+
+/** HTTP/1.1 wants exactly one Host (RFC 9112 3.2); of several Node would take the first. */
+function requireHost({ httpVersion, headersDistinct }: IncomingMessage): void {
+  const hosts = headersDistinct['host']?.length ?? 0
+  if (hosts === 1 || (hosts === 0 && httpVersion === '1.0')) return
+  throw new OciError('UNSUPPORTED', 'a request has one Host header', { status: 400 })
 }
 
 const LOOP_CURE = 'an endpoint of this registry leads back to Chandlery, change its mirrors'

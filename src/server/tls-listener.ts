@@ -35,18 +35,25 @@ const HTTP_OPTIONS = {
   headersTimeout: 60_000,
   requestTimeout: 120_000, // a request has no body that matters; responses are not limited by it
   noDelay: true,
+  requireHostHeader: false, // the app refuses it, in the words of a registry
 }
 
 /** Throws where the pair cannot be read or does not belong together: better no start than a broken one. */
 export function createListener(handler: RequestListener, options: ListenerOptions = {}): Server {
   const { tls } = options
-  if (tls === undefined) return createHttpServer(HTTP_OPTIONS, handler)
+  if (tls === undefined) return anyExpectation(createHttpServer(HTTP_OPTIONS, handler), handler)
   const pair = firstPair(tls)
   const server = createHttpsServer({ ...HTTP_OPTIONS, ...pair }, handler)
+  anyExpectation(server, handler)
   const watch = new PairWatch(server, tls, pair, options)
   server.once('listening', () => watch.start())
   server.once('close', () => watch.stop())
   return server
+}
+
+/** Node answers an Expect it does not know with 417 and no body; it may be ignored (RFC 9110 10.1.1). */
+function anyExpectation(server: Server, handler: RequestListener): Server {
+  return server.on('checkExpectation', handler)
 }
 
 function firstPair(files: KeyPairFiles): KeyPair {

@@ -399,6 +399,31 @@ describe('what this registry does not do', () => {
     expect(JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))).toHaveProperty('errors')
   })
 
+  it.each([
+    ['1.1', '', 400],
+    ['1.1', 'Host: a\r\nHost: b\r\n', 400],
+    ['1.1', 'Host: a\r\n', 200],
+    ['1.0', '', 200],
+  ])('HTTP/%s with the headers %j is answered %i, by us', async (version, hosts, status) => {
+    await start()
+    const answer = await talk(`GET /v2/ HTTP/${version}\r\n${hosts}Connection: close\r\n\r\n`)
+    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
+    const body: unknown = JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))
+    expect(body).toEqual(
+      status === 200
+        ? {}
+        : { errors: [{ code: 'UNSUPPORTED', message: 'a request has one Host header' }] },
+    )
+  })
+
+  it('ignores an expectation it does not know', async () => {
+    await start()
+    const answer = await talk(
+      'GET /v2/ HTTP/1.1\r\nHost: x\r\nExpect: nonsense\r\nConnection: close\r\n\r\n',
+    )
+    expect(answer).toMatch(/^HTTP\/1.1 200 OK\r\n[^]*\r\n\r\n\{\}$/)
+  })
+
   it('answers what is no HTTP with 400, and closes', async () => {
     await start()
     expect(await talk('\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03')).toMatch(
