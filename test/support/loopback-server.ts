@@ -1,9 +1,10 @@
 // A node:http(s) server on a loopback port that can be stopped at once, whatever its clients do, and
 // started again on the same port.
 import { createServer, type RequestListener } from 'node:http'
+import { createSecureServer } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
-import type { Socket } from 'node:net'
-import type { TlsOptions } from 'node:tls'
+import type { Server, Socket } from 'node:net'
+import type { TlsOptions, TLSSocket } from 'node:tls'
 
 const MAX_HEADER_BYTES = 64 * 1024
 
@@ -14,26 +15,30 @@ export interface LoopbackOptions {
   readonly port?: number
   /** Serve HTTPS with these; plain HTTP without. */
   readonly tls?: TlsOptions
+  /** With `tls`: offer h2 by ALPN, and HTTP/1.1 after it. */
+  readonly http2?: boolean
 }
 
 export class LoopbackServer {
-  readonly #server
+  readonly #server: Server
   readonly #name: string
   readonly #scheme: string
   readonly #sockets = new Set<Socket>()
   #port: number
   /** Connections accepted since the start. */
   accepted = 0
+  /** What each TLS connection agreed on by ALPN, in order; false: nothing. */
+  readonly protocols: (string | false | null)[] = []
 
   private constructor(listener: RequestListener, options: LoopbackOptions) {
-    const http = { maxHeaderSize: MAX_HEADER_BYTES }
-    this.#server = options.tls
-      ? createTlsServer({ ...http, ...options.tls }, listener)
-      : createServer(http, listener)
+    this.#server = createFor(listener, options)
     this.#scheme = options.tls ? 'https' : 'http'
     this.#name = options.host ?? '127.0.0.1'
     this.#port = options.port ?? 0
     this.#server.on('connection', (socket: Socket) => this.#track(socket))
+    this.#server.on('secureConnection', ({ alpnProtocol }: TLSSocket) => {
+      this.protocols.push(alpnProtocol)
+    })
   }
 
   static async listen(
@@ -90,4 +95,14 @@ export class LoopbackServer {
     socket.on('error', () => socket.destroy())
     socket.once('close', () => this.#sockets.delete(socket))
   }
+}
+
+function createFor(listener: RequestListener, { tls, http2 = false }: LoopbackOptions): Server {
+  const http = { maxHeaderSize: MAX_HEADER_BYTES }
+  if (!tls) return createServer(http, listener)
+  if (!http2) return createTlsServer({ ...http, ...tls }, listener)
+  // Its requests and responses stand in for HTTP/1.1's, also in h2.
+  const server = createSecureServer({ ...tls, allowHTTP1: true })
+  server.on('request', listener as never)
+  return server
 }

@@ -119,6 +119,11 @@ export class TestRegistry implements AsyncDisposable {
     return this.#server.accepted
   }
 
+  /** What each TLS connection agreed on by ALPN, in order; false: nothing. */
+  get protocols(): readonly (string | false | null)[] {
+    return this.#server.protocols
+  }
+
   /** Connections open now. */
   get connections(): number {
     return this.#server.connections
