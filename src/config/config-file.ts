@@ -21,8 +21,12 @@ export function readConfigFile(file: string, text: string): ConfigFile {
   if (broken) return { content: undefined, source, problems: source.problems }
   const plain = plainValue(source)
   if ('problem' in plain) return { content: undefined, source, problems: [plain.problem] }
-  const result = fileSchema.safeParse(plain.value, { error: wording, reportInput: true })
-  const found = (result.error?.issues ?? []).flatMap((issue) => toProblems(issue, source))
+  const result = fileSchema.safeParse(plain.value, PARSING)
+  const issues = (result.error?.issues ?? []).flatMap((issue) => [
+    issue,
+    ...belowBadKey(issue, plain.value),
+  ])
+  const found = issues.flatMap((issue) => toProblems(issue, source))
   const problems = [...source.problems, ...found, ...sameHostTwice(source)]
   return { content: result.data, source, problems }
 }
@@ -46,7 +50,25 @@ const wording: z.core.$ZodErrorMap = (issue) => {
   return undefined
 }
 
+const PARSING = { error: wording, reportInput: true }
+
 type Issue = z.core.$ZodIssue
+
+/** What else is wrong in an entry whose host is no host: zod does not look at it. */
+function belowBadKey({ code, path }: Issue, content: unknown): Issue[] {
+  const [section, key] = path
+  if (code !== 'invalid_key' || section === undefined || key === undefined) return []
+  const entry = member(member(content, section), key)
+  const result = fileSchema.safeParse({ [section]: { '*': entry } }, PARSING)
+  return (result.error?.issues ?? []).map((each) => ({
+    ...each,
+    path: [section, key, ...each.path.slice(2)],
+  }))
+}
+
+function member(value: unknown, key: PropertyKey): unknown {
+  return typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined
+}
 
 function toProblems(issue: Issue, source: YamlSource): Problem[] {
   const path = keyPath(issue)

@@ -81,6 +81,20 @@ function level(name: string, of: string): string {
   return `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`
 }
 
+test('what is wrong below a host that is none is reported too, and its secrets are not', () => {
+  const text = `mirrors: { "http://a": { endpont: [] }, "b/c": }
+configs: { "http://d": { auth: { username: e, pasword: hunter2 } } }
+`
+  expect(lines(text)).toEqual([
+    expect.stringMatching(/^c\.yaml:1:12 mirrors\."http:\/\/a": is no registry/),
+    'c.yaml:1:26 mirrors."http://a".endpont: unknown key; did you mean endpoint?',
+    expect.stringMatching(/^c\.yaml:1:41 mirrors\."b\/c": is no registry/),
+    expect.stringMatching(/^c\.yaml:2:12 configs\."http:\/\/d": is no registry/),
+    'c.yaml:2:44 configs."http://d".auth.username: has no password beside it; add password',
+    'c.yaml:2:47 configs."http://d".auth.pasword: unknown key; did you mean password?',
+  ])
+})
+
 describe('unknown keys', () => {
   test.each([
     ['mirors: {}', 'c.yaml:1:1 mirors: unknown key; did you mean mirrors?'],
