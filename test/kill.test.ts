@@ -113,6 +113,28 @@ describe('a server that is told to stop', () => {
     expect((await expectVerified()).map((path) => basename(path))).toEqual([digest.slice(7)])
   })
 
+  test('twice at once, as Ctrl-C under npm does, still lets a download end', async () => {
+    const bytes = syntheticBytes('twice', 0, SIZE)
+    const { digest } = upstream.addBlob(bytes)
+    upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
+    const pulled = pull(digest)
+    await sleep(DOWNLOAD_MS / 4)
+    process.kill(chandlery.pid, 'SIGINT')
+    await sleep(DOWNLOAD_MS / 10)
+    expect(await chandlery.stop('SIGINT')).toBe(0)
+    expect((await pulled)?.equals(bytes)).toBe(true)
+  })
+
+  test('again after a while, ends at once', async () => {
+    const { digest } = upstream.addSyntheticBlob(SIZE, 'impatient')
+    upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: SIZE / 2 } })
+    using response = await rawRequest(urlOf(digest))
+    await response.read(MIB)
+    process.kill(chandlery.pid, 'SIGTERM')
+    await sleep(1_100)
+    expect(await chandlery.stop('SIGTERM')).toBe(1)
+  })
+
   test('while nobody waits for a download gives it up at once', async () => {
     const { digest } = upstream.addSyntheticBlob(SIZE, 'abandoned')
     upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: SIZE / 2 } })

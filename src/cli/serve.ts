@@ -53,13 +53,19 @@ async function serve(server: Servable, logger: Logger): Promise<0 | 1> {
   }
 }
 
-/** The first signal asks for an orderly end; a second one ends the process at once. */
+/** Ctrl-C under npm comes twice at once, from the terminal and from npm; systemd and timeout do the like. */
+const SAME_SIGNAL_MS = 1_000
+
+/** The first signal asks for an orderly end; one more, a while later, ends the process at once. */
 function untilSignal(): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
     for (const name of ['SIGTERM', 'SIGINT'] as const) {
       process.once(name, () => {
         resolve(name)
-        process.on(name, () => process.exit(1))
+        const askedAt = performance.now()
+        process.on(name, () => {
+          if (performance.now() - askedAt > SAME_SIGNAL_MS) process.exit(1)
+        })
       })
     }
   })
