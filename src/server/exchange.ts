@@ -36,7 +36,7 @@ export class Exchange implements RequestRecord {
     this.id = id
     this.#observer = observer
     this.method = req.method ?? ''
-    const url = req.url ?? ''
+    const url = originForm(req.url ?? '')
     const mark = url.indexOf('?')
     this.path = mark === -1 ? url : url.slice(0, mark)
     this.query = mark === -1 ? '' : url.slice(mark + 1)
@@ -111,4 +111,10 @@ export class Exchange implements RequestRecord {
     if (this.aborted) this.#gone?.abort()
     this.#observer.requestFinished(this)
   }
+}
+
+/** The path and query of a target that may name scheme and host as well (RFC 9112 3.2.2). */
+function originForm(target: string): string {
+  const authority = /^https?:\/\/[^/?#]*/i.exec(target)?.[0]
+  return authority === undefined ? target : target.slice(authority.length) || '/'
 }

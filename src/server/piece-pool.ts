@@ -34,8 +34,8 @@ const DEFAULT_LIMITS: PoolLimits = {
   baseBytes: 32 * MIB,
   leanBytes: 32 * MIB,
   reserveBytes: 2 * MIB,
-  growthBytes: 32 * MIB,
-  idleBytes: 16 * MIB,
+  growthBytes: 24 * MIB,
+  idleBytes: 8 * MIB,
 }
 
 type Budget = 'base' | 'lean' | 'growth'

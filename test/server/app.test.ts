@@ -382,6 +382,15 @@ describe('what this registry does not do', () => {
     expect(status).toBe(405)
   })
 
+  it.each(['http://x/v2/', 'HTTP://x:5000/v2/?ns=docker.io', 'http://x/v2'])(
+    'is the same where the target names the host too: %s',
+    async (target) => {
+      await start()
+      const answer = await talk(`GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
+      expect(answer).toContain('HTTP/1.1 200 OK')
+    },
+  )
+
   it.each([
     ['/', 404],
     ['/favicon.ico', 404],
