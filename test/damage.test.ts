@@ -1,0 +1,153 @@
+// A cache whose disk lies: held blobs that are short, gone, cannot be read or hold other bytes. No
+// client sees any of it while an upstream has the content.
+import { readdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { HeldBlobs } from '../src/cache/held-blobs.ts'
+import { RepairingContent } from '../src/cache/repairing-content.ts'
+import { HeldContent } from '../src/cache/content.ts'
+import { digestOf } from '../src/oci/digest.ts'
+import { openStore, type Store } from '../src/store/store.ts'
+import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import { syntheticBytes } from './support/content.ts'
+import { rawRequest } from './support/raw-client.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+
+const MIB = 1024 * 1024
+const REGISTRY = 'registry.test'
+/** More than socket buffers hold, so that a reader can be stopped in the middle. */
+const BYTES = syntheticBytes('damage', 0, 24 * MIB)
+
+let directory: TemporaryDirectory
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+})
+
+afterEach(() => directory.remove())
+
+/** The path of a held blob's file below the cache directory. */
+async function fileOf(cache: string, digest: string): Promise<string> {
+  const names = await readdir(join(cache, 'blobs'), { recursive: true })
+  const name = names.find((each) => each.endsWith(digest.slice('sha256:'.length)))
+  if (name === undefined) throw new Error(`${digest} is not held`)
+  return join(cache, 'blobs', name)
+}
+
+describe('a held blob that is damaged', () => {
+  let upstream: TestRegistry
+  let chandlery: RunningChandlery
+  let url: string
+  let digest: string
+
+  beforeEach(async () => {
+    upstream = await startRegistry()
+    chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
+    const base = `${chandlery.url}/v2/${REGISTRY}/team/app`
+    digest = upstream.addImage('team/app', 'v1', { layers: [BYTES] }).layers[0]!.digest
+    await (await fetch(`${base}/manifests/v1`)).arrayBuffer()
+    url = `${base}/blobs/${digest}`
+    await expectGood()
+    await expect.poll(() => fileOf(join(directory.path, 'cache'), digest)).toBeTruthy()
+  })
+
+  afterEach(async () => {
+    await chandlery.stop()
+    await upstream.close()
+  })
+
+  async function expectGood(): Promise<void> {
+    const response = await rawRequest(url)
+    const { bytes, complete } = await response.body()
+    expect([response.status, complete]).toEqual([200, true])
+    expect(bytes.equals(BYTES)).toBe(true)
+  }
+
+  test('because it is short is fetched again and kept', async () => {
+    await truncate(await fileOf(join(directory.path, 'cache'), digest), MIB)
+    await expectGood()
+    const asked = upstream.requests.length
+    await expect.poll(async () => (await expectGood(), upstream.requests.length)).toBe(asked)
+  })
+
+  test('because its file is gone is fetched again', async () => {
+    await rm(await fileOf(join(directory.path, 'cache'), digest))
+    await expectGood()
+  })
+
+  test('while it is sent goes on from the upstream in the same response', async () => {
+    const response = await rawRequest(url)
+    const start = await response.read(1000)
+    response.pause()
+    await truncate(await fileOf(join(directory.path, 'cache'), digest), MIB)
+    const asked = upstream.requests.length
+    const { bytes, complete } = await response.body()
+    expect(complete).toBe(true)
+    expect(upstream.requests.length).toBeGreaterThan(asked)
+    expect(Buffer.concat([start, bytes]).equals(BYTES)).toBe(true)
+  })
+})
+
+describe('a held blob with other bytes than its digest says', () => {
+  let store: Store
+  const errors: string[] = []
+  const observer = { storeError: (operation: string) => void errors.push(operation) }
+  const bytes = Buffer.from('what was kept')
+  const digest = digestOf(bytes)
+
+  beforeEach(async () => {
+    errors.length = 0
+    store = await openStore({ directory: directory.path })
+    const ingest = await store.blobs.ingest(digest)
+    await ingest.write(0, bytes)
+    await ingest.verify(bytes.length)
+    await ingest.commit()
+    await ingest.close()
+    await writeFile(await fileOf(directory.path, digest), 'what WAS kept')
+  })
+
+  afterEach(() => store.close())
+
+  test('is found when a sample of the reads is checked, and put aside', async () => {
+    const held = new HeldBlobs({ blobs: store.blobs, observer, sampleEvery: 1 })
+    const object = await held.open(digest, bytes.length)
+    await object?.close()
+    await expect.poll(() => errors).toContain('damaged blob')
+    await expect.poll(() => held.open(digest, bytes.length)).toBeUndefined()
+  })
+
+  test('is not served at all where nobody knows how long it should be', async () => {
+    const held = new HeldBlobs({ blobs: store.blobs, observer, random: () => 1 })
+    expect(await held.open(digest, undefined)).toBeUndefined()
+    expect(errors).toContain('damaged blob')
+  })
+})
+
+test('a blob that cannot be read goes on from elsewhere, with what was planned and promised', async () => {
+  const bytes = Buffer.from('0123456789')
+  const digest = digestOf(bytes)
+  const readable = { size: 10, close: async () => {} }
+  const broken = { ...readable, read: () => Promise.reject(new Error('EIO')) }
+  const whole = {
+    ...readable,
+    read: async (into: Uint8Array, at: number) => bytes.copy(into, 0, at),
+  }
+  const told: unknown[] = []
+  const good = Object.assign(new HeldContent(digest, whole), {
+    plan: (ranges: unknown) => void told.push(ranges),
+    promise: () => void told.push('promised'),
+  })
+  const repair = async (why: unknown) => {
+    told.push(String(why))
+    return good
+  }
+  const content = new RepairingContent({ digest, object: broken, repair })
+  content.plan([{ start: 4, end: 8 }])
+  content.promise()
+  const into = Buffer.alloc(4)
+  expect(await content.read(into, 4)).toBe(4)
+  expect(into.toString()).toBe('4567')
+  expect(told).toEqual(['Error: EIO', [{ start: 4, end: 8 }], 'promised'])
+  await content.close()
+})
