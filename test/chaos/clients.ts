@@ -23,7 +23,8 @@ interface Answer {
   readonly done: boolean
 }
 
-interface Span {
+/** Bytes [start, end). */
+export interface Span {
   readonly start: number
   readonly end: number
 }
@@ -104,6 +105,15 @@ export const CLIENTS: Readonly<Record<string, Client>> = {
     if (!isSuccess(response.status) || length === null || lied) return
     expect(Number(length)).toBe(bytes.length)
   },
+}
+
+/** What a client of this kind reads. */
+export function readBy(kind: string, size: number, shares: readonly number[]): Span[] {
+  const spans = spansOf(size, shares)
+  if (kind === 'head') return []
+  if (kind === 'range') return spans.slice(0, 1)
+  if (kind === 'ranges') return spans.length < 2 ? [] : spans
+  return [{ start: 0, end: size }]
 }
 
 /** One answer, read to its end. */
