@@ -171,3 +171,24 @@ describe('a restart in the middle of a download', () => {
     expect(upstream.bytesSent(digest as never) - before).toBeLessThanOrEqual(3 * MIB)
   })
 })
+
+describe('what the configuration says of one host alone', () => {
+  test('holds for pieces from there: their size, and how many come at once', async () => {
+    await chandlery.stop()
+    const only = new URL(upstream.url).host
+    chandlery = await startChandlery(directory.path, {
+      ...mirrorOf(REGISTRY, upstream.url),
+      configs: { [only]: { fetch: { piece: '2MiB', connections: 2, maxConnections: 2 } } },
+      fetch: { piece: '1MiB' },
+    })
+    const digest = await layerOf(12 * MIB, 'own')
+    const connections = upstream.accepted
+    upstream.fault(FAR)
+    const { bytes, complete } = await get(digest)
+    expect(complete && bytes.equals(syntheticBytes('own', 0, 12 * MIB))).toBe(true)
+    const pieces = rangesAsked(upstream, digest).filter((range) => range !== undefined)
+    expect(pieces).toContain(`bytes=${4 * MIB}-${6 * MIB - 1}`)
+    // One more for each piece that was cut: its connection is closed.
+    expect(upstream.accepted - connections).toBeLessThanOrEqual(3)
+  })
+})

@@ -201,6 +201,7 @@ export class BlobCache {
     return {
       id: source.id,
       origin: source.origin,
+      fetchOptions: source.fetchOptions,
       get health() {
         return source.health
       },

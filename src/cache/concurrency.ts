@@ -24,7 +24,7 @@ const WORTH = 1.2
 const REST_MS = 15_000
 
 export class Concurrency {
-  readonly #options: ConcurrencyOptions
+  #options: ConcurrencyOptions
   #limit = 1
   #openedAt: number | undefined
   #proven = false
@@ -41,9 +41,10 @@ export class Concurrency {
     return this.#limit
   }
 
-  /** The first response began, `waitedMs` after it was asked for. */
-  opened(waitedMs: number, now: number): void {
+  /** A response began, `waitedMs` after it was asked for; the first decides, with its source's `options`. */
+  opened(waitedMs: number, now: number, options = this.#options): void {
     if (this.#openedAt !== undefined) return
+    this.#options = options
     this.#openedAt = now
     this.#windowAt = now
     if (waitedMs >= FAR_MS) this.#widen(now)

@@ -5,7 +5,7 @@ import type { ByteRange } from '../http/range.ts'
 import { leastFinal, UpstreamError } from '../upstream/failure.ts'
 import type { Source, SourceResponse } from '../upstream/source.ts'
 import type { Attempt } from './attempt.ts'
-import { Concurrency } from './concurrency.ts'
+import { Concurrency, type ConcurrencyOptions } from './concurrency.ts'
 import { isComing, missingPiece, type PiecePlanOptions, urgentPiece } from './piece-plan.ts'
 import { pour, TooLong, WriteFailed } from './pour.ts'
 import type { SourceQueue } from './source-queue.ts'
@@ -66,8 +66,7 @@ export class Filling {
   constructor(options: FillingOptions) {
     this.#options = options
     this.#size = options.size
-    const { connections, maxConnections: most } = options.fetch
-    this.#concurrency = new Concurrency({ connections, most })
+    this.#concurrency = new Concurrency(widthOf(options.fetch))
   }
 
   get size(): number | undefined {
@@ -118,12 +117,13 @@ export class Filling {
 
   // Where a reader waits comes first, though others are asked already, and from whoever has it.
   #startUrgent(): boolean {
-    const { fetch, wanted, queue, now } = this.#options
+    const { wanted, queue, now } = this.#options
     const others = this.#fetches.size
-    if (others >= fetch.maxConnections) return false
-    const piece = urgentPiece(this.#plan(fetch.pieceBytes), wanted())
-    const source = piece && queue.next(now(), { ranged: others > 0 })
-    if (!piece || !source) return false
+    const source = queue.next(now(), { ranged: others > 0 })
+    const { pieceBytes, maxConnections } = this.#fetchOptions(source)
+    if (!source || others >= maxConnections) return false
+    const piece = urgentPiece(this.#plan(pieceBytes), wanted())
+    if (!piece) return false
     void this.#fetch(source, piece, false)
     return true
   }
@@ -141,11 +141,11 @@ export class Filling {
   }
 
   #nextPiece(source: Source | undefined): ByteRange | undefined {
-    const { fetch, wanted, fill, queue } = this.#options
+    const { wanted, fill, queue } = this.#options
     const limit = this.#limit(source)
     if (this.#fetches.size >= limit) return undefined
     for (const each of this.#fetches) if (each.open) this.#claim(each, limit)
-    const plan = this.#plan(limit === 1 ? Infinity : fetch.pieceBytes)
+    const plan = this.#plan(limit === 1 ? Infinity : this.#fetchOptions(source).pieceBytes)
     if (fill() || (source && queue.isUnranged(source))) {
       return missingPiece(plan, { start: 0, end: Infinity })
     }
@@ -161,16 +161,22 @@ export class Filling {
     return { have: this.#options.attempt.have, running, size: this.#size, pieceBytes }
   }
 
+  // As for all, but for what its host has of its own.
+  #fetchOptions(source: Source | undefined): FetchOptions {
+    return { ...this.#options.fetch, ...source?.fetchOptions }
+  }
+
   // Without a size nobody knows where the pieces end.
   #limit(source: Source | undefined): number {
     const single = this.#size === undefined || (source && this.#options.queue.isUnranged(source))
-    return single ? 1 : this.#concurrency.limit
+    const { maxConnections } = this.#fetchOptions(source)
+    return single ? 1 : Math.min(this.#concurrency.limit, maxConnections)
   }
 
   // An open request claims one piece when others are to work beside it.
   #claim(fetch: Fetch, limit: number): void {
     if (limit === 1 && this.#options.fill()) return
-    fetch.end = Math.min(fetch.end, fetch.at + this.#options.fetch.pieceBytes)
+    fetch.end = Math.min(fetch.end, fetch.at + this.#fetchOptions(fetch.source).pieceBytes)
   }
 
   #waitOrGiveUp(): void {
@@ -226,7 +232,9 @@ export class Filling {
     }
     this.#size ??= response.size
     attempt.sources.add(fetch.source)
-    this.#concurrency.opened(this.#options.now() - fetch.startedAt, this.#options.now())
+    const now = this.#options.now()
+    const width = widthOf(this.#fetchOptions(fetch.source))
+    this.#concurrency.opened(now - fetch.startedAt, now, width)
     opened(this.#size)
     if (fetch.open) this.pump() // others may begin beside it
     const from = fetch.at
@@ -277,7 +285,7 @@ export class Filling {
   // An open request goes on while nobody has what follows, and nobody is about to.
   #extend(fetch: Fetch): void {
     if (!this.#options.fill() && !this.#options.queue.isUnranged(fetch.source)) return
-    const plan = this.#plan(this.#options.fetch.pieceBytes, fetch)
+    const plan = this.#plan(this.#fetchOptions(fetch.source).pieceBytes, fetch)
     const next = missingPiece(plan, { start: fetch.at, end: Infinity })
     if (next?.start === fetch.at) fetch.end = next.end
   }
@@ -314,6 +322,10 @@ export class Filling {
     queue.crawled(front.source)
     front.stop.abort()
   }
+}
+
+function widthOf({ connections, maxConnections: most }: FetchOptions): ConcurrencyOptions {
+  return { connections, most }
 }
 
 function failure(

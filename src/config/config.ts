@@ -55,6 +55,8 @@ export interface HostConfig {
   readonly resolve?: readonly string[]
   /** Absent: the environment's. */
   readonly proxy?: Proxy | 'direct'
+  /** How blobs are fetched from there; what is absent is as for all. */
+  readonly fetch?: Partial<Pick<Fetch, 'pieceBytes' | 'connections' | 'maxConnections'>>
   readonly place?: Place
 }
 
@@ -214,13 +216,23 @@ function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror
 type HostContent = NonNullable<NonNullable<FileContent['configs']>[string]>
 
 function hostConfigOf(content: HostContent, place: Place): HostConfig {
-  const { auth, tls, resolve, proxy } = content
+  const { auth, tls, resolve, proxy, fetch } = content
   return {
     ...(auth && { auth: Array.isArray(auth) ? auth : [auth] }),
     ...(tls && { tls }),
     ...(resolve && { resolve }),
     ...(proxy !== undefined && { proxy }),
+    ...(fetch && { fetch: hostFetchOf(fetch) }),
     place,
+  }
+}
+
+function hostFetchOf(content: NonNullable<HostContent['fetch']>): NonNullable<HostConfig['fetch']> {
+  const { piece, connections, maxConnections } = content
+  return {
+    ...(piece !== undefined && { pieceBytes: piece }),
+    ...(connections !== undefined && { connections }),
+    ...(maxConnections !== undefined && { maxConnections }),
   }
 }
 

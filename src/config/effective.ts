@@ -59,13 +59,21 @@ function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
   })
 }
 
-function effectiveHost({ auth = [], tls, resolve, proxy }: HostConfig): Effective {
+function effectiveHost({ auth = [], tls, resolve, proxy, fetch }: HostConfig): Effective {
   const auths = auth.map(effectiveAuth)
   return withoutNothing({
     auth: auths.length > 1 ? auths : auths[0],
     tls: tls && withoutNothing({ ...tls }),
     resolve: resolve && [...resolve],
     proxy: proxy === undefined ? undefined : String(proxy),
+    fetch: fetch && effectiveHostFetch(fetch),
+  })
+}
+
+function effectiveHostFetch({ pieceBytes, ...rest }: NonNullable<HostConfig['fetch']>): Effective {
+  return withoutNothing({
+    piece: pieceBytes === undefined ? undefined : formatSize(pieceBytes),
+    ...rest,
   })
 }
 

@@ -213,6 +213,13 @@ const proxy = () =>
     }
   })
 
+const PIECE = 'What one request for a part of a blob asks for.'
+const CONNECTIONS = 'Requests at once for one blob from a far upstream that honours Range.'
+const MOST_CONNECTIONS = 'The most of them, where more prove to bring more.'
+
+const pieceSize = () => size(MIB, 1024 * MIB)
+const connectionCount = () => count(1, 64)
+
 const hostConfig = section({
   auth: z
     .union([auth, z.array(auth).min(1)])
@@ -237,6 +244,14 @@ const hostConfig = section({
     .describe(
       "Proxy towards this host and what it leads to: http://, https:// or socks5://[user:password@]host:port; direct: none. Default: the environment's.",
     ),
+  fetch: section({
+    piece: pieceSize().optional().meta({ pattern: SIZE_PATTERN, description: PIECE }),
+    connections: connectionCount().optional().describe(CONNECTIONS),
+    maxConnections: connectionCount().optional().describe(MOST_CONNECTIONS),
+  })
+    .nullable()
+    .optional()
+    .describe('How blobs are fetched from this host; what is left out is as in fetch.'),
 })
 
 /** Each rule by itself; how they go together is linted. */
@@ -407,18 +422,9 @@ export const fileSchema = section({
     .prefault({})
     .describe('How long it is trusted which content a tag means. A digest never goes stale.'),
   fetch: section({
-    piece: size(MIB, 1024 * MIB)
-      .prefault('8MiB')
-      .meta({
-        pattern: SIZE_PATTERN,
-        description: 'What one request for a part of a blob asks for.',
-      }),
-    connections: count(1, 64)
-      .prefault(4)
-      .describe('Requests at once for one blob from a far upstream that honours Range.'),
-    maxConnections: count(1, 64)
-      .prefault(16)
-      .describe('The most of them, where more prove to bring more.'),
+    piece: pieceSize().prefault('8MiB').meta({ pattern: SIZE_PATTERN, description: PIECE }),
+    connections: connectionCount().prefault(4).describe(CONNECTIONS),
+    maxConnections: connectionCount().prefault(16).describe(MOST_CONNECTIONS),
     fill: z
       .enum(['onFullRead', 'always'], { error: 'expected onFullRead or always' })
       .prefault('onFullRead')

@@ -13,13 +13,14 @@ import { EndpointHealth } from './endpoint-health.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { Headers } from './exchange.ts'
 import { UpstreamError } from './failure.ts'
+import { configForHost } from './host-config.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
 import type { UpstreamLimits } from './limits.ts'
 import type { UpstreamObserver } from './observer.ts'
 import { ping } from './ping.ts'
 import { RateLimits } from './rate-limits.ts'
 import { readStart } from './read-body.ts'
-import type { GrantedBy } from './source.ts'
+import type { GrantedBy, SourceFetchOptions } from './source.ts'
 import { Transport } from './transport.ts'
 import type { HostOptions, TransportOptions } from './transport.ts'
 
@@ -75,6 +76,7 @@ const ERROR_BODY_BYTES = 64 * 1024
 export class RegistryClient {
   readonly limits: UpstreamLimits
   readonly health: EndpointHealth
+  readonly #hosts: Readonly<Record<string, HostOptions>>
   readonly #transport: Transport
   readonly #authorizer: Authorizer
   readonly #callOptions: CallOptions
@@ -90,7 +92,8 @@ export class RegistryClient {
       'accept-encoding': 'identity',
     }
     this.#now = now
-    this.#transport = new Transport(options.hosts ?? {}, limits, options)
+    this.#hosts = options.hosts ?? {}
+    this.#transport = new Transport(this.#hosts, limits, options)
     const { instanceId, breaker } = options
     const { rateLimits = new RateLimits(now) } = options
     const health = new EndpointHealth({ rateLimits, observer, now, ...(breaker && { breaker }) })
@@ -98,6 +101,11 @@ export class RegistryClient {
     this.#callOptions = { transport: this.#transport, headers, instanceId, health, observer }
     const timeoutMs = limits.tokenTimeoutMs
     this.#authorizer = new Authorizer({ ...this.#callOptions, timeoutMs, now })
+  }
+
+  /** How blobs are fetched from this endpoint, where the configuration says so. */
+  fetchOptions({ host }: Endpoint): SourceFetchOptions | undefined {
+    return configForHost(this.#hosts, host)?.fetch
   }
 
   /** Resolves for 2xx and 416. Throws UpstreamError for all else, or the signal's reason. */

@@ -31,6 +31,14 @@ export interface SourceResponse {
  */
 export type SourceHealth = 'ok' | 'open' | 'limited'
 
+/** What the configuration says of one host alone; what is absent is as for all. */
+export interface SourceFetchOptions {
+  readonly pieceBytes?: number
+  /** Requests at once for one blob where it is far. */
+  readonly connections?: number
+  readonly maxConnections?: number
+}
+
 export interface Source {
   /** Equal ids are the same source: endpoint, name there and credential fingerprint. Not a secret. */
   readonly id: string
@@ -38,6 +46,7 @@ export interface Source {
   readonly origin: string
   /** Of its endpoint now; changes over time. */
   readonly health: SourceHealth
+  readonly fetchOptions?: SourceFetchOptions | undefined
   /** Asks for a part of the blob; a number is where it starts. Throws UpstreamError, or the signal's reason. */
   fetch(digest: Digest, range: BlobRange | number, signal: AbortSignal): Promise<SourceResponse>
 }

@@ -17,6 +17,7 @@ import { throughProxy, toProxy } from './proxy-connector.ts'
 import { environmentProxy, NO_PROXIES } from './proxy.ts'
 import type { Proxy, ProxyEnvironment } from './proxy.ts'
 import { Resolver } from './resolver.ts'
+import type { SourceFetchOptions } from './source.ts'
 import { isStaleConnection } from './stale-connection.ts'
 import { TlsFiles } from './tls.ts'
 import type { TlsOptions, TlsState } from './tls.ts'
@@ -28,6 +29,8 @@ export interface HostOptions {
   readonly resolve?: readonly string[] | undefined
   /** Instead of the environment's; `direct`: none. */
   readonly proxy?: Proxy | 'direct' | undefined
+  /** How blobs are fetched from there. */
+  readonly fetch?: SourceFetchOptions | undefined
 }
 
 export interface TransportOptions {

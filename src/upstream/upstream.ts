@@ -211,6 +211,7 @@ export class Upstream {
     return {
       id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
       origin: endpoint.key,
+      fetchOptions: client.fetchOptions(endpoint),
       get health() {
         const state = client.health.stateOf(endpoint)
         if (state === 'half-open') return isWelcome ? 'ok' : 'open'

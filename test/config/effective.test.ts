@@ -126,6 +126,14 @@ const file = fc.record(
             optional,
           ),
           resolve: fc.constant(['::1', '127.0.0.1']),
+          fetch: fc.record(
+            {
+              piece: fc.constantFrom('1MiB', '16MiB'),
+              connections: fc.constantFrom(1, 8),
+              maxConnections: fc.constant(64),
+            },
+            optional,
+          ),
         },
         optional,
       ),
