@@ -53,6 +53,8 @@ interface Open {
   settle(): Promise<void>
 }
 
+/** A blob does not take the last of the space: manifests and links need some. */
+const SPARE_BYTES = 1024 * 1024
 const SWEEP_EVERY_MS = 3600_000
 
 export class Chandlery {
@@ -96,7 +98,10 @@ export class Chandlery {
     this.#admin = createAdminApp({
       metrics,
       readiness: this.#readiness,
-      details: () => [...this.#client.health.report()].map(describeEndpoint),
+      details: () => [
+        ...this.#observer.keeping.describe(),
+        ...[...this.#client.health.report()].map(describeEndpoint),
+      ],
     })
     this.#app = createApp({
       registries: this.#registries,
@@ -163,7 +168,10 @@ export class Chandlery {
     await this.#open?.settle()
     clearInterval(this.#sweeping)
     this.#open?.store.close()
-    await this.#ownership?.release()
+    // Where the claim cannot be removed, the next server finds that its owner is dead.
+    await this.#ownership?.release().catch((error: unknown) => {
+      this.#observer.storeError('release the directory', error)
+    })
     await this.#admin.close()
     return clean
   }
@@ -212,6 +220,7 @@ export class Chandlery {
       observer,
       fetch: this.#config.fetch,
       createIngest: (digest) => store.blobs.ingest(digest),
+      hasRoom: (bytes) => hasRoom(store, bytes),
       ...(this.#retryDelayMs !== undefined && { retryDelayMs: this.#retryDelayMs }),
     })
     const { access, grants, negative } = room
@@ -239,6 +248,12 @@ export class Chandlery {
     }
     return { store, downloads, faces, settle: () => room.drain() }
   }
+}
+
+// Where nobody can say, it is tried: the write will tell.
+async function hasRoom(store: Store, bytes: number): Promise<boolean> {
+  const space = await store.blobs.space().catch(() => undefined)
+  return space === undefined || bytes + SPARE_BYTES <= space.freeBytes
 }
 
 function createClient(

@@ -1,15 +1,27 @@
-// One try at filling a blob: the local file and whether its bytes can be trusted. Readers of it and
-// the download that fills it hold it together; the last one out closes the file.
+// One try at filling a blob: the local file, or what passes through memory where that cannot be
+// written, and whether the bytes can be trusted. Readers of it and the download that fills it hold it
+// together; the last one out closes the file.
 import type { Intervals } from '../http/intervals.ts'
 import type { ByteRange } from '../http/range.ts'
+import type { Digest } from '../oci/digest.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
+import { MemoryWindow } from './memory-window.ts'
 
 const COMPARED_BYTES = 256 * 1024
 
+export interface AttemptOptions {
+  readonly digest: Digest
+  /** Absent where no file could be made: it passes through from the start. */
+  readonly ingest: Ingest | undefined
+  /** The file cannot be written: from here on nothing is kept. Called once. */
+  readonly passes: (cause: unknown) => void
+  /** More of what passes through is hashed, or it cannot be hashed any more. */
+  readonly hashed: () => void
+}
+
 export class Attempt {
-  readonly ingest: Ingest
   /** Every source that gave bytes. */
   readonly sources = new Set<Source>()
   /** It began with what an earlier download left: nobody knows any more who gave that. */
@@ -19,19 +31,35 @@ export class Attempt {
   verified = false
   /** Why its bytes are not what the digest names, once that is known. */
   mismatch: UpstreamError | undefined
+  readonly #options: AttemptOptions
+  readonly #ingest: Ingest | undefined
+  #window: MemoryWindow | undefined
+  #passing: Promise<void> | undefined
   #holders = 1
 
-  constructor(ingest: Ingest) {
-    this.ingest = ingest
-    this.resumed = ingest.have().bytes > 0
+  constructor(options: AttemptOptions) {
+    const { digest, ingest, hashed } = options
+    this.#options = options
+    this.#ingest = ingest
+    this.resumed = ingest !== undefined && ingest.have().bytes > 0
+    if (ingest === undefined) this.#window = new MemoryWindow({ digest, hashed })
   }
 
   /** Which source gave what. */
   readonly spans: { readonly source: Source; readonly range: ByteRange }[] = []
 
-  /** The bytes that are here, live. */
+  get digest(): Digest {
+    return this.#options.digest
+  }
+
+  /** What passes through memory, where nothing can be kept. */
+  get window(): MemoryWindow | undefined {
+    return this.#window
+  }
+
+  /** The bytes that can be read; ask again each time, as another object may take its place. */
   get have(): Intervals {
-    return this.ingest.have()
+    return this.#window?.have ?? this.#ingest!.have()
   }
 
   /** The first offset at or after `at` that has not arrived. */
@@ -39,13 +67,68 @@ export class Attempt {
     return this.have.endFrom(at)
   }
 
-  /** Whether all of a blob of this size is here. */
+  /** Where the first byte at or after `at` is that has been written and cannot be read yet. */
+  settled(at: number): number {
+    return this.#window?.settled(at) ?? at
+  }
+
+  /** Where the bytes end that are here, or were and are hashed, without a gap from 0. */
+  get frontier(): number {
+    return this.readableFrom(this.#window?.hashed ?? 0)
+  }
+
+  /** Whether all of a blob of this size is here, or was and is hashed. */
   holds(size: number): boolean {
-    return this.have.has(0, size)
+    return this.#window ? this.#window.hashed >= size : this.have.has(0, size)
   }
 
   read(into: Uint8Array, at: number): Promise<number> {
-    return this.ingest.read(into, at)
+    return this.#window?.read(into, at) ?? this.#ingest!.read(into, at)
+  }
+
+  /** Where that fails, what is written passes through memory from then on. */
+  async write(at: number, bytes: readonly Uint8Array[]): Promise<void> {
+    try {
+      if (!this.#window) return await this.#ingest!.write(at, bytes)
+    } catch (cause) {
+      await this.pass(cause)
+    }
+    await this.#window!.write(at, bytes)
+  }
+
+  /** Gives up keeping it, because of this. Throws where what was written cannot be read again. */
+  pass(cause: unknown): Promise<void> {
+    this.#passing ??= this.#pass(cause)
+    return this.#passing
+  }
+
+  async #pass(cause: unknown): Promise<void> {
+    const ingest = this.#ingest
+    if (!ingest || this.#window) return
+    const { digest, hashed, passes } = this.#options
+    const handedOver = await ingest.handOver()
+    this.#window = new MemoryWindow({ digest, hashed, file: { ingest, handedOver } })
+    passes(cause)
+  }
+
+  /** Throws ContentError; `size`: what it should be, in bytes. */
+  async verify(size: number | undefined): Promise<void> {
+    if (this.#window) this.#window.verify(size)
+    else await this.#ingest!.verify(size)
+  }
+
+  async commit(): Promise<void> {
+    if (this.#window) throw new Error('what passed through cannot be kept')
+    await this.#ingest!.commit()
+  }
+
+  async checkpoint(): Promise<void> {
+    if (!this.#window) await this.#ingest!.checkpoint()
+  }
+
+  /** Its file is removed; it can be read on. */
+  async abort(): Promise<void> {
+    await this.#ingest?.abort()
   }
 
   retain(): void {
@@ -55,7 +138,8 @@ export class Attempt {
   async release(): Promise<void> {
     this.#holders -= 1
     if (this.#holders > 0) return
-    await (this.leave ? this.ingest.suspend() : this.ingest.close())
+    if (this.#window) await this.#window.close()
+    else await (this.leave ? this.#ingest!.suspend() : this.#ingest!.close())
   }
 
   /** Whether another attempt holds the same bytes in [start, end). */

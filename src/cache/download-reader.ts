@@ -10,6 +10,9 @@ export const HELD_BACK_BYTES = 64 * 1024
 /** A body up to this size is sent only when verified. */
 export const SENT_VERIFIED_BYTES = 1024 * 1024
 
+/** How often a reader tells how far it is. */
+const STEP_BYTES = 256 * 1024
+
 /** What a reader needs to know of its download. */
 export interface DownloadView {
   readonly digest: Digest
@@ -21,6 +24,8 @@ export interface DownloadView {
   planned(): void
   /** A reader waits for the byte at `at`. */
   waits(at: number): void
+  /** A reader has read on, by so much that it may matter. */
+  moved(): void
   left(reader: DownloadReader): void
 }
 
@@ -112,8 +117,11 @@ export class DownloadReader implements Content {
     if (length === 0) return 0
     this.#first = Math.min(this.#first, at)
     this.#last = Math.max(this.#last, at + length)
-    this.#position = at + length
-    return this.#attempt.read(into.subarray(0, length), at)
+    const count = await this.#attempt.read(into.subarray(0, length), at)
+    const before = this.#position
+    this.#position = at + count
+    if (stepOf(before) !== stepOf(this.#position)) this.#download.moved()
+    return count
   }
 
   async close(): Promise<void> {
@@ -153,7 +161,7 @@ export class DownloadReader implements Content {
     if (this.#attempt.verified) return Infinity
     if (this.#attempt.mismatch) return 0
     if (!this.#whole) return this.#download.suspect ? 0 : Infinity
-    const end = this.size ?? this.#attempt.readableFrom(0)
+    const end = this.size ?? this.#attempt.frontier
     return end <= SENT_VERIFIED_BYTES ? 0 : end - HELD_BACK_BYTES
   }
 
@@ -174,4 +182,8 @@ export class DownloadReader implements Content {
       }
     })
   }
+}
+
+function stepOf(position: number): number {
+  return Math.floor(position / STEP_BYTES)
 }

@@ -19,9 +19,20 @@ const MOST_ATTEMPTS = 4
 /** After so many bytes more, what is here is made durable, so that a crash costs no more than that. */
 const CHECKPOINT_BYTES = 64 * 1024 * 1024
 
+/** What passes through ends when nobody has read for so long: long enough for who is about to. */
+const PASSING_IDLE_MS = 5000
+
 /** Nobody reads any more, and nobody asked for the whole. */
 class Idle extends Error {
   override readonly message = 'nobody reads it any more'
+}
+
+/** It was not tried: the file system has not so much left. */
+class NoRoom extends Error {
+  readonly code = 'ENOSPC'
+  constructor(size: number) {
+    super(`the file system has no room for a blob of ${size} bytes: it passes through`)
+  }
 }
 
 export interface DownloadObserver {
@@ -48,6 +59,8 @@ export interface DownloadOptions {
   /** The registry whose content it is, as far as the first who asked said. */
   readonly registry: string
   createIngest(digest: Digest): Promise<Ingest>
+  /** Whether so many bytes more can be kept; what cannot passes through. Default: yes. */
+  readonly hasRoom?: ((bytes: number) => Promise<boolean>) | undefined
 }
 
 export interface DownloadFetchOptions extends FetchOptions {
@@ -111,6 +124,24 @@ export class Download implements DownloadView {
     return this.#isOver || this.#failure !== undefined || this.#abort.signal.aborted
   }
 
+  /** All of it has passed through: who comes now is better off with a new one, which may be kept. */
+  get isPast(): boolean {
+    const attempt = this.#attempts.at(-1)
+    return attempt?.window !== undefined && attempt.verified
+  }
+
+  /** What it takes of memory, where it passes through. */
+  get memory(): { readonly bytes: number; readonly mostBytes: number } | undefined {
+    return this.#attempts.at(-1)?.window
+  }
+
+  /** What it will still write to the disk, in bytes, as far as it is known. */
+  get missingBytes(): number {
+    const attempt = this.#attempts.at(-1)
+    if (!attempt || attempt.window || this.isOver || !this.#isWanted) return 0
+    return Math.max(0, (this.#size ?? 0) - attempt.have.bytes)
+  }
+
   get suspect(): boolean {
     return this.#suspect
   }
@@ -141,6 +172,11 @@ export class Download implements DownloadView {
     if (!this.#readers.delete(reader)) return
     this.#options.observer.readersChanged(-1)
     this.#watchIdle()
+    if (this.#isPassing) this.#filling?.pump()
+  }
+
+  moved(): void {
+    if (this.#isPassing) this.#filling?.pump()
   }
 
   planned(): void {
@@ -149,7 +185,7 @@ export class Download implements DownloadView {
   }
 
   waits(at: number): void {
-    if (this.#filling?.isComing(at) === false) this.#filling.pump()
+    if (this.#isPassing || this.#filling?.isComing(at) === false) this.#filling?.pump()
   }
 
   /** Ends it, for shutdown: readers are cut, what is here is left for later. */
@@ -162,8 +198,9 @@ export class Download implements DownloadView {
     const { observer } = this.#options
     observer.downloadStarted()
     try {
-      await this.#fetchGood()
-      observer.downloadEnded((await this.#keep()) ? 'kept' : 'not-kept')
+      const attempt = await this.#fetchGood()
+      if (attempt.window) await this.#serve(attempt)
+      else observer.downloadEnded((await this.#keep(attempt)) ? 'kept' : 'not-kept')
     } catch (error) {
       this.#leave(error)
       this.#fail(error)
@@ -178,31 +215,69 @@ export class Download implements DownloadView {
   // Half a blob is half a blob less to fetch for who comes later, unless it may be wrong.
   #leave(error: unknown): void {
     const attempt = this.#attempts.at(-1)
-    if (attempt && !attempt.mismatch && !(error instanceof WriteFailed)) attempt.leave = true
+    const isGood = attempt && !attempt.mismatch && !attempt.window
+    if (isGood && !(error instanceof WriteFailed)) attempt.leave = true
   }
 
   // Attempts until one has the bytes the digest names; the bad ones stay for the readers they have.
-  async #fetchGood(): Promise<void> {
+  async #fetchGood(): Promise<Attempt> {
     for (;;) {
-      const attempt = new Attempt(await this.#createIngest())
-      this.#attempts.push(attempt)
+      const attempt = await this.#begin()
       await this.#fill(attempt)
       const mismatch = await this.#verify(attempt)
-      if (!mismatch) return await this.#trust(attempt)
+      if (!mismatch) {
+        await this.#trust(attempt)
+        return attempt
+      }
       const most = Math.min(MOST_ATTEMPTS, Math.max(LEAST_ATTEMPTS, this.#queue.length))
       if (this.#attempts.length >= most) throw mismatch
     }
   }
 
-  async #createIngest(): Promise<Ingest> {
-    try {
-      return await this.#options.createIngest(this.digest)
-    } catch (cause) {
-      throw new WriteFailed('a file for the download cannot be made', { cause })
+  // Where no file can be made, or it would not fit, the blob passes through.
+  async #begin(): Promise<Attempt> {
+    const { digest } = this
+    const ingest = await this.#options.createIngest(digest).catch((error: unknown) => {
+      this.#notKept(error)
+      return undefined
+    })
+    const passes = (cause: unknown) => {
+      this.#notKept(cause)
+      this.#watchIdle()
+      this.#filling?.pump()
     }
+    const hashed = () => this.#filling?.pump()
+    const attempt = new Attempt({ digest, ingest, passes, hashed })
+    this.#attempts.push(attempt)
+    if (this.#size !== undefined) await this.#makeRoom(attempt, this.#size)
+    return attempt
   }
 
-  async #fill(attempt: Attempt): Promise<void> {
+  // Better no byte on the disk than as many as fit.
+  async #makeRoom(attempt: Attempt, size: number): Promise<void> {
+    const { hasRoom } = this.#options
+    const missing = size - attempt.have.bytes
+    if (attempt.window || missing <= 0 || (await hasRoom?.(missing)) !== false) return
+    await attempt.pass(new NoRoom(size)).catch((cause: unknown) => {
+      throw new WriteFailed('what was written cannot be read again', { cause })
+    })
+  }
+
+  #notKept(cause: unknown): void {
+    this.#options.observer.storeError('write', cause)
+  }
+
+  // All of it was good, and some have not read all of it yet.
+  async #serve(attempt: Attempt): Promise<void> {
+    this.#watchIdle()
+    await this.#fill(attempt, { serving: true })
+  }
+
+  get #isPassing(): boolean {
+    return this.#attempts.at(-1)?.window !== undefined
+  }
+
+  async #fill(attempt: Attempt, { serving = false } = {}): Promise<void> {
     const { observer, fetch } = this.#options
     const filling = new Filling({
       attempt,
@@ -213,10 +288,10 @@ export class Download implements DownloadView {
       wanted: () => this.#wantedRanges(),
       // What is suspect is sent only once it is verified, and that takes all of it.
       fill: () => this.#isWanted || this.#suspect || this.#size === undefined,
-      opened: (size) => {
-        this.#size = size
-        this.#open.resolve()
-      },
+      readers: () => [...this.#readers].filter((reader) => reader.attempt === attempt),
+      withheld: () => this.#suspect && !attempt.verified,
+      serving,
+      opened: (size) => this.#opened(attempt, size),
       progress: () => this.#progress(attempt),
       failed: (error) => observer.sourceFailed(error, this.digest),
       now: () => performance.now(),
@@ -226,6 +301,8 @@ export class Download implements DownloadView {
     this.#watchIdle()
     try {
       await filling.run()
+      if (this.#size === undefined && filling.size !== undefined)
+        attempt.window?.sized(filling.size)
       this.#size = filling.size
       this.#open.resolve()
     } catch (error) {
@@ -238,12 +315,19 @@ export class Download implements DownloadView {
     }
   }
 
+  #opened(attempt: Attempt, size: number | undefined): void {
+    const isNews = this.#size === undefined && size !== undefined
+    this.#size = size
+    this.#open.resolve()
+    if (isNews) this.#makeRoom(attempt, size).catch((error: unknown) => this.#abort.abort(error))
+  }
+
   #progress(attempt: Attempt): void {
     this.#wake()
     const { bytes } = attempt.have
     if (bytes < this.#checkpointAt) return
     this.#checkpointAt = bytes + CHECKPOINT_BYTES
-    attempt.ingest.checkpoint().catch((error: unknown) => {
+    attempt.checkpoint().catch((error: unknown) => {
       this.#options.observer.storeError('checkpoint', error)
     })
   }
@@ -257,17 +341,23 @@ export class Download implements DownloadView {
   // Parts that were read, and nobody there for more.
   #watchIdle(): void {
     clearTimeout(this.#idle)
-    if (this.#isWanted || this.#suspect || this.#readers.size > 0 || this.#isOver) return
-    this.#idle = setTimeout(() => {
-      if (this.#readers.size === 0 && !this.#isWanted) this.#abort.abort(new Idle())
-    }, this.#options.fetch.idleMs)
+    if (this.#readers.size > 0 || this.#isOver) return
+    if (!this.#isPassing && (this.#isWanted || this.#suspect)) return
+    const { idleMs } = this.#options.fetch
+    this.#idle = setTimeout(
+      () => {
+        const isWanted = this.#isWanted && !this.#isPassing
+        if (this.#readers.size === 0 && !isWanted) this.#abort.abort(new Idle())
+      },
+      this.#isPassing ? Math.min(idleMs, PASSING_IDLE_MS) : idleMs,
+    )
     this.#idle.unref()
   }
 
   /** @returns why the bytes are not what the digest names, or undefined when they are */
   async #verify(attempt: Attempt): Promise<UpstreamError | undefined> {
     try {
-      await attempt.ingest.verify(this.#size)
+      await attempt.verify(this.#size)
       return undefined
     } catch (error) {
       if (!(error instanceof ContentError))
@@ -291,9 +381,7 @@ export class Download implements DownloadView {
     // Of several, who it was shows when a good copy is here.
     if (attempt.sources.size === 1 && !attempt.resumed)
       this.#options.observer.verificationFailed(origin, this.digest)
-    await attempt.ingest
-      .abort()
-      .catch((e: unknown) => this.#options.observer.storeError('abort', e))
+    await attempt.abort().catch((e: unknown) => this.#options.observer.storeError('abort', e))
     return error
   }
 
@@ -309,6 +397,7 @@ export class Download implements DownloadView {
   // Of several who gave bytes, those lied whose bytes differ from the good ones.
   async #blame(bad: Attempt, good: Attempt): Promise<void> {
     if (bad.sources.size < 2 && !bad.resumed) return
+    if (bad.window || good.window) return // what they gave is not here any more
     const liars = new Set<string>()
     for (const { source, range } of bad.spans) {
       const same = await good.agrees(bad, range.start, range.end).catch(() => true)
@@ -332,9 +421,9 @@ export class Download implements DownloadView {
   }
 
   // Verified readers are done waiting; a failure to keep the file costs the cache entry only.
-  async #keep(): Promise<boolean> {
+  async #keep(attempt: Attempt): Promise<boolean> {
     try {
-      await this.#attempts.at(-1)!.ingest.commit()
+      await attempt.commit()
       return true
     } catch (error) {
       this.#options.observer.storeError('commit', error)

@@ -10,10 +10,14 @@ import { Download, type DownloadFetchOptions, type DownloadObserver } from './do
 /** A client that was given wrong bytes comes back for the rest within this time, or not at all. */
 const SUSPECT_MS = 10 * 60_000
 const MOST_SUSPECTS = 10_000
+/** Of one blob that cannot be kept: one more joins the last, and waits there for its turn. */
+const MOST_PASSING = 4
 
 export interface DownloadsOptions {
   readonly observer: DownloadObserver
   readonly createIngest: (digest: Digest) => Promise<Ingest>
+  /** Whether so many bytes can be kept, besides what is on its way; default: yes. Never rejects. */
+  readonly hasRoom?: (bytes: number) => Promise<boolean>
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
   readonly fetch?: Partial<DownloadFetchOptions>
@@ -43,7 +47,10 @@ export interface WantedBlob {
 
 export class Downloads {
   readonly #options: DownloadsOptions
+  /** By key, the one that was begun last. */
   readonly #running = new Map<string, Download>()
+  /** Those that nobody can join are among them. */
+  readonly #all = new Map<Download, string>()
   readonly #suspects = new LRUCache<Digest, true>({ max: MOST_SUSPECTS, ttl: SUSPECT_MS })
   #stopped = false
 
@@ -54,7 +61,8 @@ export class Downloads {
   /** One that can be joined. */
   get(key: string): Download | undefined {
     const download = this.#running.get(key)
-    return download?.isOver === true ? undefined : download
+    if (download === undefined || download.isOver) return undefined
+    return download.isPast && this.#isOneMore(key) ? undefined : download
   }
 
   /** The running download of this key, with these sources added, or a new one. */
@@ -65,8 +73,8 @@ export class Downloads {
       running.join(sources)
       return running
     }
-    const { observer, retryDelayMs = 200, fetch, createIngest } = this.#options
-    const download = new Download({
+    const { observer, retryDelayMs = 200, fetch, createIngest, hasRoom } = this.#options
+    const download: Download = new Download({
       digest,
       registry,
       sources,
@@ -74,10 +82,12 @@ export class Downloads {
       observer,
       retryDelayMs,
       createIngest,
+      hasRoom: hasRoom && ((bytes) => hasRoom(bytes + this.#onItsWay(download))),
       fetch: { ...DEFAULT_FETCH, ...fetch },
       suspect: this.#isSuspect(digest, key),
     })
     this.#running.set(key, download)
+    this.#all.set(download, key)
     void download.ended.then(() => this.#ended(download, key))
     return download
   }
@@ -85,7 +95,17 @@ export class Downloads {
   /** Ends all of them, for shutdown. */
   async stop(): Promise<void> {
     this.#stopped = true
-    await Promise.all([...this.#running.values()].map((download) => download.stop()))
+    await Promise.all([...this.#all.keys()].map((download) => download.stop()))
+  }
+
+  #isOneMore(key: string): boolean {
+    return [...this.#all.values()].filter((each) => each === key).length < MOST_PASSING
+  }
+
+  /** What the others will still write, in bytes, as far as it is known. */
+  #onItsWay(but: Download): number {
+    const others = [...this.#all.keys()].filter((each) => each !== but)
+    return others.reduce((sum, { missingBytes }) => sum + missingBytes, 0)
   }
 
   // One that just failed may not have got here: a client that it cut is back sooner.
@@ -95,6 +115,7 @@ export class Downloads {
 
   #ended(download: Download, key: string): void {
     const { digest } = download
+    this.#all.delete(download)
     if (download.suspect) this.#suspects.set(digest, true)
     else if (!download.failure) this.#suspects.delete(digest)
     if (this.#running.get(key) === download) this.#running.delete(key)

@@ -6,7 +6,15 @@ import { leastFinal, UpstreamError } from '../upstream/failure.ts'
 import type { Source, SourceResponse } from '../upstream/source.ts'
 import type { Attempt } from './attempt.ts'
 import { Concurrency, type ConcurrencyOptions } from './concurrency.ts'
-import { isComing, missingPiece, type PiecePlanOptions, urgentPiece } from './piece-plan.ts'
+import { OtherBytes, type WindowReader } from './memory-window.ts'
+import {
+  isComing,
+  missingPiece,
+  type PiecePlanOptions,
+  type Running,
+  urgentPiece,
+} from './piece-plan.ts'
+import { MOST_GRANTS } from './window-zones.ts'
 import { pour, TooLong, WriteFailed } from './pour.ts'
 import type { SourceQueue } from './source-queue.ts'
 
@@ -27,6 +35,12 @@ export interface FillingOptions {
   readonly wanted: () => readonly ByteRange[]
   /** Whether the blob is to become whole without anybody waiting. */
   readonly fill: () => boolean
+  /** Who reads, for what passes through: nothing is fetched that nobody reads. */
+  readonly readers: () => readonly WindowReader[]
+  /** What passes through is given to nobody before it is verified. */
+  readonly withheld: () => boolean
+  /** Everything was hashed before: it goes on for who reads, until the signal fires. */
+  readonly serving?: boolean
   /** A response began; the size of the blob, where it is known by now. */
   readonly opened: (size: number | undefined) => void
   /** Bytes became readable. */
@@ -47,12 +61,19 @@ interface Fetch {
   at: number
   end: number
   given: number
+  /** For a reader that is elsewhere than the others. */
+  readonly apart: boolean
+  /** What it brings waits to be written at this offset, until readers have gone on. */
+  waitsAt: number | undefined
 }
 
 /** The front is looked at so often. */
 const LOOK_EVERY_MS = 1000
 /** The front piece is asked for again when it is this much slower than the others. */
 const CRAWLS = 0.2
+/** Of what passes through: smaller, so that several find room in the window. */
+const PASSING_PIECE_BYTES = 4 * 1024 * 1024
+const EVERYTHING: ByteRange = { start: 0, end: Infinity }
 
 export class Filling {
   readonly #options: FillingOptions
@@ -78,7 +99,7 @@ export class Filling {
     const { signal } = this.#options
     const aborted = () => this.#finish(() => this.#done.reject(signal.reason))
     signal.addEventListener('abort', aborted, { once: true })
-    const look = setInterval(() => this.#redialFront(), LOOK_EVERY_MS)
+    const look = setInterval(() => this.#look(), LOOK_EVERY_MS)
     try {
       if (signal.aborted) aborted()
       this.pump()
@@ -93,22 +114,75 @@ export class Filling {
 
   /** Whether what a reader waits for at `at` is about to come by itself. */
   isComing(at: number): boolean {
-    return isComing([...this.#fetches], at)
+    return isComing(this.#running(), at)
   }
 
   /** Looks at what is to be asked for: something arrived, is wanted, or a source joined. */
   pump(): void {
     if (this.#over) return
+    this.#arrange()
     if (this.#isComplete()) return this.#finish(() => this.#done.resolve())
     while (this.#startOne()) {
       // as many as there is a piece, a source and room for
     }
     if (this.#fetches.size === 0) this.#waitOrGiveUp()
+    else this.#makeWay()
   }
 
   #isComplete(): boolean {
-    const { attempt } = this.#options
-    return this.#size !== undefined && attempt.holds(this.#size)
+    const { attempt, serving } = this.#options
+    return serving !== true && this.#size !== undefined && attempt.holds(this.#size)
+  }
+
+  #arrange(): void {
+    const { attempt, readers, withheld, queue, now } = this.#options
+    const { window } = attempt
+    if (!window) return
+    if (window.broken) {
+      const error = new WriteFailed('what was written cannot be read again', window.broken)
+      return this.#finish(() => this.#done.reject(error))
+    }
+    if (this.#size !== undefined) window.sized(this.#size)
+    const ranged = !this.#isUnranged
+    const others = this.#fetchOptions(queue.next(now())).maxConnections - 1
+    const mostGrants = Math.min(MOST_GRANTS, ranged ? Math.max(1, others) : others)
+    window.arrange(readers(), { ranged, mostGrants, withheld: withheld(), now: now() })
+  }
+
+  /** Whether who is asked next answers with the whole, whatever the range. */
+  get #isUnranged(): boolean {
+    const { queue, now } = this.#options
+    const source = queue.next(now())
+    return source !== undefined && queue.isUnranged(source)
+  }
+
+  // Where something is missing and no more can be asked for, one that waits for readers ends.
+  #makeWay(): void {
+    const { window } = this.#options.attempt
+    const waiting = [...this.#fetches].filter((each) => !each.apart && this.#isWaiting(each))
+    const idle = waiting.at(-1)
+    if (!window || !idle) return
+    const plan = this.#plan(Infinity)
+    const next = window.rest && missingPiece(plan, window.rest)
+    const isMissing = next !== undefined && next.start < window.top
+    if (isMissing || urgentPiece(plan, window.apart)) idle.stop.abort()
+  }
+
+  #isWaiting({ waitsAt, apart }: Fetch): boolean {
+    const { window } = this.#options.attempt
+    return waitsAt !== undefined && window?.admits(waitsAt, apart) === 'wait'
+  }
+
+  #wanted(): readonly ByteRange[] {
+    const { attempt, wanted } = this.#options
+    return attempt.window?.apart ?? wanted()
+  }
+
+  /** What is to come though nobody waits for it; `all`: as much as an upstream without ranges gives. */
+  #rest({ all = false } = {}): ByteRange | undefined {
+    const { attempt, fill } = this.#options
+    if (attempt.window) return attempt.window.rest
+    return all || fill() ? EVERYTHING : undefined
   }
 
   #startOne(): boolean {
@@ -117,14 +191,17 @@ export class Filling {
 
   // Where a reader waits comes first, though others are asked already, and from whoever has it.
   #startUrgent(): boolean {
-    const { wanted, queue, now } = this.#options
+    const { attempt, queue, now } = this.#options
     const others = this.#fetches.size
-    const source = queue.next(now(), { ranged: others > 0 })
+    const apart = attempt.window !== undefined
+    const isWhole = apart && this.#isUnranged
+    const source = queue.next(now(), { ranged: others > 0 && !isWhole })
     const { pieceBytes, maxConnections } = this.#fetchOptions(source)
     if (!source || others >= maxConnections) return false
-    const piece = urgentPiece(this.#plan(pieceBytes), wanted())
+    const piece = urgentPiece(this.#plan(isWhole ? Infinity : pieceBytes), this.#wanted())
     if (!piece) return false
-    void this.#fetch(source, piece, false)
+    const end = isWhole ? (this.#size ?? Infinity) : piece.end
+    void this.#fetch(source, { start: piece.start, end }, { open: false, apart })
     return true
   }
 
@@ -136,20 +213,23 @@ export class Filling {
     const piece = this.#nextPiece(source)
     if (!piece) return false
     const open = this.#limit(source) === 1 && piece.end === (this.#size ?? Infinity)
-    void this.#fetch(source, piece, open)
+    void this.#fetch(source, piece, { open, apart: false })
     return true
   }
 
   #nextPiece(source: Source | undefined): ByteRange | undefined {
-    const { wanted, fill, queue } = this.#options
+    const { attempt, queue } = this.#options
     const limit = this.#limit(source)
-    if (this.#fetches.size >= limit) return undefined
+    const together = [...this.#fetches].filter((each) => !each.apart)
+    if (together.length >= limit) return undefined
     for (const each of this.#fetches) if (each.open) this.#claim(each, limit)
     const plan = this.#plan(limit === 1 ? Infinity : this.#fetchOptions(source).pieceBytes)
-    if (fill() || (source && queue.isUnranged(source))) {
-      return missingPiece(plan, { start: 0, end: Infinity })
+    const rest = this.#rest({ all: source !== undefined && queue.isUnranged(source) })
+    if (rest) {
+      const piece = missingPiece(plan, rest)
+      return piece && piece.start < (attempt.window?.top ?? Infinity) ? piece : undefined
     }
-    for (const range of wanted()) {
+    for (const range of this.#wanted()) {
       const piece = missingPiece(plan, range)
       if (piece) return piece
     }
@@ -157,13 +237,24 @@ export class Filling {
   }
 
   #plan(pieceBytes: number, but?: Fetch): PiecePlanOptions {
-    const running = [...this.#fetches].filter((each) => each !== but)
-    return { have: this.#options.attempt.have, running, size: this.#size, pieceBytes }
+    const { have } = this.#options.attempt
+    return { have, running: this.#running(but), size: this.#size, pieceBytes }
+  }
+
+  // One that waits for readers brings nothing of what follows.
+  #running(but?: Fetch): Running[] {
+    const others = [...this.#fetches].filter((each) => each !== but)
+    return others.map((each) => {
+      const { from, at, end } = each
+      return { from, at, end: this.#isWaiting(each) ? Math.min(at, end) : end }
+    })
   }
 
   // As for all, but for what its host has of its own.
   #fetchOptions(source: Source | undefined): FetchOptions {
-    return { ...this.#options.fetch, ...source?.fetchOptions }
+    const options = { ...this.#options.fetch, ...source?.fetchOptions }
+    if (!this.#options.attempt.window) return options
+    return { ...options, pieceBytes: Math.min(options.pieceBytes, PASSING_PIECE_BYTES) }
   }
 
   // Without a size nobody knows where the pieces end.
@@ -175,13 +266,13 @@ export class Filling {
 
   // An open request claims one piece when others are to work beside it.
   #claim(fetch: Fetch, limit: number): void {
-    if (limit === 1 && this.#options.fill()) return
+    if (limit === 1 && this.#rest()) return
     fetch.end = Math.min(fetch.end, fetch.at + this.#fetchOptions(fetch.source).pieceBytes)
   }
 
   #waitOrGiveUp(): void {
     const { queue, now } = this.#options
-    const urgent = urgentPiece(this.#plan(Infinity), this.#options.wanted())
+    const urgent = urgentPiece(this.#plan(Infinity), this.#wanted())
     if (!urgent && !this.#nextPiece(undefined)) return
     const waitMs = queue.waitMs(now())
     clearTimeout(this.#timer)
@@ -195,25 +286,31 @@ export class Filling {
     settle()
   }
 
-  async #fetch(source: Source, piece: ByteRange, open: boolean): Promise<void> {
+  async #fetch(
+    source: Source,
+    piece: ByteRange,
+    { open, apart }: Pick<Fetch, 'open' | 'apart'>,
+  ): Promise<void> {
     const { attempt, signal, now } = this.#options
     const stop = new AbortController()
     const fetch: Fetch = {
       source,
       open,
+      apart,
       stop,
       startedAt: now(),
       from: piece.start,
       at: piece.start,
       end: piece.end,
       given: 0,
+      waitsAt: undefined,
     }
     this.#fetches.add(fetch)
     try {
       const whole = open || (piece.start === 0 && piece.end === this.#size)
       const range = whole ? { start: piece.start } : piece
       const both = AbortSignal.any([signal, stop.signal])
-      await this.#take(fetch, await source.fetch(attempt.ingest.digest, range, both))
+      await this.#take(fetch, await source.fetch(attempt.digest, range, both))
     } catch (error) {
       this.#lost(fetch, error)
     } finally {
@@ -238,22 +335,37 @@ export class Filling {
     opened(this.#size)
     if (fetch.open) this.pump() // others may begin beside it
     const from = fetch.at
-    await pour({
-      ingest: attempt.ingest,
+    const pouring = pour({
+      into: attempt,
       body: response.body,
       from: response.start,
       at: from,
       limit: this.#size ?? Infinity,
       end: () => fetch.end,
       taken: (bytes) => this.#taken(fetch, bytes),
-      written: () => {
-        fetch.from = attempt.readableFrom(fetch.from)
+      room: (at) => this.#room(fetch, at),
+      written: (at) => {
+        // What was dropped since is not coming from here.
+        fetch.from = attempt.window ? attempt.settled(at) : attempt.readableFrom(fetch.from)
         this.#options.progress()
       },
-    }).finally(() =>
+    })
+    const isWanted = await pouring.finally(() =>
       attempt.spans.push({ source: fetch.source, range: { start: from, end: fetch.at } }),
     )
-    this.#concluded(fetch, response)
+    if (isWanted) this.#concluded(fetch, response)
+  }
+
+  #room(fetch: Fetch, at: number): Promise<boolean> | undefined {
+    const { attempt, signal } = this.#options
+    const { window } = attempt
+    if (!window) return undefined
+    const answer = window.admits(at, fetch.apart)
+    if (answer !== 'wait') return Promise.resolve(answer === 'yes')
+    fetch.waitsAt = at
+    const room = window.room(at, fetch.apart, AbortSignal.any([signal, fetch.stop.signal]))
+    this.pump() // what it will not bring now may be asked for elsewhere
+    return room.finally(() => (fetch.waitsAt = undefined))
   }
 
   #refusal({ source, at }: Fetch, { start, size }: SourceResponse): UpstreamError | undefined {
@@ -266,8 +378,9 @@ export class Filling {
   #isUseful(fetch: Fetch, response: SourceResponse): boolean {
     if (response.ranged || response.start === fetch.at) return true
     this.#options.queue.ignoresRange(fetch.source)
+    if (fetch.apart) return true // what comes before is passed over
     if (this.#fetches.size > 1) return false
-    const first = this.#options.attempt.readableFrom(0)
+    const first = this.#options.attempt.readableFrom(this.#rest({ all: true })?.start ?? 0)
     fetch.from = fetch.at = first
     fetch.end = Infinity
     return true
@@ -284,14 +397,15 @@ export class Filling {
 
   // An open request goes on while nobody has what follows, and nobody is about to.
   #extend(fetch: Fetch): void {
-    if (!this.#options.fill() && !this.#options.queue.isUnranged(fetch.source)) return
+    const rest = this.#rest({ all: this.#options.queue.isUnranged(fetch.source) })
+    if (!rest) return
     const plan = this.#plan(this.#fetchOptions(fetch.source).pieceBytes, fetch)
-    const next = missingPiece(plan, { start: fetch.at, end: Infinity })
+    const next = missingPiece(plan, { start: fetch.at, end: rest.end })
     if (next?.start === fetch.at) fetch.end = next.end
   }
 
   #concluded(fetch: Fetch, response: SourceResponse): void {
-    if (this.#size === undefined) this.#size = this.#options.attempt.readableFrom(0)
+    this.#size ??= fetch.at
     const end = Math.min(fetch.end, response.end ?? fetch.end, this.#size)
     if (fetch.at < end) throw failure(fetch.source, 'cut', `ended at byte ${fetch.at} of ${end}`)
     this.#options.queue.gotOn(fetch.source)
@@ -308,11 +422,16 @@ export class Filling {
     queue.failed(fetch, told, flowing, now())
   }
 
+  #look(): void {
+    if (this.#options.attempt.window) this.pump() // who reads nothing makes room for who waits
+    this.#redialFront()
+  }
+
   // What readers wait for is the front: if that request crawls while others run, it is asked for
   // anew, elsewhere if there is an elsewhere.
   #redialFront(): void {
     const { attempt, queue, now } = this.#options
-    const at = attempt.readableFrom(0)
+    const at = attempt.readableFrom(attempt.window ? (this.#rest()?.start ?? 0) : 0)
     const front = [...this.#fetches].find((each) => each.at <= at + 1 && at < each.end)
     if (!front || this.#fetches.size < 3 || front.source.health === 'limited') return
     const rate = (each: Fetch) => each.given / Math.max(1, now() - each.startedAt)
@@ -330,7 +449,7 @@ function widthOf({ connections, maxConnections: most }: FetchOptions): Concurren
 
 function failure(
   source: Source,
-  reason: 'protocol' | 'wrong-size' | 'cut',
+  reason: 'protocol' | 'wrong-size' | 'wrong-digest' | 'cut',
   what: string,
 ): UpstreamError {
   return new UpstreamError(reason, `${source.origin} ${what}`, { endpoint: source.origin })
@@ -338,6 +457,7 @@ function failure(
 
 function asUpstreamError(error: unknown, source: Source): UpstreamError {
   if (error instanceof UpstreamError) return error
+  if (error instanceof OtherBytes) return failure(source, 'wrong-digest', error.message)
   if (error instanceof TooLong) return failure(source, 'wrong-size', `sent ${error.message}`)
   const message = `${source.origin}: ${error instanceof Error ? error.message : String(error)}`
   return new UpstreamError('protocol', message, { endpoint: source.origin, cause: error })

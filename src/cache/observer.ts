@@ -12,6 +12,8 @@ export type StaleReason =
 export interface CacheObserver {
   /** The store could not be read or written. It cost a cache entry, never an answer. */
   storeError(operation: string, error: unknown): void
+  /** Something that is not a blob was written. */
+  stored?(operation: string): void
   /** A client was given what is held although it is no longer fresh. */
   staleServed(reason: StaleReason): void
   /** An error that no upstream and no store explains: a fault in Chandlery. */

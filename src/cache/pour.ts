@@ -1,12 +1,12 @@
 // Carries one response's bytes into an ingest: reading goes on while the last batch is being written,
 // up to a bound, so that neither the link nor the disk waits for the other.
-import type { Ingest } from '../store/ingest.ts'
+import { OtherBytes } from './memory-window.ts'
 
 /** How much may wait for the disk: past it, the upstream waits. */
 const WAITING_BYTES = 1024 * 1024
 
 export interface Pouring {
-  readonly ingest: Ingest
+  readonly into: { write(at: number, bytes: readonly Uint8Array[]): Promise<void> }
   readonly body: AsyncIterable<Uint8Array>
   /** Offset in the blob of the body's first byte. */
   readonly from: number
@@ -18,8 +18,10 @@ export interface Pouring {
   readonly end: () => number
   /** Called with the bytes of each chunk that is to be written. */
   readonly taken: (bytes: number) => void
-  /** Called after each batch is written and readable. */
-  readonly written: () => void
+  /** Asked before a batch is written at `at`; false: nobody wants it, and it ends. Default: at once. */
+  readonly room?: ((at: number) => Promise<boolean> | undefined) | undefined
+  /** Called after each batch is written, up to `at`. */
+  readonly written: (at: number) => void
 }
 
 /** More bytes came than the blob has. */
@@ -29,15 +31,16 @@ export class TooLong extends Error {}
 export class WriteFailed extends Error {}
 
 /**
- * Ends when all that came, or all up to `end`, is written; how far that is, the ingest knows.
- * @throws what the body throws, after all that came before is written; TooLong; WriteFailed
+ * Ends when all that came, or all up to `end`, is written: true; or false, where nobody wants the rest.
+ * @throws what the body throws, after all that came before is written; TooLong; WriteFailed; OtherBytes
  */
-export async function pour(options: Pouring): Promise<void> {
-  const { ingest, body, from, at, limit, end, taken, written } = options
+export async function pour(options: Pouring): Promise<boolean> {
+  const { into, body, from, at, limit, end, taken, room, written } = options
   let batch: Uint8Array[] = []
   let batchBytes = 0
   let writtenTo = at
-  let broken: WriteFailed | undefined
+  let broken: WriteFailed | OtherBytes | undefined
+  let isWanted = true
   let writing: Promise<void> | undefined
 
   const writeAll = async () => {
@@ -47,12 +50,15 @@ export async function pour(options: Pouring): Promise<void> {
         const length = batchBytes
         batch = []
         batchBytes = 0
-        await ingest.write(writtenTo, bytes)
+        isWanted &&= (await room?.(writtenTo)) ?? true
+        if (!isWanted) break
+        await into.write(writtenTo, bytes)
         writtenTo += length
-        written()
+        written(writtenTo)
       }
     } catch (cause) {
-      broken = new WriteFailed('writing to the cache failed', { cause })
+      const isOther = cause instanceof OtherBytes
+      broken = isOther ? cause : new WriteFailed('writing to the cache failed', { cause })
     }
     // In the same turn as the last look at the batch: a chunk that comes now starts a writer anew.
     writing = undefined
@@ -73,10 +79,11 @@ export async function pour(options: Pouring): Promise<void> {
         if (batchBytes >= WAITING_BYTES) await writing
         if (broken) throw broken
       }
-      if (position >= end()) break
+      if (position >= end() || !isWanted) break
     }
   } finally {
     await writing
   }
   if (broken) throw broken
+  return isWanted
 }

@@ -3,7 +3,7 @@
 import type { CacheObserver } from './observer.ts'
 
 export interface WriteBehindOptions {
-  readonly observer: Pick<CacheObserver, 'storeError'>
+  readonly observer: Pick<CacheObserver, 'storeError' | 'stored'>
   /** Writes that run at once. */
   readonly concurrency?: number
   /** Writes that may wait; one more is dropped. */
@@ -19,7 +19,7 @@ interface Write {
 }
 
 export class WriteBehind {
-  readonly #observer: Pick<CacheObserver, 'storeError'>
+  readonly #observer: Pick<CacheObserver, 'storeError' | 'stored'>
   readonly #concurrency: number
   readonly #maxPending: number
   readonly #maxPendingBytes: number
@@ -79,6 +79,7 @@ export class WriteBehind {
     await Promise.resolve()
     try {
       await write.run()
+      this.#observer.stored?.(write.operation)
     } catch (error) {
       this.#observer.storeError(write.operation, error)
     } finally {

@@ -7,11 +7,14 @@ import type { UpstreamError } from '../upstream/failure.ts'
 import type { UpstreamObserver } from '../upstream/observer.ts'
 import type { AccessLog } from './access-log.ts'
 import type { EventLog } from './event-log.ts'
+import { Keeping } from './keeping.ts'
 import type { Metrics } from './metrics.ts'
 
 export class Observer
   implements ServerObserver, UpstreamObserver, CacheObserver, DownloadObserver, StoreObserver
 {
+  /** Why content is not being kept, where it is not. */
+  readonly keeping = new Keeping()
   readonly #metrics: Metrics
   readonly #access: AccessLog
   readonly #events: EventLog
@@ -63,6 +66,7 @@ export class Observer
 
   downloadEnded(outcome: Parameters<DownloadObserver['downloadEnded']>[0]): void {
     this.#metrics.downloadEnded(outcome)
+    if (outcome === 'kept') this.keeping.kept()
   }
 
   readersChanged(by: 1 | -1): void {
@@ -83,7 +87,12 @@ export class Observer
     this.#metrics.staleServed(reason)
   }
 
+  stored(operation: string): void {
+    this.keeping.stored(operation)
+  }
+
   storeError(operation: string, error: unknown): void {
+    this.keeping.storeError(operation, error)
     this.#metrics.storeError(operation)
     this.#events.storeError(operation, error)
   }

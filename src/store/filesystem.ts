@@ -16,7 +16,7 @@ import type {
   StoredObject,
   WalkOptions,
 } from './driver.ts'
-import { isAbsent } from './errno.ts'
+import { errnoOf, isAbsent } from './errno.ts'
 import { openNew, readFully, syncDirectory } from './file-io.ts'
 import { INGEST_DIRECTORY, OWNER_DIRECTORY } from './layout.ts'
 import { Turns } from './turns.ts'
@@ -144,9 +144,15 @@ export class FilesystemDriver implements StorageDriver {
   }
 
   async #write(path: string, value: Uint8Array, durability: Durability): Promise<void> {
-    const temporary = join(this.#root, INGEST_DIRECTORY, randomUUID())
+    const ingest = join(this.#root, INGEST_DIRECTORY)
+    const temporary = join(ingest, randomUUID())
+    const write = () => writeNew(temporary, value, durability !== 'none')
     try {
-      await writeNew(temporary, value, durability !== 'none')
+      await write().catch(async (error: unknown) => {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        await mkdir(ingest, { recursive: true }) // the cache was emptied by hand
+        await write()
+      })
       const created = await moveInto(temporary, path)
       if (durability === 'all') await syncAncestors(path, created)
     } catch (error) {

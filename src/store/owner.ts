@@ -14,7 +14,10 @@ export interface OwnershipOptions {
   readonly signal?: AbortSignal
   /** Another server owns the directory, and this one waits: called when that is found, and when it is yet another. */
   readonly onWaiting?: (owner: Claim) => void
-  /** The claim is gone: somebody took this server for dead, or removed it by hand. Stop writing. */
+  /**
+   * The claim is gone: somebody took this server for dead, or removed it by hand. Stop writing. Where
+   * the whole directory was emptied and nobody else is there, it is staked again instead.
+   */
   readonly onLost?: () => void
   /** A heartbeat that could not be written; it is tried again. */
   readonly onError?: (error: Error) => void
@@ -70,8 +73,10 @@ class Claims {
       signal?.throwIfAborted()
       if (await this.#isFree()) {
         const claim = await makeClaim(listen, this.#place)
-        if (await this.#stake(claim))
-          return new HeldClaim(this.#pathOf(claim), claim, this.#options)
+        if (await this.#stake(claim)) {
+          const again = () => this.#stakeAgain(claim)
+          return new HeldClaim(this.#pathOf(claim), claim, { ...this.#options, again })
+        }
       }
       // Not in step: two that saw each other and withdrew must not meet again.
       await sleep(pollMs * (0.5 + Math.random()), undefined, { ...(signal && { signal }) })
@@ -91,6 +96,12 @@ class Claims {
       if (!free) await rm(path, { force: true }).catch(() => {}) // an error before this one says more
     }
     return free
+  }
+
+  /** False: another has the directory, or only the claim was taken away. */
+  async #stakeAgain(claim: Claim): Promise<boolean> {
+    const isEmptied = await readdir(this.#directory).then(() => false, isAbsent)
+    return isEmptied && (await this.#stake(claim))
   }
 
   async #isFree(own?: Claim): Promise<boolean> {
@@ -145,14 +156,20 @@ class Claims {
   }
 }
 
+interface HeldClaimOptions extends OwnershipOptions {
+  /** Claims the directory anew where it was emptied. */
+  readonly again: () => Promise<boolean>
+}
+
 class HeldClaim implements Ownership {
   readonly claim: Claim
   readonly #path: string
-  readonly #options: OwnershipOptions
+  readonly #options: HeldClaimOptions
   readonly #timer: NodeJS.Timeout
   #stopped = false
+  #isClaiming = false
 
-  constructor(path: string, claim: Claim, options: OwnershipOptions) {
+  constructor(path: string, claim: Claim, options: HeldClaimOptions) {
     this.claim = claim
     this.#path = path
     this.#options = options
@@ -172,9 +189,26 @@ class HeldClaim implements Ownership {
     } catch (error) {
       if (this.#stopped) return
       if (!isAbsent(error)) return this.#options.onError?.(asError(error))
-      this.#stop()
-      this.#options.onLost?.()
+      if (this.#isClaiming) return
+      this.#isClaiming = true
+      await this.#claimAgain()
+      this.#isClaiming = false
     }
+  }
+
+  async #claimAgain(): Promise<void> {
+    try {
+      if (await this.#options.again()) {
+        if (this.#stopped) await rm(this.#path, { force: true })
+        return
+      }
+    } catch (error) {
+      if (!this.#stopped) this.#options.onError?.(asError(error))
+      return // the directory cannot be made: nobody else can have it
+    }
+    if (this.#stopped) return
+    this.#stop()
+    this.#options.onLost?.()
   }
 
   #stop(): void {

@@ -3,11 +3,11 @@
 
 import { randomBytes } from 'node:crypto'
 import type { Stats } from 'node:fs'
-import { readdir, rm, stat } from 'node:fs/promises'
+import { mkdir, readdir, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { algorithmOf, encodedOf, parseDigest } from '../oci/digest.ts'
 import type { Digest } from '../oci/digest.ts'
-import { isAbsent, storageTrouble } from './errno.ts'
+import { errnoOf, isAbsent, storageTrouble } from './errno.ts'
 import { LocalIngest } from './ingest.ts'
 import type { Adopt, PartialOptions } from './ingest.ts'
 import { extentOf, readJournal, removeJournal } from './journal.ts'
@@ -57,6 +57,16 @@ export class Partials {
    * one for the same digest gets a file that cannot be left for later.
    */
   async open(digest: Digest, adopt: Adopt): Promise<LocalIngest> {
+    try {
+      return await this.#open(digest, adopt)
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+      await mkdir(this.#directory, { recursive: true }) // the cache was emptied by hand
+      return await this.#open(digest, adopt)
+    }
+  }
+
+  async #open(digest: Digest, adopt: Adopt): Promise<LocalIngest> {
     const directory = this.#directory
     if (this.#filling.has(digest)) return await LocalIngest.create({ directory, digest, adopt })
     this.#filling.add(digest)

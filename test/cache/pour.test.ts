@@ -34,7 +34,7 @@ test('a chunk that comes in the moment in which a write ends is written too', as
       yield CHUNK
     }
     await pour({
-      ingest,
+      into: ingest,
       body: body(),
       from: 0,
       at: 0,
@@ -49,7 +49,7 @@ test('a chunk that comes in the moment in which a write ends is written too', as
 test('what came before the body broke is written, and the reason thrown', async () => {
   const { ingest, bytes } = recording(() => Promise.resolve())
   const pouring = pour({
-    ingest,
+    into: ingest,
     body: brokenBody(),
     from: 0,
     at: 500,
@@ -72,10 +72,10 @@ test('a body that is too long, or a disk that fails, ends it and leaves the body
   }
   const { ingest } = recording(() => Promise.resolve())
   const common = { from: 0, at: 0, ...UNBOUNDED, written: () => {} }
-  const long = pour({ ...common, ingest, body: endless(), limit: 5500 })
+  const long = pour({ ...common, into: ingest, body: endless(), limit: 5500 })
   await expect(long).rejects.toBeInstanceOf(TooLong)
   const full = recording(() => Promise.reject(new Error('full')))
-  const failed = pour({ ...common, ingest: full.ingest, body: endless(), limit: Infinity })
+  const failed = pour({ ...common, into: full.ingest, body: endless(), limit: Infinity })
   await expect(failed).rejects.toBeInstanceOf(WriteFailed)
   expect(left).toBe(2)
 })

@@ -197,6 +197,19 @@ describe('takeOwnership', () => {
     expect(await claims()).toEqual([])
   })
 
+  test('the owner claims a directory again that was emptied, unless another was faster', async () => {
+    let lost = 0
+    const { claim } = await take({ onLost: () => lost++ })
+    await rm(directory.join('owner'), { recursive: true })
+    await expect.poll(claims).toEqual([`${claim.id}.json`])
+    await sleep(150)
+    expect(lost).toBe(0)
+    await rm(directory.join('owner'), { recursive: true })
+    await take()
+    await expect.poll(() => lost).toBe(1)
+    expect(await claims()).toHaveLength(1)
+  })
+
   test('a release is no loss', async () => {
     let lost = 0
     const ownership = await take({ onLost: () => lost++ })

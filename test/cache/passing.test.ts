@@ -1,0 +1,432 @@
+// Blobs that cannot be kept: the disk fails somewhere on the way, and readers get every byte.
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import type { Content } from '../../src/cache/content.ts'
+import type { Download, DownloadObserver } from '../../src/cache/download.ts'
+import { Downloads, type DownloadsOptions } from '../../src/cache/downloads.ts'
+import type { ByteRange } from '../../src/http/range.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
+import { type Ingest, LocalIngest } from '../../src/store/ingest.ts'
+import type { Source } from '../../src/upstream/source.ts'
+
+const KIB = 1024
+const MIB = 1024 * KIB
+const signal = new AbortController().signal
+/** The bound on what one blob takes: the window, and four readers elsewhere. */
+const MOST_BYTES = (16 + 4 * 2.25 + 0.5) * MIB
+
+let directory: string
+let events: string[]
+let kept: Digest[]
+let running: Downloads[]
+
+const observer: DownloadObserver = {
+  downloadStarted: () => {},
+  downloadEnded: (outcome) => events.push(outcome),
+  readersChanged: () => {},
+  verificationFailed: (endpoint) => events.push(`wrong bytes from ${endpoint}`),
+  sourceFailed: (error) => events.push(`${error.endpoint} ${error.reason}`),
+  storeError: (operation, error) =>
+    events.push(`${operation}: ${error instanceof Error ? error.message : String(error)}`),
+}
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'chandlery-'))
+  events = []
+  kept = []
+  running = []
+})
+
+afterEach(async () => {
+  for (const downloads of running) await downloads.stop()
+  expect(await readdir(directory)).toEqual([])
+  await rm(directory, { recursive: true, force: true })
+})
+
+function diskFull(): Error {
+  return Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+}
+
+/** Ingests on a disk that takes `room` bytes of each. */
+function createOn(room: number): DownloadsOptions['createIngest'] {
+  return async (digest): Promise<Ingest> => {
+    if (room < 0) throw diskFull()
+    const adopt = async (file: string) => {
+      kept.push(digest)
+      await rm(file)
+    }
+    const ingest = await LocalIngest.create({ directory, digest, adopt })
+    const write = ingest.write.bind(ingest)
+    let left = room
+    ingest.write = async (at, bytes) => {
+      const whole = Buffer.concat(bytes instanceof Uint8Array ? [bytes] : bytes)
+      const part = whole.subarray(0, left)
+      left -= part.length
+      if (part.length > 0) await write(at, part)
+      if (part.length < whole.length) throw diskFull()
+    }
+    return ingest
+  }
+}
+
+function open(options: Partial<DownloadsOptions> & { room?: number } = {}): Downloads {
+  const { room = -1, fetch, ...rest } = options
+  const downloads = new Downloads({
+    observer,
+    retryDelayMs: 1,
+    createIngest: createOn(room),
+    fetch: { idleMs: 30, ...fetch },
+    ...rest,
+  })
+  running.push(downloads)
+  return downloads
+}
+
+function blob(size: number, seed = 1): Buffer {
+  const bytes = Buffer.alloc(size)
+  for (let i = 0; i + 4 <= size; i += 4096) bytes.writeUInt32LE((i * 2654435761 + seed) >>> 0, i)
+  return bytes
+}
+
+interface TestSource extends Source {
+  readonly asked: ByteRange[]
+  readonly sent: number
+  readonly mostRunning: number
+}
+
+/** An upstream in memory; `bytes` may differ from question to question. */
+function upstream(
+  bytes: (nth: number) => Buffer,
+  { ranged = true, id = 'one', delayMs = 0, size = true } = {},
+): TestSource {
+  const asked: ByteRange[] = []
+  let [sent, now, most] = [0, 0, 0]
+  async function* body(content: Buffer, start: number, end: number) {
+    now += 1
+    most = Math.max(most, now)
+    try {
+      for (let at = start; at < end; at += 64 * KIB) {
+        if (delayMs > 0) await sleep(delayMs)
+        const chunk = content.subarray(at, Math.min(at + 64 * KIB, end))
+        sent += chunk.length
+        yield chunk
+      }
+    } finally {
+      now -= 1
+    }
+  }
+  return {
+    id,
+    origin: id,
+    health: 'ok',
+    asked,
+    get sent() {
+      return sent
+    },
+    get mostRunning() {
+      return most
+    },
+    fetch: async (_digest, range) => {
+      const content = bytes(asked.length)
+      const { start: from, end = content.length } =
+        typeof range === 'number' ? { start: range } : range
+      const start = ranged ? from : 0
+      const to = ranged ? Math.min(end, content.length) : content.length
+      asked.push({ start, end: to })
+      return {
+        start,
+        end: size ? to : undefined,
+        ranged,
+        size: size ? content.length : undefined,
+        grantedBy: 'anonymous',
+        body: Object.assign(body(content, start, to), { discard() {} }),
+      }
+    },
+  }
+}
+
+interface Reading {
+  readonly content: Content
+  /** Rejects with what the reader met. */
+  readonly done: Promise<Buffer>
+}
+
+/** A reader that takes `pieceBytes` at a time, with a pause of `pauseMs`. */
+async function read(
+  download: Download,
+  { range, pauseMs = 0, pieceBytes = 256 * KIB, stopAt = Infinity }: ReadOptions = {},
+): Promise<Reading> {
+  await download.ready
+  const content = download.read()
+  content.plan(range && [range])
+  const done = closing(content, readAll(content, { range, pauseMs, pieceBytes, stopAt }))
+  done.catch(() => {}) // it may fail before anybody waits for it
+  return { content, done }
+}
+
+async function closing(content: Content, reading: Promise<Buffer>): Promise<Buffer> {
+  try {
+    return await reading
+  } finally {
+    await content.close()
+  }
+}
+
+interface ReadOptions {
+  range?: ByteRange | undefined
+  pauseMs?: number
+  pieceBytes?: number
+  stopAt?: number
+}
+
+async function readAll(content: Content, options: Required<ReadOptions>): Promise<Buffer> {
+  const { range, pauseMs, pieceBytes, stopAt } = options
+  const parts: Buffer[] = []
+  let at = range?.start ?? 0
+  for (;;) {
+    const end = Math.min(range?.end ?? Infinity, stopAt, content.size ?? Infinity)
+    if (at >= end) break
+    await content.wait(at, signal)
+    const into = Buffer.alloc(Math.min(pieceBytes, end - at))
+    const count = await content.read(into, at)
+    if (count === 0 && at === content.size) break
+    parts.push(into.subarray(0, count))
+    at += count
+    if (pauseMs > 0) await sleep(pauseMs)
+  }
+  return Buffer.concat(parts)
+}
+
+function begin(downloads: Downloads, digest: Digest, sources: readonly Source[], size?: number) {
+  return downloads.start({ digest, registry: 'registry.test', sources, size })
+}
+
+function expectSame(got: Buffer, wanted: Buffer): void {
+  expect(got.length).toBe(wanted.length)
+  expect(got.equals(wanted)).toBe(true)
+}
+
+describe.each([-1, 0, 3 * MIB + 12_345])('on a disk with room for %i bytes', (room) => {
+  test('one reader gets a blob larger than the window, from one request', async () => {
+    const bytes = blob(40 * MIB + 77)
+    const one = upstream(() => bytes)
+    const download = begin(open({ room }), digestOf(bytes), [one], bytes.length)
+    const reading = await read(download)
+    expectSame(await reading.done, bytes)
+    await download.ended
+    expect(events).toContain('write: no space left on device')
+    expect(events.at(-1)).toBe('not-kept')
+    expect(kept).toEqual([])
+    expect(one.sent).toBeLessThan(bytes.length * 1.1)
+  })
+
+  test('where ranges are ignored the slowest reader sets the pace', async () => {
+    const bytes = blob(40 * MIB + 1)
+    const one = upstream(() => bytes, { ranged: false })
+    const download = begin(open({ room }), digestOf(bytes), [one], bytes.length)
+    const slow = await read(download, { pauseMs: 8 })
+    const fast = await read(download)
+    expectSame(await fast.done, bytes)
+    expectSame(await slow.done, bytes)
+    await download.ended
+    // That they are ignored shows when the slow one's own request is answered with everything.
+    expect(one.asked.length).toBeLessThanOrEqual(2)
+    expect(download.memory?.mostBytes).toBeLessThan(MOST_BYTES)
+  }, 20_000)
+
+  test('a part far away is read beside the whole', async () => {
+    const bytes = blob(60 * MIB)
+    const one = upstream(() => bytes, { delayMs: 1 })
+    const download = begin(open({ room }), digestOf(bytes), [one], bytes.length)
+    const whole = await read(download)
+    const range = { start: 50 * MIB + 3, end: 51 * MIB + 5 }
+    const part = await read(download, { range })
+    expectSame(await part.done, bytes.subarray(range.start, range.end))
+    expectSame(await whole.done, bytes)
+  }, 20_000)
+
+  test('only what is read is fetched when a part is all that is wanted', async () => {
+    const bytes = blob(60 * MIB)
+    const one = upstream(() => bytes)
+    const download = begin(open({ room }), digestOf(bytes), [one], bytes.length)
+    const range = { start: 30 * MIB + 3, end: 31 * MIB }
+    const part = await read(download, { range })
+    expectSame(await part.done, bytes.subarray(range.start, range.end))
+    await download.ended
+    expect(events.at(-1)).toBe('not-kept')
+    if (room < 0) expect(one.sent).toBeLessThan(2 * MIB)
+  })
+
+  test('a blob of unknown size passes through', async () => {
+    const bytes = blob(20 * MIB + 9)
+    const one = upstream(() => bytes, { ranged: false, size: false })
+    const download = begin(open({ room }), digestOf(bytes), [one])
+    expectSame(await (await read(download)).done, bytes)
+  })
+})
+
+test('twenty readers at different speeds get all of it, within bounds', async () => {
+  const bytes = blob(32 * MIB + 5)
+  const one = upstream(() => bytes)
+  const download = begin(open({ room: 3 * MIB }), digestOf(bytes), [one], bytes.length)
+  const readings: Reading[] = []
+  for (let each = 0; each < 20; each++) {
+    readings.push(await read(download, { pauseMs: each === 0 ? 0 : 1 + (each % 5) * 3 }))
+  }
+  for (const { done } of readings) expectSame(await done, bytes)
+  await download.ended
+  expect(download.memory?.mostBytes).toBeLessThan(MOST_BYTES)
+  expect(one.mostRunning).toBeLessThanOrEqual(4 + 4)
+}, 20_000)
+
+test('a reader that leaves changes nothing for the others', async () => {
+  const bytes = blob(48 * MIB)
+  const one = upstream(() => bytes)
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  const leader = await read(download, { stopAt: 40 * MIB })
+  const slow = await read(download, { pauseMs: 4 })
+  expect((await leader.done).length).toBe(40 * MIB)
+  expectSame(await slow.done, bytes)
+}, 20_000)
+
+test('who comes late gets the beginning by requests of its own', async () => {
+  const bytes = blob(48 * MIB)
+  const one = upstream(() => bytes)
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  const first = await read(download, { pauseMs: 5 })
+  await expect.poll(() => one.sent).toBeGreaterThan(24 * MIB)
+  const late = await read(download)
+  expectSame(await late.done, bytes)
+  expectSame(await first.done, bytes)
+}, 20_000)
+
+test('who comes late where ranges are ignored gets the beginning from a second answer', async () => {
+  const bytes = blob(40 * MIB)
+  const one = upstream(() => bytes, { ranged: false })
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  const first = await read(download, { pauseMs: 5 })
+  await expect.poll(() => one.sent).toBeGreaterThan(20 * MIB)
+  const late = await read(download, { pauseMs: 1 })
+  expectSame(await late.done, bytes)
+  expectSame(await first.done, bytes)
+  expect(one.asked.length).toBeLessThanOrEqual(3)
+  expect(download.memory?.mostBytes).toBeLessThan(MOST_BYTES)
+}, 20_000)
+
+test('a reader that stands still is passed where ranges are honoured', async () => {
+  const bytes = blob(60 * MIB)
+  const one = upstream(() => bytes)
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  await download.ready
+  const still = download.read()
+  still.plan(undefined)
+  await still.wait(0, signal)
+  expectSame(await (await read(download)).done, bytes)
+  const done = readAll(still, { range: undefined, pauseMs: 0, pieceBytes: MIB, stopAt: Infinity })
+  expectSame(await done, bytes)
+  await still.close()
+  expect(download.memory?.mostBytes).toBeLessThan(MOST_BYTES)
+}, 20_000)
+
+test('the whole is held back until its digest is right, and is cut when it is wrong', async () => {
+  const bytes = blob(30 * MIB)
+  const wrong = Buffer.from(bytes)
+  wrong[20 * MIB]! ^= 1
+  const one = upstream(() => wrong)
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  await download.ready
+  const content = download.read()
+  content.plan(undefined)
+  let at = 0
+  const failed = async () => {
+    for (;;) {
+      await content.wait(at, signal)
+      at += await content.read(Buffer.alloc(MIB), at)
+    }
+  }
+  await expect(failed()).rejects.toMatchObject({ reason: 'wrong-digest' })
+  expect(at).toBeLessThanOrEqual(bytes.length - 64 * KIB)
+  await content.close()
+  await download.ended
+  expect(events).toContain('wrong bytes from one')
+})
+
+test('after wrong bytes a good source is read to its end before anybody is given anything', async () => {
+  const bytes = blob(30 * MIB)
+  const wrong = Buffer.from(bytes)
+  wrong[5]! ^= 1
+  const downloads = open()
+  const liar = upstream(() => wrong, { id: 'liar' })
+  const good = upstream(() => bytes, { id: 'good' })
+  const bad = begin(downloads, digestOf(bytes), [liar], bytes.length)
+  await expect((await read(bad)).done).rejects.toThrow()
+  await bad.ended
+  const again = begin(downloads, digestOf(bytes), [good], bytes.length)
+  expectSame(await (await read(again)).done, bytes)
+  expect(good.sent).toBeGreaterThan(1.4 * bytes.length)
+}, 20_000)
+
+test('what is fetched again and differs from what was hashed is not given', async () => {
+  const bytes = blob(48 * MIB)
+  const wrong = Buffer.from(bytes)
+  wrong[2 * MIB]! ^= 1
+  let lies = false
+  const one = upstream(() => (lies ? wrong : bytes))
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  const first = await read(download, { pauseMs: 5 })
+  await expect.poll(() => one.sent).toBeGreaterThan(24 * MIB)
+  lies = true
+  const late = await read(download)
+  await expect(late.done).rejects.toMatchObject({ reason: 'wrong-digest' })
+  await first.done.catch(() => {})
+  expect(events).toContain('one wrong-digest')
+}, 20_000)
+
+test('a blob that would not fit is not begun on the disk, also where its size is learned late', async () => {
+  const bytes = blob(20 * MIB)
+  const asked: number[] = []
+  const hasRoom = async (size: number) => {
+    asked.push(size)
+    return size <= 10 * MIB
+  }
+  for (const size of [bytes.length, undefined]) {
+    const downloads = open({ room: Infinity, hasRoom })
+    const download = begin(downloads, digestOf(bytes), [upstream(() => bytes)], size)
+    expectSame(await (await read(download)).done, bytes)
+    await download.ended
+  }
+  expect(asked).toEqual([bytes.length, bytes.length])
+  expect(events.filter((event) => event === 'not-kept')).toHaveLength(2)
+  expect(kept).toEqual([])
+})
+
+test('what others are about to write counts as taken', async () => {
+  const [a, b] = [blob(8 * MIB, 1), blob(8 * MIB, 2)]
+  const hasRoom = async (size: number) => size <= 12 * MIB
+  const downloads = open({ room: Infinity, hasRoom })
+  const one = begin(downloads, digestOf(a), [upstream(() => a, { delayMs: 2 })], a.length)
+  const first = await read(one)
+  const two = begin(downloads, digestOf(b), [upstream(() => b)], b.length)
+  const second = await read(two)
+  expectSame(await second.done, b)
+  expectSame(await first.done, a)
+  await Promise.all([one.ended, two.ended])
+  expect(kept).toEqual([digestOf(a)])
+})
+
+test('each download tries the disk anew', async () => {
+  const bytes = blob(20 * MIB)
+  let room = 5 * MIB
+  const downloads = open({ createIngest: (digest) => createOn(room)(digest) })
+  const full = begin(downloads, digestOf(bytes), [upstream(() => bytes)], bytes.length)
+  expectSame(await (await read(full)).done, bytes)
+  room = Infinity
+  const free = begin(downloads, digestOf(bytes), [upstream(() => bytes)], bytes.length)
+  expect(free).not.toBe(full)
+  expectSame(await (await read(free)).done, bytes)
+  await free.ended
+  expect(kept).toEqual([digestOf(bytes)])
+})
