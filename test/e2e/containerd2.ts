@@ -109,7 +109,8 @@ function layerOf(image: AddedImage) {
 }
 
 const [root] = process.argv.slice(2)
-if (root === undefined) throw new Error('started by containerd2.sh, with the directory of the chroot')
+if (root === undefined)
+  throw new Error('started by containerd2.sh, with the directory of the chroot')
 const report = new Report()
 // Inside, where both containerd and we can see it under its own name.
 const directory = await mkdtemp(`${root}/tmp/chandlery-e2e-`)

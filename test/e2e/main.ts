@@ -4,10 +4,12 @@ import { rmSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { Chandlery } from './chandlery.ts'
+import { checkEgress } from './egress.ts'
 import { checkMetrics, checkReadOnly, checkTokenRequests } from './faces.ts'
 import { checkManyRanges } from './many-ranges.ts'
 import { pullEverything } from './pulls.ts'
 import { print, Report } from './report.ts'
+import { checkResume } from './resume.ts'
 import { checkKill, checkSecondServer } from './restarts.ts'
 import { buildWorld } from './world.ts'
 
@@ -49,6 +51,8 @@ async function scenario(report: Report, directory: string): Promise<void> {
     await checkReadOnly(report, skopeo, world, scratch)
     await checkManyRanges(report, skopeo, world)
     await checkKill(report, skopeo, world, scratch)
+    await checkResume(report, skopeo, world, scratch)
+    await checkEgress(report, `${directory}/egress`)
     await checkSecondServer(report, skopeo, world, directory)
   } finally {
     if (report.failed) {

@@ -9,6 +9,7 @@ packages=(
   skopeo podman containerd runc  # the clients
   golang-github-containers-common  # podman's and skopeo's own defaults
   prometheus  # for promtool
+  tinyproxy-bin dante-server  # egress proxies: HTTP and SOCKS
   openssl  # certificates of the token server
   ca-certificates
 )
