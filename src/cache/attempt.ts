@@ -137,7 +137,11 @@ export class Attempt {
 
   async release(): Promise<void> {
     this.#holders -= 1
-    if (this.#holders > 0) return
+    if (this.#holders === 0) await this.end()
+  }
+
+  /** Closes the file whoever still holds it: at the end of a server another may open it at once. */
+  async end(): Promise<void> {
     if (this.#window) await this.#window.close()
     else await (this.leave ? this.#ingest!.suspend() : this.#ingest!.close())
   }

@@ -91,6 +91,7 @@ export class Download implements DownloadView {
   #suspect: boolean
   #failure: Error | undefined
   #isOver = false
+  #isStopped = false
   #isWanted = false
   #checkpointAt = CHECKPOINT_BYTES
   #filling: Filling | undefined
@@ -190,6 +191,7 @@ export class Download implements DownloadView {
 
   /** Ends it, for shutdown: readers are cut, what is here is left for later. */
   async stop(): Promise<void> {
+    this.#isStopped = true
     this.#abort.abort(new OciError('UNAVAILABLE', 'the server is shutting down'))
     await this.ended
   }
@@ -208,8 +210,10 @@ export class Download implements DownloadView {
     }
     clearTimeout(this.#idle)
     this.#isOver = true
-    for (const attempt of this.#attempts)
-      await attempt.release().catch((error: unknown) => observer.storeError('suspend', error))
+    for (const attempt of this.#attempts) {
+      const ended = this.#isStopped ? attempt.end() : attempt.release()
+      await ended.catch((error: unknown) => observer.storeError('suspend', error))
+    }
   }
 
   // Half a blob is half a blob less to fetch for who comes later, unless it may be wrong.
