@@ -42,7 +42,7 @@ const LIMITS = {
  * and what a busy machine adds.
  */
 const LONGEST_MS = 4000
-const AT_ONCE = 32
+const AT_ONCE = 20
 
 const table = readTable(ONE_ENDPOINT)
 

@@ -140,6 +140,23 @@ describe('a part of a cold blob', () => {
     expect(bytes.equals(syntheticBytes('chunks', 0, 12 * MIB))).toBe(true)
   })
 
+  test('is not sent again by the request for the whole, also on a near link', async () => {
+    const size = 24 * MIB
+    const digest = await layerOf(size, 'near')
+    upstream.fault({ match: { kind: 'blob' }, drip: { bytes: MIB, everyMs: 12 } })
+    const whole = get(digest, 'bytes=0-')
+    const chunks = [6, 9, 12, 15, 18, 21].map(async (at) => {
+      using response = await rawRequest(blobUrl(digest), {
+        headers: { range: `bytes=${at * MIB}-` },
+      })
+      await response.read(3 * MIB)
+    })
+    await Promise.all(chunks)
+    expect((await whole).bytes.equals(syntheticBytes('near', 0, size))).toBe(true)
+    // What was on its way when a request was cut counts too.
+    expect(upstream.bytesSent(digest as never)).toBeLessThan(size * 1.4)
+  })
+
   test('comes also from an upstream that ignores Range', async () => {
     upstream.options = { ...upstream.options, ranges: false }
     const digest = await layerOf(4 * MIB, 'deaf')

@@ -201,6 +201,9 @@ export class Filling {
     const piece = urgentPiece(this.#plan(isWhole ? Infinity : pieceBytes), this.#wanted())
     if (!piece) return false
     const end = isWhole ? (this.#size ?? Infinity) : piece.end
+    // An open request must see what this one brings, and stop there.
+    for (const each of this.#fetches)
+      if (each.open) each.end = Math.min(each.end, each.at + pieceBytes)
     void this.#fetch(source, { start: piece.start, end }, { open: false, apart })
     return true
   }

@@ -67,18 +67,21 @@ export async function pour(options: Pouring): Promise<boolean> {
   let position = from
   try {
     for await (const chunk of body) {
-      const start = Math.max(at, position)
-      const fresh = chunk.subarray(start - position, Math.max(0, end() - position))
+      const start = position
       position += chunk.length
       if (position > limit) throw new TooLong(`more than the ${limit} bytes announced`)
-      if (fresh.length > 0) {
+      // What is taken may move the end on, into the same chunk: the rest of that is wanted then.
+      let next = Math.max(at, start)
+      for (let stop = end(); next < Math.min(position, stop); stop = end()) {
+        const fresh = chunk.subarray(next - start, Math.min(position, stop) - start)
+        next += fresh.length
         batch.push(fresh)
         batchBytes += fresh.length
         taken(fresh.length)
-        writing ??= writeAll()
-        if (batchBytes >= WAITING_BYTES) await writing
-        if (broken) throw broken
       }
+      if (batch.length > 0) writing ??= writeAll()
+      if (batchBytes >= WAITING_BYTES) await writing
+      if (broken) throw broken
       if (position >= end() || !isWanted) break
     }
   } finally {

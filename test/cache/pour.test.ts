@@ -6,6 +6,12 @@ import type { Ingest } from '../../src/store/ingest.ts'
 const UNBOUNDED = { end: () => Infinity, taken: () => {} }
 const CHUNK = Buffer.alloc(1000, 'c')
 
+async function* threeChunks() {
+  yield CHUNK
+  yield CHUNK
+  yield CHUNK
+}
+
 async function* brokenBody() {
   yield CHUNK
   yield CHUNK
@@ -78,4 +84,28 @@ test('a body that is too long, or a disk that fails, ends it and leaves the body
   const failed = pour({ ...common, into: full.ingest, body: endless(), limit: Infinity })
   await expect(failed).rejects.toBeInstanceOf(WriteFailed)
   expect(left).toBe(2)
+})
+
+test('an end that moves on in the middle of a chunk loses none of its bytes', async () => {
+  const written: [number, number][] = []
+  const write = async (at: number, chunks: readonly Uint8Array[]) => {
+    written.push([at, chunks.reduce((sum, chunk) => sum + chunk.length, 0)])
+  }
+  let end = 1500
+  let taken = 0
+  await pour({
+    into: { write },
+    body: threeChunks(),
+    from: 0,
+    at: 0,
+    limit: Infinity,
+    end: () => end,
+    // At its end it finds that nobody has what follows.
+    taken: (bytes) => {
+      taken += bytes
+      if (taken === end) end = 2500
+    },
+    written: () => {},
+  })
+  expect(written.reduce((sum, [, length]) => sum + length, 0)).toBe(2500)
 })

@@ -52,7 +52,7 @@ interface Wanted {
 const TAG = 'latest'
 const SMALL = 96 * 1024
 const LARGE = 1536 * 1024
-const SHORT_TOKEN_MS = 150
+const SHORT_TOKEN_MS = 450
 /** Nobody can be there: the tcpmux port of an address of this cell's own. */
 const refusedHost = ({ number }: Cell) => `127.77.${number >> 8}.${number & 255}:1`
 const unknownHost = ({ number }: Cell) => `cell-${number}.chandlery.invalid`
