@@ -31,7 +31,7 @@ class Idle extends Error {
 class NoRoom extends Error {
   readonly code = 'ENOSPC'
   constructor(size: number) {
-    super(`the file system has no room for a blob of ${size} bytes: it passes through`)
+    super(`the file system has no room for a blob of ${size} bytes, which is not kept`)
   }
 }
 
@@ -242,11 +242,11 @@ export class Download implements DownloadView {
   async #begin(): Promise<Attempt> {
     const { digest } = this
     const ingest = await this.#options.createIngest(digest).catch((error: unknown) => {
-      this.#notKept(error)
+      this.#options.observer.storeError('write', error)
       return undefined
     })
     const passes = (cause: unknown) => {
-      this.#notKept(cause)
+      this.#options.observer.storeError(cause instanceof NoRoom ? 'fit' : 'write', cause)
       this.#watchIdle()
       this.#filling?.pump()
     }
@@ -265,10 +265,6 @@ export class Download implements DownloadView {
     await attempt.pass(new NoRoom(size)).catch((cause: unknown) => {
       throw new WriteFailed('what was written cannot be read again', { cause })
     })
-  }
-
-  #notKept(cause: unknown): void {
-    this.#options.observer.storeError('write', cause)
   }
 
   // All of it was good, and some have not read all of it yet.

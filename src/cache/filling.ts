@@ -37,7 +37,7 @@ export interface FillingOptions {
   readonly fill: () => boolean
   /** Who reads, for what passes through: nothing is fetched that nobody reads. */
   readonly readers: () => readonly WindowReader[]
-  /** What passes through is given to nobody before it is verified. */
+  /** Of what passes through, parts are given to nobody before it is verified. */
   readonly withheld: () => boolean
   /** Everything was hashed before: it goes on for who reads, until the signal fires. */
   readonly serving?: boolean
@@ -200,6 +200,7 @@ export class Filling {
     if (!source || others >= maxConnections) return false
     const piece = urgentPiece(this.#plan(isWhole ? Infinity : pieceBytes), this.#wanted())
     if (!piece) return false
+    if (attempt.window?.admits(piece.start, apart) === 'no') return false
     const end = isWhole ? (this.#size ?? Infinity) : piece.end
     // An open request must see what this one brings, and stop there.
     for (const each of this.#fetches)
@@ -212,7 +213,7 @@ export class Filling {
   #startNext(): boolean {
     const { queue, now } = this.#options
     const source = queue.next(now())
-    if (!source || (this.#fetches.size > 0 && queue.isUnranged(source))) return false
+    if (!source || (this.#together > 0 && queue.isUnranged(source))) return false
     const piece = this.#nextPiece(source)
     if (!piece) return false
     const open = this.#limit(source) === 1 && piece.end === (this.#size ?? Infinity)
@@ -223,20 +224,26 @@ export class Filling {
   #nextPiece(source: Source | undefined): ByteRange | undefined {
     const { attempt, queue } = this.#options
     const limit = this.#limit(source)
-    const together = [...this.#fetches].filter((each) => !each.apart)
-    if (together.length >= limit) return undefined
+    if (this.#together >= limit) return undefined
     for (const each of this.#fetches) if (each.open) this.#claim(each, limit)
     const plan = this.#plan(limit === 1 ? Infinity : this.#fetchOptions(source).pieceBytes)
     const rest = this.#rest({ all: source !== undefined && queue.isUnranged(source) })
     if (rest) {
       const piece = missingPiece(plan, rest)
-      return piece && piece.start < (attempt.window?.top ?? Infinity) ? piece : undefined
+      const isTooFar =
+        piece && attempt.window && attempt.window.admits(piece.start, false) !== 'yes'
+      return isTooFar ? undefined : piece
     }
     for (const range of this.#wanted()) {
       const piece = missingPiece(plan, range)
       if (piece) return piece
     }
     return undefined
+  }
+
+  /** How many requests run for those who read together. */
+  get #together(): number {
+    return [...this.#fetches].filter((each) => !each.apart).length
   }
 
   #plan(pieceBytes: number, but?: Fetch): PiecePlanOptions {
@@ -382,7 +389,7 @@ export class Filling {
     if (response.ranged || response.start === fetch.at) return true
     this.#options.queue.ignoresRange(fetch.source)
     if (fetch.apart) return true // what comes before is passed over
-    if (this.#fetches.size > 1) return false
+    if (this.#together > 1) return false
     const first = this.#options.attempt.readableFrom(this.#rest({ all: true })?.start ?? 0)
     fetch.from = fetch.at = first
     fetch.end = Infinity

@@ -8,9 +8,8 @@ import { createDigester, type Digest, type Digester } from '../oci/digest.ts'
 import { algorithmOf } from '../oci/digest.ts'
 import { ContentError } from '../store/content-error.ts'
 import type { HandedOver, Ingest } from '../store/ingest.ts'
-import { type Admission, type Need, WindowZones } from './window-zones.ts'
+import { type Admission, BLOCK_BYTES, type Need, WindowZones } from './window-zones.ts'
 
-const BLOCK_BYTES = 256 * 1024
 const CHECK = 'sha256'
 const CHECK_BYTES = 32
 /** A blob up to this size is never dropped: what it takes is within the bound anyway. */

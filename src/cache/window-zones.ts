@@ -3,6 +3,8 @@
 import type { ByteRange } from '../http/range.ts'
 
 const MIB = 1024 * 1024
+/** What is compared at once, when it is fetched again. */
+export const BLOCK_BYTES = 256 * 1024
 /** What the main zone takes in all: what is written may go past its top by one batch. */
 export const MAIN_BYTES = 16 * MIB
 const OVERSHOOT_BYTES = 2 * MIB
@@ -35,7 +37,7 @@ export interface ZoneConditions {
   readonly mostGrants: number
   /** All before this offset is hashed. */
   readonly hashed: number
-  /** Nobody is given anything before all of it is hashed. */
+  /** Who reads a part is given nothing before all of it is hashed. */
   readonly withheld: boolean
   /** Milliseconds. */
   readonly now: number
@@ -77,14 +79,14 @@ export class WindowZones {
 
   /** What readers need that are not in the main zone: those whose turn it is. */
   get apart(): readonly ByteRange[] {
-    return [...this.#grants.values()]
+    return [...this.#grants.values()].map(({ at, end }) => ({ start: at, end }))
   }
 
   /** Whether something of [start, end) is to be kept when it comes. */
   keeps(start: number, end: number): boolean {
-    if (start < this.#low + MAIN_BYTES && end > this.#low) return true
+    if (start < this.#low + MAIN_BYTES && end + BLOCK_BYTES > this.#low) return true
     return [...this.#grants.values()].map(zoneOf).some((zone) => {
-      return start < zone.end + OVERSHOOT_BYTES / 4 && zone.start < end
+      return start < zone.end + BLOCK_BYTES && zone.start < end + BLOCK_BYTES
     })
   }
 
@@ -93,14 +95,18 @@ export class WindowZones {
    * readers that are elsewhere.
    */
   admits(at: number, apart: boolean): Admission {
-    if (!apart) return admits({ start: this.#low, end: this.#top }, at)
-    const answers = [...this.#grants.values()].map((grant) => admits(zoneOf(grant), at))
+    if (!apart) return admits({ start: this.#low, end: this.#top }, at, PATIENCE_BYTES)
+    const answers = [...this.#grants.values()].map((grant) => {
+      return admits(zoneOf(grant), at, grant.isLong ? GRANT_BYTES : 0)
+    })
     return answers.find((each) => each === 'yes') ?? answers.find((each) => each === 'wait') ?? 'no'
   }
 
   /** Readers moved, came or left. */
-  arrange(needs: readonly Need[], conditions: ZoneConditions): void {
-    if (conditions.withheld) return this.#withhold(conditions.hashed)
+  arrange(everybody: readonly Need[], conditions: ZoneConditions): void {
+    const { withheld } = conditions
+    const needs = withheld ? everybody.filter(({ whole }) => whole) : everybody
+    if (withheld && needs.length === 0) return this.#hashAlone(conditions.hashed)
     if (needs.length === 0) {
       this.#rest = undefined
       this.#grants.clear()
@@ -120,7 +126,8 @@ export class WindowZones {
     return isIn({ start: this.#low, end: this.#top }, at)
   }
 
-  #withhold(hashed: number): void {
+  // Those who wait for the verdict need all of it to be fetched, and none of it to be kept.
+  #hashAlone(hashed: number): void {
     this.#setLow(hashed)
     this.#rest = { start: hashed, end: Infinity }
     this.#grants.clear()
@@ -200,9 +207,10 @@ function isIn({ start, end }: ByteRange, at: number): boolean {
   return start <= at && at < end
 }
 
-function admits(zone: ByteRange, at: number): Admission {
-  if (isIn(zone, at)) return 'yes'
-  return at >= zone.end && at < zone.end + PATIENCE_BYTES ? 'wait' : 'no'
+// Requests begin and end with blocks, so they may be as much wider.
+function admits(zone: ByteRange, at: number, patienceBytes: number): Admission {
+  if (isIn({ start: zone.start - BLOCK_BYTES, end: zone.end + BLOCK_BYTES }, at)) return 'yes'
+  return at >= zone.end && at < zone.end + patienceBytes ? 'wait' : 'no'
 }
 
 function foremost(needs: readonly Need[]): Need {

@@ -11,6 +11,7 @@ import { pullEverything } from './pulls.ts'
 import { print, Report } from './report.ts'
 import { checkResume } from './resume.ts'
 import { checkKill, checkSecondServer } from './restarts.ts'
+import { checkSmallDisk } from './small-disk.ts'
 import { buildWorld } from './world.ts'
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -53,6 +54,7 @@ async function scenario(report: Report, directory: string): Promise<void> {
     await checkKill(report, skopeo, world, scratch)
     await checkResume(report, skopeo, world, scratch)
     await checkEgress(report, `${directory}/egress`)
+    await checkSmallDisk(report, `${directory}/small-disk`)
     await checkSecondServer(report, skopeo, world, directory)
   } finally {
     if (report.failed) {

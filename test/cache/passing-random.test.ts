@@ -1,0 +1,92 @@
+// Random readers of blobs that cannot be kept: whatever they do, each gets the right bytes, nobody
+// waits for ever, and memory stays within its bound.
+import * as fc from 'fast-check'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { Downloads } from '../../src/cache/downloads.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { begin, blob, createOn, MIB, MOST_BYTES, read, upstream } from './passing-fixture.ts'
+
+/** For a longer search: `PASSING_SECONDS=600 npx vitest run test/cache/passing-random.test.ts`. */
+const SECONDS = Number(process.env.PASSING_SECONDS ?? 6)
+const MOST_MS = 15_000
+
+const bytes = blob(40 * MIB + 12_345)
+const position = fc.integer({ min: 0, max: bytes.length - 1 })
+
+const aReader = fc.record({
+  afterMs: fc.integer({ min: 0, max: 60 }),
+  pauseMs: fc.constantFrom(0, 0, 1, 3),
+  pieceBytes: fc.constantFrom(64 * 1024, 200_000, MIB),
+  range: fc.option(
+    fc
+      .tuple(position, position)
+      .map(([a, b]) => ({ start: Math.min(a, b), end: Math.max(a, b) + 1 })),
+    { nil: undefined },
+  ),
+  leavesAfter: fc.option(fc.integer({ min: 1, max: bytes.length }), { nil: Infinity }),
+})
+
+const aScene = fc.record({
+  room: fc.constantFrom(-1, 0, 1_000_001, 17 * MIB, 40 * MIB),
+  ranged: fc.boolean(),
+  knowsSize: fc.boolean(),
+  delayMs: fc.constantFrom(0, 0, 1),
+  connections: fc.constantFrom(1, 2, 4),
+  maxConnections: fc.constantFrom(1, 2, 16),
+  cuts: fc.array(fc.integer({ min: 2 * MIB, max: 30 * MIB }), { maxLength: 3 }),
+  readers: fc.array(aReader, { minLength: 1, maxLength: 8 }),
+})
+
+type Scene = typeof aScene extends fc.Arbitrary<infer T> ? T : never
+
+async function play(scene: Scene): Promise<void> {
+  await using directory = await temporaryDirectory()
+  const { room, connections, maxConnections, ranged, delayMs, cuts } = scene
+  // Where ranges are ignored, one cut before the place that is wanted is no progress: two are the end.
+  const cutAfter = (nth: number) => (ranged || nth === 0 ? cuts[nth] : undefined) ?? Infinity
+  const downloads = new Downloads({
+    observer: {
+      downloadStarted: () => {},
+      downloadEnded: () => {},
+      readersChanged: () => {},
+      verificationFailed: () => {},
+      sourceFailed: () => {},
+      storeError: () => {},
+    },
+    retryDelayMs: 1,
+    createIngest: createOn({ directory: directory.path, room }),
+    fetch: { idleMs: 200, connections, maxConnections },
+  })
+  const one = upstream(() => bytes, { ranged, delayMs, cutAfter })
+  const digest = digestOf(bytes)
+  const size = scene.knowsSize ? bytes.length : undefined
+  const readers = scene.readers.map(async ({ afterMs, leavesAfter, range, ...pace }) => {
+    await sleep(afterMs)
+    const download = begin(downloads, digest, [one], size)
+    await (size === undefined ? download.opened : download.ready)
+    const stopAt = (range?.start ?? 0) + leavesAfter
+    const got = await (await read(download, { ...pace, range, stopAt })).done
+    const { start, end } = range ?? { start: 0, end: bytes.length }
+    expect(got.equals(bytes.subarray(start, Math.min(end, stopAt)))).toBe(true)
+    expect(download.memory?.mostBytes ?? 0).toBeLessThanOrEqual(MOST_BYTES)
+  })
+  try {
+    const late = sleep(MOST_MS, undefined, { ref: false }).then(() => {
+      throw new Error(`somebody still waits after ${MOST_MS} ms`)
+    })
+    await Promise.race([Promise.all(readers), late])
+  } finally {
+    await downloads.stop()
+    await Promise.allSettled(readers)
+  }
+}
+
+test('random readers on random disks', { timeout: (SECONDS + 60) * 1000 }, async () => {
+  await fc.assert(fc.asyncProperty(aScene, play), {
+    numRuns: SECONDS * 4,
+    endOnFailure: true,
+    interruptAfterTimeLimit: SECONDS * 1000,
+  })
+})
