@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { DownloadObserver } from '../../src/cache/download.ts'
-import { Downloads, type DownloadsOptions } from '../../src/cache/downloads.ts'
+import { DEFAULT_FETCH, Downloads, type DownloadsOptions } from '../../src/cache/downloads.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import {
   begin,
