@@ -8,6 +8,8 @@ import type { Ingest } from '../store/ingest.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 import { MemoryWindow } from './memory-window.ts'
+import type { MemoryShare } from './passing-memory.ts'
+import { FileLost } from './pour.ts'
 
 const COMPARED_BYTES = 256 * 1024
 
@@ -15,6 +17,8 @@ export interface AttemptOptions {
   readonly digest: Digest
   /** Absent where no file could be made: it passes through from the start. */
   readonly ingest: Ingest | undefined
+  /** What it may take of memory, once it passes through. */
+  readonly memory: () => MemoryShare
   /** The file cannot be written: from here on nothing is kept. Called once. */
   readonly passes: (cause: unknown) => void
   /** More of what passes through is hashed, or it cannot be hashed any more. */
@@ -31,6 +35,8 @@ export class Attempt {
   verified = false
   /** Why its bytes are not what the digest names, once that is known. */
   mismatch: UpstreamError | undefined
+  /** Its file cannot be read any more. */
+  isLost = false
   readonly #options: AttemptOptions
   readonly #ingest: Ingest | undefined
   #window: MemoryWindow | undefined
@@ -38,11 +44,11 @@ export class Attempt {
   #holders = 1
 
   constructor(options: AttemptOptions) {
-    const { digest, ingest, hashed } = options
+    const { digest, ingest, hashed, memory } = options
     this.#options = options
     this.#ingest = ingest
     this.resumed = ingest !== undefined && ingest.have().bytes > 0
-    if (ingest === undefined) this.#window = new MemoryWindow({ digest, hashed })
+    if (ingest === undefined) this.#window = new MemoryWindow({ digest, hashed, memory: memory() })
   }
 
   /** Which source gave what. */
@@ -96,7 +102,7 @@ export class Attempt {
     await this.#window!.write(at, bytes)
   }
 
-  /** Gives up keeping it, because of this. Throws where what was written cannot be read again. */
+  /** Gives up keeping it, because of this. Throws FileLost. */
   pass(cause: unknown): Promise<void> {
     this.#passing ??= this.#pass(cause)
     return this.#passing
@@ -105,9 +111,12 @@ export class Attempt {
   async #pass(cause: unknown): Promise<void> {
     const ingest = this.#ingest
     if (!ingest || this.#window) return
-    const { digest, hashed, passes } = this.#options
-    const handedOver = await ingest.handOver()
-    this.#window = new MemoryWindow({ digest, hashed, file: { ingest, handedOver } })
+    const { digest, hashed, memory, passes } = this.#options
+    const handedOver = await ingest.handOver().catch(() => {
+      throw new FileLost('what was written cannot be read again either', { cause })
+    })
+    const file = { ingest, handedOver }
+    this.#window = new MemoryWindow({ digest, hashed, memory: memory(), file })
     passes(cause)
   }
 
@@ -142,6 +151,7 @@ export class Attempt {
 
   /** Closes the file whoever still holds it: at the end of a server another may open it at once. */
   async end(): Promise<void> {
+    await this.#passing?.catch(() => {}) // or what it takes would not be given back
     if (this.#window) await this.#window.close()
     else await (this.leave ? this.#ingest!.suspend() : this.#ingest!.close())
   }

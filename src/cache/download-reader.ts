@@ -26,6 +26,8 @@ export interface DownloadView {
   waits(at: number): void
   /** A reader has read on, by so much that it may matter. */
   moved(): void
+  /** What is here cannot be read. False: there is no other way to it. */
+  lost(attempt: Attempt, error: unknown): boolean
   left(reader: DownloadReader): void
 }
 
@@ -115,13 +117,27 @@ export class DownloadReader implements Content {
   async read(into: Uint8Array, at: number): Promise<number> {
     const length = Math.min(into.length, this.available(at))
     if (length === 0) return 0
-    this.#first = Math.min(this.#first, at)
-    this.#last = Math.max(this.#last, at + length)
-    const count = await this.#attempt.read(into.subarray(0, length), at)
+    const count = await this.#readAttempt(into.subarray(0, length), at)
     const before = this.#position
     this.#position = at + count
     if (stepOf(before) !== stepOf(this.#position)) this.#download.moved()
     return count
+  }
+
+  // Of a file that cannot be read any more nothing is there: it comes in another way.
+  async #readAttempt(into: Uint8Array, at: number): Promise<number> {
+    const attempt = this.#attempt
+    const given = { first: this.#first, last: this.#last }
+    this.#first = Math.min(this.#first, at)
+    this.#last = Math.max(this.#last, at + into.length)
+    try {
+      return await attempt.read(into, at)
+    } catch (error) {
+      this.#first = given.first
+      this.#last = given.last
+      if (this.#closed || !this.#download.lost(attempt, error)) throw error
+      return 0
+    }
   }
 
   async close(): Promise<void> {
@@ -159,7 +175,7 @@ export class DownloadReader implements Content {
   #trustedTo(): number {
     if (this.#failure) return 0
     if (this.#attempt.verified) return Infinity
-    if (this.#attempt.mismatch) return 0
+    if (this.#attempt.mismatch || this.#attempt.isLost) return 0
     if (!this.#whole) return this.#download.suspect ? 0 : Infinity
     const end = this.size ?? this.#attempt.frontier
     return end <= SENT_VERIFIED_BYTES ? 0 : end - HELD_BACK_BYTES

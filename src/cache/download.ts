@@ -10,7 +10,8 @@ import { Attempt } from './attempt.ts'
 import type { ByteRange } from '../http/range.ts'
 import { DownloadReader, type DownloadView } from './download-reader.ts'
 import { type FetchOptions, Filling } from './filling.ts'
-import { WriteFailed } from './pour.ts'
+import type { MemoryShare } from './passing-memory.ts'
+import { FileLost, WriteFailed } from './pour.ts'
 import { SourceQueue } from './source-queue.ts'
 
 /** Bytes that prove wrong are fetched again this often, or once from every source if there are more. */
@@ -19,6 +20,8 @@ const MOST_ATTEMPTS = 4
 /** After so many bytes more, what is here is made durable, so that a crash costs no more than that. */
 const CHECKPOINT_BYTES = 64 * 1024 * 1024
 
+/** Told to clients. */
+const UNREADABLE = 'the disk of the cache fails: the log of the server says why'
 /** What passes through ends when nobody has read for so long: long enough for who is about to. */
 const PASSING_IDLE_MS = 5000
 
@@ -59,6 +62,8 @@ export interface DownloadOptions {
   /** The registry whose content it is, as far as the first who asked said. */
   readonly registry: string
   createIngest(digest: Digest): Promise<Ingest>
+  /** What a blob that passes through may take. */
+  readonly memory: () => MemoryShare
   /** Whether so many bytes more can be kept; what cannot passes through. Default: yes. */
   readonly hasRoom?: ((bytes: number) => Promise<boolean>) | undefined
 }
@@ -185,6 +190,15 @@ export class Download implements DownloadView {
     this.#filling?.pump()
   }
 
+  lost(attempt: Attempt, error: unknown): boolean {
+    if (attempt.isLost) return !this.isOver
+    const isFilling = this.#filling !== undefined && attempt === this.#attempts.at(-1)
+    if (!isFilling || attempt.verified) return false
+    attempt.isLost = true
+    this.#filling?.fail(new FileLost('what was written cannot be read again', { cause: error }))
+    return true
+  }
+
   waits(at: number): void {
     if (this.#isPassing || this.#filling?.isComing(at) === false) this.#filling?.pump()
   }
@@ -227,34 +241,65 @@ export class Download implements DownloadView {
   async #fetchGood(): Promise<Attempt> {
     for (;;) {
       const attempt = await this.#begin()
-      await this.#fill(attempt)
-      const mismatch = await this.#verify(attempt)
+      const mismatch = await this.#try(attempt)
       if (!mismatch) {
         await this.#trust(attempt)
         return attempt
       }
+      if (mismatch instanceof FileLost) continue // only once: the next one has no file
       const most = Math.min(MOST_ATTEMPTS, Math.max(LEAST_ATTEMPTS, this.#queue.length))
-      if (this.#attempts.length >= most) throw mismatch
+      if (this.#attempts.filter(({ isLost }) => !isLost).length >= most) throw mismatch
+    }
+  }
+
+  /** @returns why nobody may read what came, if they may not */
+  async #try(attempt: Attempt): Promise<UpstreamError | FileLost | undefined> {
+    try {
+      if (this.#size !== undefined) await this.#makeRoom(attempt, this.#size)
+      await this.#fill(attempt)
+      return await this.#verify(attempt)
+    } catch (error) {
+      if (!(error instanceof FileLost) || this.#abort.signal.aborted) throw error
+      attempt.isLost = true
+      this.#options.observer.storeError('write', error)
+      return error
     }
   }
 
   // Where no file can be made, or it would not fit, the blob passes through.
   async #begin(): Promise<Attempt> {
     const { digest } = this
-    const ingest = await this.#options.createIngest(digest).catch((error: unknown) => {
-      this.#options.observer.storeError('write', error)
-      return undefined
-    })
+    const isLost = this.#attempts.some((each) => each.isLost)
+    const ingest = isLost ? undefined : await this.#createIngest()
     const passes = (cause: unknown) => {
       this.#options.observer.storeError(cause instanceof NoRoom ? 'fit' : 'write', cause)
       this.#watchIdle()
       this.#filling?.pump()
     }
     const hashed = () => this.#filling?.pump()
-    const attempt = new Attempt({ digest, ingest, passes, hashed })
+    const { memory } = this.#options
+    const attempt = new Attempt({ digest, ingest, memory, passes, hashed })
     this.#attempts.push(attempt)
-    if (this.#size !== undefined) await this.#makeRoom(attempt, this.#size)
+    await Promise.all([...this.#readers].map((reader) => this.#rescue(reader, attempt)))
     return attempt
+  }
+
+  // Nobody can tell any more whether what was given of a whole is what its digest names.
+  async #rescue(reader: DownloadReader, attempt: Attempt): Promise<void> {
+    if (!reader.attempt.isLost) return
+    const { start, end } = reader.given
+    const isUnproven = reader.whole === true && end > start
+    if (isUnproven) reader.cut(new OciError('UNAVAILABLE', UNREADABLE))
+    else await reader.moveTo(attempt)
+  }
+
+  async #createIngest(): Promise<Ingest | undefined> {
+    try {
+      return await this.#options.createIngest(this.digest)
+    } catch (error) {
+      this.#options.observer.storeError('write', error)
+      return undefined
+    }
   }
 
   // Better no byte on the disk than as many as fit.
@@ -262,9 +307,7 @@ export class Download implements DownloadView {
     const { hasRoom } = this.#options
     const missing = size - attempt.have.bytes
     if (attempt.window || missing <= 0 || (await hasRoom?.(missing)) !== false) return
-    await attempt.pass(new NoRoom(size)).catch((cause: unknown) => {
-      throw new WriteFailed('what was written cannot be read again', { cause })
-    })
+    await attempt.pass(new NoRoom(size))
   }
 
   // All of it was good, and some have not read all of it yet.
@@ -308,7 +351,7 @@ export class Download implements DownloadView {
     } catch (error) {
       // Known before it is thrown: who comes while it is on its way begins anew, nobody would ask
       // their sources any more.
-      this.#failure = this.#told(error)
+      if (serving || !(error instanceof FileLost)) this.#failure = this.#told(error)
       throw error
     } finally {
       this.#filling = undefined
@@ -319,7 +362,7 @@ export class Download implements DownloadView {
     const isNews = this.#size === undefined && size !== undefined
     this.#size = size
     this.#open.resolve()
-    if (isNews) this.#makeRoom(attempt, size).catch((error: unknown) => this.#abort.abort(error))
+    if (isNews) this.#makeRoom(attempt, size).catch((error: Error) => this.#filling?.fail(error))
   }
 
   #progress(attempt: Attempt): void {
@@ -361,7 +404,7 @@ export class Download implements DownloadView {
       return undefined
     } catch (error) {
       if (!(error instanceof ContentError))
-        throw new WriteFailed('what was written cannot be read again', { cause: error })
+        throw new FileLost('what was written cannot be read again', { cause: error })
       return await this.#distrust(attempt, error)
     }
   }
@@ -445,8 +488,7 @@ export class Download implements DownloadView {
     const cause: unknown = signal.aborted ? signal.reason : error
     if (!(cause instanceof WriteFailed))
       return cause instanceof Error ? cause : new Error(String(cause))
-    const message = 'the cache cannot be written: the log of the server says why'
-    return new OciError('UNAVAILABLE', message, { cause })
+    return new OciError('UNAVAILABLE', UNREADABLE, { cause })
   }
 
   #wake(): void {

@@ -6,6 +6,7 @@ import { OciError } from '../oci/errors.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { Source } from '../upstream/source.ts'
 import { Download, type DownloadFetchOptions, type DownloadObserver } from './download.ts'
+import { PassingMemory } from './passing-memory.ts'
 
 /** A client that was given wrong bytes comes back for the rest within this time, or not at all. */
 const SUSPECT_MS = 10 * 60_000
@@ -21,6 +22,8 @@ export interface DownloadsOptions {
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
   readonly fetch?: Partial<DownloadFetchOptions>
+  /** What all blobs that pass through take together. */
+  readonly memory?: PassingMemory
 }
 
 const MIB = 1024 * 1024
@@ -52,10 +55,12 @@ export class Downloads {
   /** Those that nobody can join are among them. */
   readonly #all = new Map<Download, string>()
   readonly #suspects = new LRUCache<Digest, true>({ max: MOST_SUSPECTS, ttl: SUSPECT_MS })
+  readonly #memory: PassingMemory
   #stopped = false
 
   constructor(options: DownloadsOptions) {
     this.#options = options
+    this.#memory = options.memory ?? new PassingMemory()
   }
 
   /** One that can be joined. */
@@ -82,6 +87,7 @@ export class Downloads {
       observer,
       retryDelayMs,
       createIngest,
+      memory: () => this.#memory.share(),
       hasRoom: hasRoom && ((bytes) => hasRoom(bytes + this.#onItsWay(download))),
       fetch: { ...DEFAULT_FETCH, ...fetch },
       suspect: this.#isSuspect(digest, key),

@@ -15,7 +15,7 @@ import {
   urgentPiece,
 } from './piece-plan.ts'
 import { MOST_GRANTS } from './window-zones.ts'
-import { pour, TooLong, WriteFailed } from './pour.ts'
+import { FileLost, pour, TooLong, WriteFailed } from './pour.ts'
 import type { SourceQueue } from './source-queue.ts'
 
 export interface FetchOptions {
@@ -112,6 +112,11 @@ export class Filling {
     }
   }
 
+  /** Ends it, because of this. */
+  fail(error: Error): void {
+    this.#finish(() => this.#done.reject(error))
+  }
+
   /** Whether what a reader waits for at `at` is about to come by itself. */
   isComing(at: number): boolean {
     return isComing(this.#running(), at)
@@ -139,8 +144,7 @@ export class Filling {
     const { window } = attempt
     if (!window) return
     if (window.broken) {
-      const error = new WriteFailed('what was written cannot be read again', window.broken)
-      return this.#finish(() => this.#done.reject(error))
+      return this.fail(new FileLost('what was written cannot be read again', window.broken))
     }
     if (this.#size !== undefined) window.sized(this.#size)
     const ranged = !this.#isUnranged
@@ -424,7 +428,7 @@ export class Filling {
   #lost(fetch: Fetch, error: unknown): void {
     const { queue, signal, attempt, now } = this.#options
     if (signal.aborted || this.#over) return
-    if (error instanceof WriteFailed) return this.#finish(() => this.#done.reject(error))
+    if (error instanceof WriteFailed) return this.fail(error)
     if (fetch.stop.signal.aborted) return // asked for again elsewhere, for being slow
     const told = asUpstreamError(error, fetch.source)
     this.#options.failed(told)

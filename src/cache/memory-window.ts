@@ -8,13 +8,11 @@ import { createDigester, type Digest, type Digester } from '../oci/digest.ts'
 import { algorithmOf } from '../oci/digest.ts'
 import { ContentError } from '../store/content-error.ts'
 import type { HandedOver, Ingest } from '../store/ingest.ts'
+import type { MemoryShare } from './passing-memory.ts'
 import { type Admission, BLOCK_BYTES, type Need, WindowZones } from './window-zones.ts'
 
 const CHECK = 'sha256'
 const CHECK_BYTES = 32
-/** A blob up to this size is never dropped: what it takes is within the bound anyway. */
-const SMALL_BYTES = 14 * 1024 * 1024
-
 /** Bytes that were fetched again are not those that were hashed. */
 export class OtherBytes extends Error {}
 
@@ -25,6 +23,8 @@ export interface WindowReader {
 
 export interface MemoryWindowOptions {
   readonly digest: Digest
+  /** What it may take; it is given back at the end. */
+  readonly memory: MemoryShare
   /** What was written before, and what has hashed its prefix. */
   readonly file?: { readonly ingest: Ingest; readonly handedOver: HandedOver } | undefined
   /** More is hashed, or nothing can be any more. */
@@ -134,7 +134,8 @@ export class MemoryWindow {
     const needs = readers.flatMap((reader) => this.#need(reader))
     // Nobody can say what is to be read before the size is known.
     if (readers.length === 0 && this.#size === undefined) needs.push(this.#front())
-    this.#zones.arrange(needs, { ...arrangement, hashed: this.hashed })
+    const { bytes: shareBytes } = this.#options.memory
+    this.#zones.arrange(needs, { ...arrangement, hashed: this.hashed, shareBytes })
     this.#drop()
     for (const waiter of this.#waiters) {
       const answer = this.#zones.admits(waiter.at, waiter.apart)
@@ -214,6 +215,7 @@ export class MemoryWindow {
   }
 
   async close(): Promise<void> {
+    this.#options.memory.leave()
     this.#blocks.clear()
     this.#have = new Intervals()
     for (const { go } of this.#waiters) go(false)
@@ -275,7 +277,8 @@ export class MemoryWindow {
 
   #keeps(index: number): boolean {
     const { start, end } = this.#blockRange(index)
-    if (this.#size !== undefined && this.#size - this.#origin <= SMALL_BYTES) return true
+    // What is small is never dropped: it is within the bound as a whole.
+    if (this.#size !== undefined && this.#size - this.#origin <= this.#zones.roomBytes) return true
     return this.#zones.keeps(start, end)
   }
 

@@ -30,6 +30,9 @@ export class TooLong extends Error {}
 /** Writing to the local file failed: not the upstream's fault. */
 export class WriteFailed extends Error {}
 
+/** What was written cannot be read again. */
+export class FileLost extends WriteFailed {}
+
 /**
  * Ends when all that came, or all up to `end`, is written: true; or false, where nobody wants the rest.
  * @throws what the body throws, after all that came before is written; TooLong; WriteFailed; OtherBytes
@@ -57,8 +60,8 @@ export async function pour(options: Pouring): Promise<boolean> {
         written(writtenTo)
       }
     } catch (cause) {
-      const isOther = cause instanceof OtherBytes
-      broken = isOther ? cause : new WriteFailed('writing to the cache failed', { cause })
+      const isTold = cause instanceof OtherBytes || cause instanceof FileLost
+      broken = isTold ? cause : new WriteFailed('writing to the cache failed', { cause })
     }
     // In the same turn as the last look at the batch: a chunk that comes now starts a writer anew.
     writing = undefined

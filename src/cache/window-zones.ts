@@ -5,11 +5,13 @@ import type { ByteRange } from '../http/range.ts'
 const MIB = 1024 * 1024
 /** What is compared at once, when it is fetched again. */
 export const BLOCK_BYTES = 256 * 1024
-/** What the main zone takes in all: what is written may go past its top by one batch. */
+/** What the main zone takes, and where memory is short. */
 export const MAIN_BYTES = 16 * MIB
+export const LEAST_MAIN_BYTES = 4 * MIB
+/** What is written may go past the top of the zone by one batch. */
 const OVERSHOOT_BYTES = 2 * MIB
-/** How far behind the first reader others are still fed by the same requests. */
-const BEHIND_BYTES = 6 * MIB
+/** How far behind the first reader others are still fed by the same requests: so much of the zone. */
+const BEHIND = 3 / 8
 /** Readers that are elsewhere: so many at once have a request of their own, for so much at a time. */
 export const MOST_GRANTS = 4
 export const GRANT_BYTES = 2 * MIB
@@ -39,6 +41,8 @@ export interface ZoneConditions {
   readonly hashed: number
   /** Who reads a part is given nothing before all of it is hashed. */
   readonly withheld: boolean
+  /** What all zones together may take now, unless it is too little for the least. */
+  readonly shareBytes: number
   /** Milliseconds. */
   readonly now: number
 }
@@ -58,7 +62,7 @@ export class WindowZones {
   /** Who waits for a grant, the longest first. */
   readonly #queue = new Set<object>()
   #low = 0
-  #top = MAIN_BYTES - OVERSHOOT_BYTES
+  #mainBytes = MAIN_BYTES
   #leader: object | undefined
   #rest: ByteRange | undefined
 
@@ -69,7 +73,12 @@ export class WindowZones {
 
   /** No request begins, and none goes on, at or past this offset of the main zone. */
   get top(): number {
-    return this.#top
+    return this.#low + this.roomBytes
+  }
+
+  /** What the main zone holds without one reader having gone on. */
+  get roomBytes(): number {
+    return this.#mainBytes - OVERSHOOT_BYTES
   }
 
   /** What the readers of the main zone will read: from the slowest of them on. */
@@ -84,7 +93,7 @@ export class WindowZones {
 
   /** Whether something of [start, end) is to be kept when it comes. */
   keeps(start: number, end: number): boolean {
-    if (start < this.#low + MAIN_BYTES && end + BLOCK_BYTES > this.#low) return true
+    if (start < this.#low + this.#mainBytes && end + BLOCK_BYTES > this.#low) return true
     return [...this.#grants.values()].map(zoneOf).some((zone) => {
       return start < zone.end + BLOCK_BYTES && zone.start < end + BLOCK_BYTES
     })
@@ -95,7 +104,7 @@ export class WindowZones {
    * readers that are elsewhere.
    */
   admits(at: number, apart: boolean): Admission {
-    if (!apart) return admits({ start: this.#low, end: this.#top }, at, PATIENCE_BYTES)
+    if (!apart) return admits({ start: this.#low, end: this.top }, at, PATIENCE_BYTES)
     const answers = [...this.#grants.values()].map((grant) => {
       return admits(zoneOf(grant), at, grant.isLong ? GRANT_BYTES : 0)
     })
@@ -104,7 +113,9 @@ export class WindowZones {
 
   /** Readers moved, came or left. */
   arrange(everybody: readonly Need[], conditions: ZoneConditions): void {
-    const { withheld } = conditions
+    const { withheld, shareBytes } = conditions
+    const { mainBytes, mostGrants } = sharedOut(shareBytes)
+    this.#mainBytes = mainBytes
     const needs = withheld ? everybody.filter(({ whole }) => whole) : everybody
     if (withheld && needs.length === 0) return this.#hashAlone(conditions.hashed)
     if (needs.length === 0) {
@@ -116,51 +127,48 @@ export class WindowZones {
     if (conditions.ranged) this.#lead(needs, conditions.hashed)
     else this.#carry(needs, conditions.hashed)
     const together = needs.filter(({ at }) => this.#isInMain(at))
-    const end = Math.max(...together.map((need) => need.end))
-    this.#rest = { start: Math.min(...together.map(({ at }) => at)), end }
+    this.#rest = hullOf(together)
     const apart = needs.filter(({ at, here }) => here && !this.#isInMain(at))
-    this.#grant(apart, conditions)
+    this.#grant(apart, { ...conditions, mostGrants: Math.min(mostGrants, conditions.mostGrants) })
   }
 
   #isInMain(at: number): boolean {
-    return isIn({ start: this.#low, end: this.#top }, at)
+    return isIn({ start: this.#low, end: this.top }, at)
   }
 
   // Those who wait for the verdict need all of it to be fetched, and none of it to be kept.
   #hashAlone(hashed: number): void {
-    this.#setLow(hashed)
+    this.#low = hashed
     this.#rest = { start: hashed, end: Infinity }
     this.#grants.clear()
-  }
-
-  #setLow(low: number): void {
-    this.#low = low
-    this.#top = low + MAIN_BYTES - OVERSHOOT_BYTES
   }
 
   // The first reader sets the pace; who is too far behind goes on by grants.
   #lead(needs: readonly Need[], hashed: number): void {
     const leader = this.#chooseLeader(needs)
     this.#leader = leader.reader
-    const near = needs.map(({ at }) => at).filter((at) => at >= leader.at - BEHIND_BYTES)
+    const behind = this.#mainBytes * BEHIND
+    const near = needs.map(({ at }) => at).filter((at) => at >= leader.at - behind)
     const low = Math.min(...near)
     // What was given must not be dropped before it is hashed.
-    this.#setLow(leader.whole ? Math.min(low, hashed) : low)
+    this.#low = leader.whole ? Math.min(low, hashed) : low
   }
 
   #chooseLeader(needs: readonly Need[]): Need {
     const whole = needs.filter((need) => need.whole)
     if (whole.length > 0) return foremost(whole)
     const last = needs.find(({ reader }) => reader === this.#leader) ?? needs[0]!
-    return foremost(needs.filter(({ at }) => at >= last.at && at < last.at + BEHIND_BYTES))
+    return foremost(
+      needs.filter(({ at }) => at >= last.at && at < last.at + this.#mainBytes * BEHIND),
+    )
   }
 
   // The slowest sets the pace. Who came too late waits for the next time round.
   #carry(needs: readonly Need[], hashed: number): void {
-    const reachable = needs.filter(({ at }) => at >= this.#low && at <= this.#top)
+    const reachable = needs.filter(({ at }) => at >= this.#low && at <= this.top)
     const carried = reachable.length > 0 ? reachable : needs
     const low = Math.min(...carried.map(({ at }) => at))
-    this.#setLow(carried.some(({ whole }) => whole) ? Math.min(low, hashed) : low)
+    this.#low = carried.some(({ whole }) => whole) ? Math.min(low, hashed) : low
   }
 
   #grant(apart: readonly Need[], { ranged, mostGrants, now }: ZoneConditions): void {
@@ -196,6 +204,20 @@ export class WindowZones {
     }
     return false
   }
+}
+
+/** A third of it is for readers that are elsewhere, as far as that goes. */
+function sharedOut(bytes: number): { mainBytes: number; mostGrants: number } {
+  const mainBytes = Math.min(MAIN_BYTES, Math.max(LEAST_MAIN_BYTES, (bytes * 2) / 3))
+  const left = Math.floor((bytes - mainBytes) / (GRANT_BYTES + BLOCK_BYTES))
+  return { mainBytes, mostGrants: Math.min(MOST_GRANTS, Math.max(1, left)) }
+}
+
+/** Of nobody, while what they read of the file is still being hashed: nothing. */
+function hullOf(needs: readonly Need[]): ByteRange | undefined {
+  if (needs.length === 0) return undefined
+  const start = Math.min(...needs.map(({ at }) => at))
+  return { start, end: Math.max(...needs.map(({ end }) => end)) }
 }
 
 /** What of it is to be in memory: a long one moves on with its reader. */

@@ -386,6 +386,7 @@ describe('a local file that fails', () => {
     const bytes = blob(2 * MIB)
     const failing = new Downloads({
       observer,
+      fetch: { idleMs: 20 },
       createIngest: async (digest) => {
         const ingest = await LocalIngest.create({ directory, digest, adopt: async () => {} })
         ingest.verify = () => Promise.reject(new Error('the disk is full'))
@@ -397,7 +398,7 @@ describe('a local file that fails', () => {
     await expect(readFrom(content)).rejects.toMatchObject({ code: 'UNAVAILABLE', status: 503 })
     await content.close()
     expect(events.some((event) => event.startsWith('store write'))).toBe(true)
-    expect(await readdir(directory)).toEqual([])
+    await expect.poll(() => readdir(directory)).toEqual([])
   })
 })
 

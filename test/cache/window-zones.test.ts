@@ -1,0 +1,139 @@
+import * as fc from 'fast-check'
+import { describe, expect, test } from 'vitest'
+import {
+  BLOCK_BYTES,
+  GRANT_BYTES,
+  LEAST_MAIN_BYTES,
+  MAIN_BYTES,
+  MOST_GRANTS,
+  type Need,
+  WindowZones,
+  type ZoneConditions,
+} from '../../src/cache/window-zones.ts'
+
+const MIB = 1024 * 1024
+const SIZE = 1000 * MIB
+const CONDITIONS: ZoneConditions = {
+  ranged: true,
+  mostGrants: MOST_GRANTS,
+  hashed: SIZE,
+  withheld: false,
+  shareBytes: 256 * MIB,
+  now: 0,
+}
+
+function needOf(reader: object, at: number, more: Partial<Need> = {}): Need {
+  return { reader, at, end: SIZE, whole: true, here: true, ...more }
+}
+
+function arranged(needs: readonly Need[], conditions: Partial<ZoneConditions> = {}): WindowZones {
+  const zones = new WindowZones()
+  zones.arrange(needs, { ...CONDITIONS, ...conditions })
+  return zones
+}
+
+/** What a share allows, and at every edge of a zone the blocks that lie across it. */
+function mostKept(shareBytes: number): number {
+  const most = MAIN_BYTES + MOST_GRANTS * (GRANT_BYTES + BLOCK_BYTES)
+  const least = LEAST_MAIN_BYTES + GRANT_BYTES + BLOCK_BYTES
+  const edges = 2 * BLOCK_BYTES * (1 + MOST_GRANTS)
+  return Math.max(least, Math.min(most, shareBytes)) + edges
+}
+
+const readers = Array.from({ length: 12 }, (_, index) => ({ index }))
+
+describe('the zones', () => {
+  test('begin where the slowest is that is not far behind the first', () => {
+    const zones = arranged([needOf(readers[0]!, 100 * MIB), needOf(readers[1]!, 95 * MIB)])
+    expect(zones.rest).toEqual({ start: 95 * MIB, end: SIZE })
+    expect(zones.low).toBe(95 * MIB)
+    expect(zones.apart).toEqual([])
+  })
+
+  test('give those that are far away a stretch of their own, some at a time', () => {
+    const far = readers.map((reader, index) => needOf(reader, index * 10 * MIB))
+    const zones = arranged([...far, needOf({}, 500 * MIB)])
+    expect(zones.rest?.start).toBe(500 * MIB)
+    expect(zones.apart).toHaveLength(MOST_GRANTS)
+    expect(zones.apart[1]).toEqual({ start: 10 * MIB, end: 10 * MIB + GRANT_BYTES })
+    const others = far.map((need, index) => (index === 0 ? needOf(need.reader, 3 * MIB) : need))
+    zones.arrange([...others, needOf({}, 500 * MIB)], CONDITIONS)
+    expect(zones.apart.map(({ start }) => start)).toEqual([10, 20, 30, 40].map((at) => at * MIB))
+  })
+
+  test('take a stretch back from who reads nothing of it', () => {
+    const far = readers.map((reader, index) => needOf(reader, index * 10 * MIB))
+    const all = [...far, needOf({}, 500 * MIB)]
+    const zones = arranged(all)
+    zones.arrange(all, { ...CONDITIONS, now: 60_000 })
+    expect(zones.apart.map(({ start }) => start)).not.toContain(0)
+  })
+
+  test('hold what is not hashed yet', () => {
+    const zones = arranged([needOf({}, 20 * MIB)], { hashed: 12 * MIB })
+    expect(zones.low).toBe(12 * MIB)
+    expect(zones.keeps(12 * MIB, 13 * MIB)).toBe(true)
+    const late = arranged([needOf({}, 200 * MIB)], { hashed: 12 * MIB })
+    expect(late.rest).toBeUndefined()
+    expect(late.admits(200 * MIB, false)).toBe('no')
+  })
+
+  test('wait for the slowest where ranges are ignored', () => {
+    const zones = new WindowZones()
+    const [slow, fast] = [{}, {}]
+    for (let at = 0; at <= 10; at++) {
+      const needs = [needOf(slow, at * 100_000), needOf(fast, at * MIB)]
+      zones.arrange(needs, { ...CONDITIONS, ranged: false })
+    }
+    expect(zones.low).toBe(1_000_000)
+    expect(zones.admits(zones.top - 1, false)).toBe('yes')
+    expect(zones.admits(zones.top + MIB, false)).toBe('wait')
+    expect(zones.admits(zones.low - MIB, false)).toBe('no')
+  })
+
+  test('fetch for the digest alone while parts are withheld, unless somebody reads the whole', () => {
+    const part = needOf({}, 50 * MIB, { whole: false })
+    const conditions = { ...CONDITIONS, withheld: true, hashed: 7 * MIB }
+    const zones = arranged([part], conditions)
+    expect(zones.rest).toEqual({ start: 7 * MIB, end: Infinity })
+    zones.arrange([part, needOf({}, 6 * MIB)], conditions)
+    expect(zones.rest).toEqual({ start: 6 * MIB, end: SIZE })
+    expect(zones.apart).toEqual([])
+  })
+
+  const aNeed = fc.record({
+    reader: fc.constantFrom(...readers),
+    at: fc.integer({ min: 0, max: SIZE - 1 }),
+    whole: fc.boolean(),
+    here: fc.boolean(),
+  })
+
+  test('never keep more than their bound, and bring something to somebody', () => {
+    const scenes = fc.record({
+      steps: fc.array(
+        fc.uniqueArray(aNeed, { selector: ({ reader }) => reader, minLength: 1, maxLength: 12 }),
+        { minLength: 1, maxLength: 8 },
+      ),
+      ranged: fc.boolean(),
+      shareBytes: fc.constantFrom(256 * MIB, 25 * MIB, 9 * MIB, 4 * MIB, 1000),
+    })
+    const property = fc.property(scenes, ({ steps, ranged, shareBytes }) => {
+      const zones = new WindowZones()
+      for (const [step, needs] of steps.entries()) {
+        const conditions = { ...CONDITIONS, ranged, shareBytes, now: step * 1000 }
+        const wanted = needs.map((need) => ({ ...need, end: SIZE }))
+        zones.arrange(wanted, conditions)
+        let kept = 0
+        for (let at = 0; at < SIZE; at += BLOCK_BYTES) {
+          if (zones.keeps(at, at + BLOCK_BYTES)) kept += BLOCK_BYTES
+        }
+        expect(kept).toBeLessThanOrEqual(mostKept(shareBytes))
+        const { rest } = zones
+        expect(rest && zones.admits(rest.start, false)).toBe('yes')
+        expect(wanted.some(({ at }) => at === rest?.start)).toBe(true)
+        for (const { start } of zones.apart) expect(zones.admits(start, true)).toBe('yes')
+      }
+    })
+    fc.assert(property, { numRuns: 60 })
+  })
+})
