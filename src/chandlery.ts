@@ -22,6 +22,8 @@ import { type Ownership, takeOwnership } from './store/owner.ts'
 import { openStore, type Store } from './store/store.ts'
 import { RegistryClient } from './upstream/client.ts'
 import { ConfiguredCredentials } from './upstream/configured-credentials.ts'
+import { wholesFor } from './upstream/host-limits.ts'
+import { DEFAULT_LIMITS } from './upstream/limits.ts'
 import type { UpstreamLimits } from './upstream/limits.ts'
 import type { Endpoint } from './upstream/endpoint.ts'
 import type { EndpointReport } from './upstream/endpoint-health.ts'
@@ -262,6 +264,7 @@ function createClient(
   { instanceId, observer }: { instanceId: string; observer: Observer },
 ): RegistryClient {
   const configured = {
+    ...DEFAULT_LIMITS,
     connectTimeoutMs: timeouts.connectMs,
     headersTimeoutMs: timeouts.firstByteMs,
     bodyStallMs: timeouts.stallMs,
@@ -270,7 +273,7 @@ function createClient(
     version,
     instanceId,
     hosts,
-    limits: { ...configured, ...limits },
+    limits: { ...configured, ...wholesFor(configured), ...limits },
     observer,
     resolver: new Resolver(dns),
     proxies,

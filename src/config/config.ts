@@ -57,7 +57,16 @@ export interface HostConfig {
   readonly proxy?: Proxy | 'direct'
   /** How blobs are fetched from there; what is absent is as for all. */
   readonly fetch?: Partial<Pick<Fetch, 'pieceBytes' | 'connections' | 'maxConnections'>>
+  /** How long it may take; what is absent is as for all. */
+  readonly timeouts?: Partial<Timeouts>
   readonly place?: Place
+}
+
+/** How long upstreams may take, in milliseconds. */
+export interface Timeouts {
+  readonly connectMs: number
+  readonly firstByteMs: number
+  readonly stallMs: number
 }
 
 /** What freshness.rules may change for the tags they match. */
@@ -101,11 +110,7 @@ export interface Config {
   readonly dockerConfig?: string
   readonly freshness: Freshness
   readonly fetch: Fetch
-  readonly timeouts: {
-    readonly connectMs: number
-    readonly firstByteMs: number
-    readonly stallMs: number
-  }
+  readonly timeouts: Timeouts
   readonly dns: { readonly servers: readonly string[] }
   /** Without `probeMs` endpoints are not asked in the background. */
   readonly health: { readonly probeMs?: number }
@@ -216,13 +221,14 @@ function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror
 type HostContent = NonNullable<NonNullable<FileContent['configs']>[string]>
 
 function hostConfigOf(content: HostContent, place: Place): HostConfig {
-  const { auth, tls, resolve, proxy, fetch } = content
+  const { auth, tls, resolve, proxy, fetch, timeouts } = content
   return {
     ...(auth && { auth: Array.isArray(auth) ? auth : [auth] }),
     ...(tls && { tls }),
     ...(resolve && { resolve }),
     ...(proxy !== undefined && { proxy }),
     ...(fetch && { fetch: hostFetchOf(fetch) }),
+    ...(timeouts && { timeouts: hostTimeoutsOf(timeouts) }),
     place,
   }
 }
@@ -233,6 +239,15 @@ function hostFetchOf(content: NonNullable<HostContent['fetch']>): NonNullable<Ho
     ...(piece !== undefined && { pieceBytes: piece }),
     ...(connections !== undefined && { connections }),
     ...(maxConnections !== undefined && { maxConnections }),
+  }
+}
+
+function hostTimeoutsOf(content: NonNullable<HostContent['timeouts']>): Partial<Timeouts> {
+  const { connect, firstByte, stall } = content
+  return {
+    ...(connect !== undefined && { connectMs: connect }),
+    ...(firstByte !== undefined && { firstByteMs: firstByte }),
+    ...(stall !== undefined && { stallMs: stall }),
   }
 }
 

@@ -1,7 +1,14 @@
 // The effective configuration as a file would say it, without its secrets. What is printed is a
 // valid configuration file again, unless it had literal secrets.
 import { stringify } from 'yaml'
-import type { AuthConfig, Config, FreshnessSettings, HostConfig, Mirror } from './config.ts'
+import type {
+  AuthConfig,
+  Config,
+  FreshnessSettings,
+  HostConfig,
+  Mirror,
+  Timeouts,
+} from './config.ts'
 import { formatListenAddress } from './listen-address.ts'
 import { formatDuration, formatSize } from './units.ts'
 
@@ -24,7 +31,7 @@ export function effectiveConfig(config: Config): Effective {
     dockerConfig: config.dockerConfig,
     freshness: effectiveFreshness(config),
     fetch: effectiveFetch(config.fetch),
-    timeouts: effectiveTimeouts(config),
+    timeouts: effectiveTimeouts(config.timeouts),
     dns: withoutNothing({ servers: [...config.dns.servers] }),
     health: { probe: config.health.probeMs ? formatDuration(config.health.probeMs) : 'off' },
     clientStallTimeout: formatDuration(config.clientStallTimeoutMs),
@@ -59,7 +66,8 @@ function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
   })
 }
 
-function effectiveHost({ auth = [], tls, resolve, proxy, fetch }: HostConfig): Effective {
+function effectiveHost(entry: HostConfig): Effective {
+  const { auth = [], tls, resolve, proxy, fetch, timeouts } = entry
   const auths = auth.map(effectiveAuth)
   return withoutNothing({
     auth: auths.length > 1 ? auths : auths[0],
@@ -67,6 +75,7 @@ function effectiveHost({ auth = [], tls, resolve, proxy, fetch }: HostConfig): E
     resolve: resolve && [...resolve],
     proxy: proxy === undefined ? undefined : String(proxy),
     fetch: fetch && effectiveHostFetch(fetch),
+    timeouts: timeouts && effectiveTimeouts(timeouts),
   })
 }
 
@@ -87,12 +96,16 @@ function effectiveAuth(auth: AuthConfig): Effective {
   })
 }
 
-function effectiveTimeouts({ timeouts }: Config): Effective {
-  return new Map([
-    ['connect', formatDuration(timeouts.connectMs)],
-    ['firstByte', formatDuration(timeouts.firstByteMs)],
-    ['stall', formatDuration(timeouts.stallMs)],
-  ])
+function effectiveTimeouts({ connectMs, firstByteMs, stallMs }: Partial<Timeouts>): Effective {
+  return withoutNothing({
+    connect: inWords(connectMs),
+    firstByte: inWords(firstByteMs),
+    stall: inWords(stallMs),
+  })
+}
+
+function inWords(ms: number | undefined): string | undefined {
+  return ms === undefined ? undefined : formatDuration(ms)
 }
 
 function effectiveFreshness({ freshness }: Config): Effective {

@@ -73,6 +73,13 @@ function count(least: number, most: number) {
 /** The grammar of a duration, for editors. */
 const described = { pattern: DURATION_PATTERN }
 
+const meta = (description: string) => ({ ...described, description })
+
+const timer = (minMs: number) => duration(minMs, MAX_TIMER_MS)
+
+/** Of the way to an upstream. */
+const timeLimit = () => timer(10)
+
 const flag = () => z.boolean({ error: 'expected true or false' })
 
 const listen = () => text('0.0.0.0:5000', parseListenAddress)
@@ -214,6 +221,10 @@ const proxy = () =>
   })
 
 const PIECE = 'What one request for a part of a blob asks for.'
+const CONNECT = 'Towards upstreams: for a connection, TLS included.'
+const FIRST_BYTE = 'Towards upstreams: from a request to the head of its answer.'
+const STALL = 'Towards upstreams: between two pieces of a body. There is no limit for the whole.'
+
 const CONNECTIONS = 'Requests at once for one blob from a far upstream that honours Range.'
 const MOST_CONNECTIONS = 'The most of them, where more prove to bring more.'
 
@@ -252,6 +263,16 @@ const hostConfig = section({
     .nullable()
     .optional()
     .describe('How blobs are fetched from this host; what is left out is as in fetch.'),
+  timeouts: section({
+    connect: timeLimit().optional().meta(meta(CONNECT)),
+    firstByte: timeLimit().optional().meta(meta(FIRST_BYTE)),
+    stall: timeLimit().optional().meta(meta(STALL)),
+  })
+    .nullable()
+    .optional()
+    .describe(
+      'How long this host may take, and what it leads to that has no limits of its own; what is left out is as in timeouts.',
+    ),
 })
 
 /** Each rule by itself; how they go together is linted. */
@@ -298,10 +319,6 @@ const staleIfError = () =>
   })
 
 const whenGone = () => z.enum(['serve', 'refuse'], { error: 'expected serve or refuse' })
-
-const timer = (minMs: number) => duration(minMs, MAX_TIMER_MS)
-
-const meta = (description: string) => ({ ...described, description })
 
 const freshnessRule = section({
   match: text('docker.io/library/*:latest', checkFreshnessPattern).describe(
@@ -437,17 +454,9 @@ export const fileSchema = section({
     .prefault({})
     .describe('How blobs are fetched from upstreams.'),
   timeouts: section({
-    connect: timer(10)
-      .prefault('10s')
-      .meta(meta('Towards upstreams: for a connection, TLS included.')),
-    firstByte: timer(10)
-      .prefault('30s')
-      .meta(meta('Towards upstreams: from a request to the head of its answer.')),
-    stall: timer(10)
-      .prefault('15s')
-      .meta(
-        meta('Towards upstreams: between two pieces of a body. There is no limit for the whole.'),
-      ),
+    connect: timeLimit().prefault('10s').meta(meta(CONNECT)),
+    firstByte: timeLimit().prefault('30s').meta(meta(FIRST_BYTE)),
+    stall: timeLimit().prefault('15s').meta(meta(STALL)),
   })
     .nullable()
     .prefault({})

@@ -74,7 +74,6 @@ const MAX_CHALLENGES = 2
 const ERROR_BODY_BYTES = 64 * 1024
 
 export class RegistryClient {
-  readonly limits: UpstreamLimits
   readonly health: EndpointHealth
   readonly #hosts: Readonly<Record<string, HostOptions>>
   readonly #transport: Transport
@@ -84,7 +83,6 @@ export class RegistryClient {
 
   constructor(options: ClientOptions) {
     const limits = { ...DEFAULT_LIMITS, ...options.limits }
-    this.limits = limits
     const { observer, now = Date.now } = options
     const headers = {
       'user-agent': `chandlery/${options.version}`,
@@ -99,13 +97,17 @@ export class RegistryClient {
     const health = new EndpointHealth({ rateLimits, observer, now, ...(breaker && { breaker }) })
     this.health = health
     this.#callOptions = { transport: this.#transport, headers, instanceId, health, observer }
-    const timeoutMs = limits.tokenTimeoutMs
-    this.#authorizer = new Authorizer({ ...this.#callOptions, timeoutMs, now })
+    this.#authorizer = new Authorizer({ ...this.#callOptions, now })
   }
 
   /** How blobs are fetched from this endpoint, where the configuration says so. */
   fetchOptions({ host }: Endpoint): SourceFetchOptions | undefined {
     return configForHost(this.#hosts, host)?.fetch
+  }
+
+  /** How long it may take, and what it leads to that has no limits of its own. */
+  limitsFor({ host }: Endpoint): UpstreamLimits {
+    return this.#transport.limitsFor({ host })
   }
 
   /** Resolves for 2xx and 416. Throws UpstreamError for all else, or the signal's reason. */
@@ -124,7 +126,7 @@ export class RegistryClient {
 
   /** Finds out whether an endpoint answers at all, and remembers it. Never throws. */
   async probe(endpoint: Endpoint, publicOnly = false): Promise<void> {
-    const { connectTimeoutMs, headersTimeoutMs } = this.limits
+    const { connectTimeoutMs, headersTimeoutMs } = this.limitsFor(endpoint)
     const signal = AbortSignal.timeout(connectTimeoutMs + headersTimeoutMs)
     const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
     if (failed === undefined) this.health.answered(endpoint)

@@ -21,8 +21,6 @@ export interface TokenServerOptions {
   /** Sent with every request. */
   readonly headers: Readonly<Record<string, string>>
   readonly observer?: UpstreamObserver | undefined
-  /** For one token, redirects and all ways of asking included. */
-  readonly timeoutMs: number
   readonly now: () => number
 }
 
@@ -84,7 +82,9 @@ class Conversation {
     this.#endpoint = endpoint
     this.#ownReach = reach
     this.request = request
-    this.#signal = AbortSignal.timeout(options.timeoutMs)
+    const asked = { host: this.#hostKey(request.realm), via: endpoint.host }
+    // For one token, redirects and all ways of asking included.
+    this.#signal = AbortSignal.timeout(options.transport.limitsFor(asked).tokenTimeoutMs)
     this.#guard(() => checkRealm(request.realm, endpoint, request.credential))
   }
 

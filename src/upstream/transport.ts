@@ -10,6 +10,8 @@ import type { AddressClass, Reach } from './addresses.ts'
 import { Exchange } from './exchange.ts'
 import type { ExchangeOptions, Head } from './exchange.ts'
 import { configForHost, exactConfig } from './host-config.ts'
+import { HostLimits } from './host-limits.ts'
+import type { HostTimeouts } from './host-limits.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { proxyAuthorization, wantsUs } from './http-connect.ts'
 import { checkLiteral, checkProxied, guardedLookup } from './lookup.ts'
@@ -31,6 +33,8 @@ export interface HostOptions {
   readonly proxy?: Proxy | 'direct' | undefined
   /** How blobs are fetched from there. */
   readonly fetch?: SourceFetchOptions | undefined
+  /** How long it may take, where that is other than for all. */
+  readonly timeouts?: HostTimeouts | undefined
 }
 
 export interface TransportOptions {
@@ -43,7 +47,7 @@ export interface OutgoingRequest {
   readonly url: URL
   /** Its key in `configs`; endpoints may be written with a port that a URL leaves out. */
   readonly host: string
-  /** The endpoint that led there: its proxy is used where `host` has no entry of its own. */
+  /** The endpoint that led there: its proxy and time limits hold where `host` has none of its own. */
   readonly via?: string | undefined
   readonly method: 'GET' | 'HEAD' | 'POST'
   readonly headers: Readonly<Record<string, string>>
@@ -66,7 +70,7 @@ const PLAIN: HostOptions = {}
 
 export class Transport {
   readonly #hosts: Readonly<Record<string, HostOptions>>
-  readonly #limits: UpstreamLimits
+  readonly #limits: HostLimits
   readonly #resolver: Resolver
   readonly #proxies: ProxyEnvironment
   readonly #tls = new Map<TlsOptions | undefined, TlsFiles>()
@@ -83,7 +87,7 @@ export class Transport {
     { resolver = new Resolver(), proxies = NO_PROXIES }: TransportOptions = {},
   ) {
     this.#hosts = hosts
-    this.#limits = limits
+    this.#limits = new HostLimits(hosts, limits)
     this.#resolver = resolver
     this.#proxies = proxies
   }
@@ -97,6 +101,11 @@ export class Transport {
       if (options.signal?.aborted === true || !isStaleConnection(error)) throw error
       return await this.#sendOnce(request, options)
     }
+  }
+
+  /** How long and how much whoever is asked may take. */
+  limitsFor({ host, via }: Pick<OutgoingRequest, 'host' | 'via'>): UpstreamLimits {
+    return this.#limits.of(host, via)
   }
 
   /**
@@ -123,13 +132,14 @@ export class Transport {
     exchange.throwIfAborted()
     if (options.signal?.aborted !== true) {
       const { method, body } = request
+      const { headersTimeoutMs, bodyStallMs } = this.limitsFor(request)
       pool.dispatch(
         {
           ...(forwarder ? forwarded(request, forwarder) : plain(request)),
           method,
           ...(body !== undefined && { body }),
-          headersTimeout: this.#limits.headersTimeoutMs,
-          bodyTimeout: this.#limits.bodyStallMs,
+          headersTimeout: headersTimeoutMs,
+          bodyTimeout: bodyStallMs,
           // Else undici closes the connection after every HEAD, and each freshness check costs a handshake.
           reset: false,
         },
@@ -155,19 +165,23 @@ export class Transport {
     const proxyTls = proxy?.scheme === 'https' ? await this.#proxyTls(proxy) : undefined
     const forwarder = isForwarding(url, proxy, config) ? proxy : undefined
     const files = [tls?.generation ?? 0, proxyTls?.generation ?? 0]
-    const key = [url.origin, host, ...files, reach, lane, proxy?.origin].join(' ')
+    const limits = this.limitsFor(request)
+    const { connectTimeoutMs } = limits
+    const parts = [url.origin, host, ...files, reach, lane, connectTimeoutMs, proxy?.origin]
+    const key = parts.join(' ')
     const known = this.#pools.get(key)
     if (known !== undefined) return { pool: known, forwarder }
     const connect = this.#connector({
       origin: url.origin,
       reach,
       config,
+      limits,
       tls,
       proxy,
       proxyTls,
       forwarder,
     })
-    const pool = this.#createPool(forwarder?.origin ?? url.origin, connect)
+    const pool = createPool(forwarder?.origin ?? url.origin, connect, limits)
     this.#pools.set(key, pool)
     return { pool, forwarder }
   }
@@ -190,19 +204,9 @@ export class Transport {
     return files
   }
 
-  #createPool(origin: string, connect: buildConnector.connector): Pool {
-    return new Pool(origin, {
-      connect,
-      connections: this.#limits.connections,
-      maxHeaderSize: this.#limits.headerBytes,
-      keepAliveTimeout: KEEP_ALIVE_MS,
-      allowH2: false,
-    })
-  }
-
   #connector(line: Line): buildConnector.connector {
     const { origin, reach, config, tls, proxy, forwarder } = line
-    const timeoutMs = this.#limits.connectTimeoutMs
+    const timeoutMs = line.limits.connectTimeoutMs
     const direct = buildConnector({
       // Four connections would become four streams of one, and share its losses.
       allowH2: false,
@@ -252,11 +256,26 @@ interface Line {
   readonly origin: string
   readonly reach: Reach
   readonly config: HostOptions
+  readonly limits: UpstreamLimits
   readonly tls: TlsState | undefined
   readonly proxy: Proxy | undefined
   /** Towards the proxy itself. */
   readonly proxyTls: TlsState | undefined
   readonly forwarder: Proxy | undefined
+}
+
+function createPool(
+  origin: string,
+  connect: buildConnector.connector,
+  { connections, headerBytes }: UpstreamLimits,
+): Pool {
+  return new Pool(origin, {
+    connect,
+    connections,
+    maxHeaderSize: headerBytes,
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    allowH2: false,
+  })
 }
 
 /** Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address of ours can be told by CONNECT alone. */

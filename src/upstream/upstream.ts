@@ -238,7 +238,7 @@ export class Upstream {
     signal: AbortSignal | undefined,
     askOne: AskOne<T>,
   ): Promise<T> {
-    const { documentTimeoutMs: ms } = this.#client.limits
+    const { documentTimeoutMs: ms } = this.#client.limitsFor(place.endpoint)
     using deadline = new Deadline(ms, () => tooSlow(place.endpoint, ms), signal)
     return await askOne(place, deadline.signal)
   }

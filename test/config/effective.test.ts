@@ -79,6 +79,11 @@ const secret = fc.oneof(
   fc.record({ env: fc.constantFrom('A', 'B_1') }),
   fc.record({ file: fc.constantFrom('/a', 'b c') }),
 )
+/** `__proto__` is refused as a key. */
+const pattern = fc
+  .string({ minLength: 1 })
+  .map((text) => RE2JS.quote(text))
+  .filter((text) => text !== '__proto__')
 const host = fc.constantFrom('docker.io', 'ghcr.io', 'localhost:5000', '*', '[::1]:5000')
 const credential = fc.record({
   username: fc.string({ minLength: 1 }),
@@ -100,14 +105,10 @@ const file = fc.record(
             endpoint: fc.array(fc.constantFrom('https://a.b', 'c.d:5000/v2/x', 'http://e'), {
               minLength: 1,
             }),
-            rewrite: fc.dictionary(
-              fc.string({ minLength: 1 }).map((text) => RE2JS.quote(text)),
-              fc.string(),
-              {
-                minKeys: 1,
-                noNullPrototype: true,
-              },
-            ),
+            rewrite: fc.dictionary(pattern, fc.string(), {
+              minKeys: 1,
+              noNullPrototype: true,
+            }),
             hosts: fc.constant(['x.y']),
           },
           optional,
@@ -134,6 +135,7 @@ const file = fc.record(
             },
             optional,
           ),
+          timeouts: fc.record({ connect: timer, firstByte: timer, stall: timer }, optional),
         },
         optional,
       ),
@@ -166,14 +168,18 @@ const file = fc.record(
 function comparable(value: Config): unknown {
   return {
     ...meaning(value),
-    configs: Object.entries(value.configs).map(([name, { auth, tls, resolve, proxy }]) => [
-      name,
-      auth?.map(({ username, password, realms }) => [username, password?.source, realms]),
-      proxy && String(proxy),
-      tls?.ca_file,
-      tls?.insecure_skip_verify,
-      resolve,
-    ]),
+    configs: Object.entries(value.configs).map(
+      ([name, { auth, tls, resolve, proxy, fetch, timeouts }]) => [
+        name,
+        auth?.map(({ username, password, realms }) => [username, password?.source, realms]),
+        proxy && String(proxy),
+        tls?.ca_file,
+        tls?.insecure_skip_verify,
+        resolve,
+        fetch,
+        timeouts,
+      ],
+    ),
   }
 }
 

@@ -64,6 +64,16 @@ test('time limits, DNS servers and the probe have defaults and units', () => {
   expect(read('health: { probe: off }').health).toEqual({})
 })
 
+test('time limits of one host are read like those of all, each by itself', () => {
+  const { configs } = read('configs: { a.b: { timeouts: { stall: 1m } }, c.d: { timeouts: } }')
+  expect(configs.get('a.b')?.timeouts).toEqual({ stallMs: 60_000 })
+  expect(configs.get('c.d')?.timeouts).toBeUndefined()
+  expect(problemsOf('configs: { a.b: { timeouts: { stal: 1m, connect: 5ms } } }')).toEqual([
+    expect.stringMatching(/configs\."a\.b"\.timeouts\.connect: "5ms" is out of bounds/),
+    expect.stringMatching(/configs\."a\.b"\.timeouts\.stal.*did you mean stall/),
+  ])
+})
+
 test.each(['192.0.2.53', '192.0.2.53:5353', '2001:db8::53', '[2001:db8::53]', '[2001:db8::53]:53'])(
   '%s is a DNS server',
   (server) => {
