@@ -237,7 +237,7 @@ export class Chandlery {
     })
     const credentials = new ConfiguredCredentials({
       hosts,
-      dockerConfigPath: dockerConfig,
+      dockerConfigPaths: dockerConfig,
       rateLimits: this.#client.health.rateLimits,
     })
     const faces = {

@@ -64,12 +64,19 @@ async function summarise(config: Config, seeker: Seeker): Promise<HostSummary> {
   const from = `configs.${JSON.stringify(key)}`
   const credentials =
     summariseAuth(byClient && key === '*' ? [] : entry?.auth, from) ??
-    (dockerConfig === undefined ? undefined : await summariseDockerConfig(dockerConfig, seeker))
+    (await summariseDockerConfigs(dockerConfig, seeker))
   return {
     ...(credentials && { credentials }),
     ...(entry && tlsOf(entry, from)),
     ...(entry?.resolve && { resolve: entry.resolve }),
   }
+}
+
+/** Of the first file that has something for the host, else of one that cannot be read. */
+async function summariseDockerConfigs(paths: readonly string[], seeker: Seeker) {
+  const all = await Promise.all(paths.map((path) => summariseDockerConfig(path, seeker)))
+  const found = all.find((summary) => summary.all.length > 0)
+  return found ?? all.find(({ problem }) => problem !== undefined) ?? all[0]
 }
 
 function tlsOf({ tls }: HostConfig, from: string): Pick<HostSummary, 'tls'> {

@@ -107,11 +107,13 @@ function innerIssues(issue: z.core.$ZodIssueInvalidUnion): Issue[] | undefined {
 /** What zod says of a union that has no words of its own. */
 const UNWORDED = 'Invalid input'
 
-/** Of a union's alternatives the one that got furthest speaks, else the union's own words. */
+/** Of a union's alternatives the one that got furthest speaks, else the union's own words, else the first's. */
 function unionProblems(issue: z.core.$ZodIssueInvalidUnion, source: YamlSource): Problem[] {
   const path = keyPath(issue)
-  const converted = issue.errors.flat().find(({ code }) => code === 'custom')
-  return [error(source.valuePlace(path), path, converted?.message ?? issue.message)]
+  const all = issue.errors.flat()
+  const own = issue.message === UNWORDED ? all[0] : issue
+  const said = all.find(({ code }) => code === 'custom') ?? own ?? issue
+  return [error(source.valuePlace(path), path, said.message)]
 }
 
 function isMissing(issue: Issue): boolean {

@@ -4,7 +4,7 @@ import { normaliseRegistry } from '../oci/reference.ts'
 import { BUILT_IN_MIRRORS } from './built-in-mirrors.ts'
 import type { Proxy } from '../upstream/proxy.ts'
 import type { ListenAddress } from './listen-address.ts'
-import type { Place } from './problem.ts'
+import type { KeyPath, Place } from './problem.ts'
 import { type FileContent, fileSchema, type LOG_LEVELS } from './schema.ts'
 import type { Secret } from './secret.ts'
 import type { YamlSource } from './yaml-source.ts'
@@ -107,7 +107,8 @@ export interface Config {
   readonly mirrors: readonly Mirror[]
   /** By host[:port] in lower case, or "*". */
   readonly configs: Readonly<Record<string, HostConfig>>
-  readonly dockerConfig?: string
+  /** Paths; the first that has a credential for a host wins. */
+  readonly dockerConfig: readonly string[]
   readonly freshness: Freshness
   readonly fetch: Fetch
   readonly timeouts: Timeouts
@@ -129,7 +130,7 @@ const DEFAULTS = fileSchema.parse({})
 
 /** Everything but mirrors and configs, with the defaults filled in. */
 export function settingsOf(content: FileContent): Omit<Config, 'mirrors' | 'configs'> {
-  const { tls, dockerConfig } = content
+  const { tls } = content
   return {
     listen: content.listen,
     ...(tls && { tls }),
@@ -137,7 +138,7 @@ export function settingsOf(content: FileContent): Omit<Config, 'mirrors' | 'conf
     storage: content.storage ?? DEFAULTS.storage!,
     defaultRegistry: content.defaultRegistry,
     defaultEndpoints: content.defaultEndpoints,
-    ...(dockerConfig !== undefined && { dockerConfig }),
+    dockerConfig: content.dockerConfig ?? [],
     freshness: freshnessOf(content.freshness ?? DEFAULTS.freshness!),
     fetch: fetchOf(content.fetch ?? DEFAULTS.fetch!),
     ...upstreamSettingsOf(content),
@@ -208,14 +209,25 @@ function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror
   return {
     registry,
     endpoints: endpoint ?? [],
-    rewrites: source.keys(rulePath).map((pattern) => ({
-      pattern,
-      replacement: rewrite?.[pattern] ?? '',
-      place: source.keyPlace([...rulePath, pattern]),
-    })),
+    rewrites: Array.isArray(rewrite)
+      ? rewrite.flatMap((rules, index) => rulesOf(rules, [...rulePath, index], source))
+      : rulesOf(rewrite ?? {}, rulePath, source),
     hosts: hosts ?? [],
     place: source.keyPlace(['mirrors', key]),
   }
+}
+
+/** The rules of one map, in file order. */
+function rulesOf(
+  rules: Readonly<Record<string, string>>,
+  path: KeyPath,
+  source: YamlSource,
+): RewriteRule[] {
+  return source.keys(path).map((pattern) => ({
+    pattern,
+    replacement: rules[pattern] ?? '',
+    place: source.keyPlace([...path, pattern]),
+  }))
 }
 
 type HostContent = NonNullable<NonNullable<FileContent['configs']>[string]>

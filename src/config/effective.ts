@@ -28,7 +28,7 @@ export function effectiveConfig(config: Config): Effective {
     configs: new Map(
       Object.entries(config.configs).map(([host, entry]) => [host, effectiveHost(entry)]),
     ),
-    dockerConfig: config.dockerConfig,
+    dockerConfig: config.dockerConfig.length === 1 ? config.dockerConfig[0] : config.dockerConfig,
     freshness: effectiveFreshness(config),
     fetch: effectiveFetch(config.fetch),
     timeouts: effectiveTimeouts(config.timeouts),

@@ -41,7 +41,9 @@ function referencesOf({ tls, dockerConfig, configs }: Config): Reference[] {
   }
   add(['tls', 'certFile'], tls?.certFile)
   add(['tls', 'keyFile'], tls?.keyFile)
-  add(['dockerConfig'], dockerConfig)
+  for (const [index, file] of dockerConfig.entries()) {
+    add(dockerConfig.length === 1 ? ['dockerConfig'] : ['dockerConfig', index], file)
+  }
   for (const [host, entry] of Object.entries(configs)) {
     for (const [index, auth] of (entry.auth ?? []).entries()) {
       const at = entry.auth?.length === 1 ? [] : [index]

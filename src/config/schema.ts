@@ -288,6 +288,16 @@ function checkRules(rules: Readonly<Record<string, string>>, context: z.Refineme
   }
 }
 
+const rulesExpected =
+  'expected a map of patterns and replacements, such as {"^cp/(.+)$": "team/$1"}, or a list of such maps'
+
+const rules = () =>
+  z
+    .record(z.string(), z.string({ error: 'expected a text; put the replacement into quotes' }), {
+      error: rulesExpected,
+    })
+    .superRefine(checkRules)
+
 const mirror = section({
   endpoint: z
     .array(endpoint(), { error: 'expected a list of URLs, such as ["https://mirror.example.com"]' })
@@ -297,14 +307,11 @@ const mirror = section({
       "Where to fetch from, in this order; the registry's own endpoint comes last (see defaultEndpoints). A path other than /v2 is used as it stands.",
     ),
   rewrite: z
-    .record(z.string(), z.string({ error: 'expected a text; put the replacement into quotes' }), {
-      error: 'expected a map of patterns and replacements, such as {"^cp/(.+)$": "team/$1"}',
-    })
-    .superRefine(checkRules)
+    .union([rules(), z.array(rules(), { error: rulesExpected })])
     .nullable()
     .optional()
     .describe(
-      "Regular expression (Go syntax) to replacement ($1, ${1}, ${name}), tried in this order on the repository name without registry and tag; the first that changes it wins. Not applied to the registry's own endpoint.",
+      "Regular expression (Go syntax) to replacement ($1, ${1}, ${name}), tried in this order on the repository name without registry and tag; the first that changes it wins. Not applied to the registry's own endpoint. Also a list of such maps, for tools that sort the keys of maps.",
     ),
   hosts: z
     .array(host('host'), { error: 'expected a list of host names' })
@@ -429,10 +436,12 @@ export const fileSchema = section({
     .describe(
       'Credentials and connections by endpoint host[:port], as in K3s\'s registries.yaml; "*" is every other one.',
     ),
-  dockerConfig: path()
+  dockerConfig: z
+    .union([path(), z.array(path()).min(1)])
+    .transform((written) => (Array.isArray(written) ? written : [written]))
     .optional()
     .describe(
-      'A docker config.json with auths, credHelpers or credsStore; read again when it changes.',
+      'A docker config.json with auths, credHelpers or credsStore, or a list of them: the first that has a credential for a host wins. Read again when they change.',
     ),
   freshness: freshness
     .nullable()

@@ -33,7 +33,8 @@ export interface CredentialOptions {
   readonly hosts: Readonly<
     Record<string, { readonly auth?: AuthOptions | readonly AuthOptions[] | undefined }>
   >
-  readonly dockerConfigPath?: string | undefined
+  /** docker's config.json; of several, the first that has a credential for the host. */
+  readonly dockerConfigPaths?: readonly string[] | undefined
   readonly now?: () => number
   /** What is left of each, so that of several the one with most is used. */
   readonly rateLimits?: Pick<RateLimits, 'remaining'> | undefined
@@ -46,7 +47,7 @@ export class CredentialError extends Error {
 
 export class ConfiguredCredentials implements CredentialSource {
   readonly #hosts: CredentialOptions['hosts']
-  readonly #docker: WatchedFile<DockerConfig> | undefined
+  readonly #docker: readonly WatchedFile<DockerConfig>[]
   readonly #helpers = new CredentialHelpers()
   readonly #rateLimits: CredentialOptions['rateLimits']
   /** By host, how often one of its credentials was given. */
@@ -55,8 +56,8 @@ export class ConfiguredCredentials implements CredentialSource {
   constructor(options: CredentialOptions) {
     this.#hosts = options.hosts
     this.#rateLimits = options.rateLimits
-    const { dockerConfigPath: path, now } = options
-    if (path !== undefined) this.#docker = new WatchedFile(path, readConfig, now && { now })
+    const { dockerConfigPaths: paths = [], now } = options
+    this.#docker = paths.map((path) => new WatchedFile(path, readConfig, now && { now }))
   }
 
   /** Throws CredentialError. */
@@ -82,12 +83,28 @@ export class ConfiguredCredentials implements CredentialSource {
   }
 
   async #fromDocker(seeker: CredentialSeeker): Promise<Credential | undefined> {
-    if (this.#docker === undefined) return undefined
+    let failure: unknown
+    for (const file of this.#docker) {
+      try {
+        const found = await this.#fromDockerConfig(file, seeker)
+        if (found !== undefined) return found
+      } catch (error) {
+        failure ??= error
+      }
+    }
+    if (failure !== undefined) throw failure
+    return undefined
+  }
+
+  async #fromDockerConfig(
+    file: WatchedFile<DockerConfig>,
+    seeker: CredentialSeeker,
+  ): Promise<Credential | undefined> {
     try {
-      const config = await this.#docker.current()
+      const config = await file.current()
       return config && ((await this.#fromHelper(config, seeker)) ?? stored(config, seeker.host))
     } catch (error) {
-      throw new CredentialError(`${this.#docker.path}: ${describe(error)}`, { cause: error })
+      throw new CredentialError(`${file.path}: ${describe(error)}`, { cause: error })
     }
   }
 

@@ -228,6 +228,39 @@ test('rewrite rules keep the order of the file, also where they look like number
   ])
 })
 
+test('rewrite rules may be a list of maps, for tools that sort the keys of maps', () => {
+  const rules = '[{ "^b/": "x/" }, { "^a/": "y/", "^0/": "z/" }]'
+  const text = `mirrors:\n  docker.io: { endpoint: ["https://m.test"], rewrite: ${rules} }\n`
+  const { content, source, problems } = readConfigFile('c.yaml', text)
+  expect(problems).toEqual([])
+  const [mirror] = registrySettingsOf(content!, source).mirrors
+  expect(mirror?.rewrites).toEqual([
+    { pattern: '^b/', replacement: 'x/', place: { file: 'c.yaml', line: 2, column: 58 } },
+    { pattern: '^a/', replacement: 'y/', place: { file: 'c.yaml', line: 2, column: 75 } },
+    { pattern: '^0/', replacement: 'z/', place: { file: 'c.yaml', line: 2, column: 88 } },
+  ])
+})
+
+test.each([
+  ['"x"', '34 mirrors."docker.io".rewrite: expected a map of patterns'],
+  ['["x"]', '35 mirrors."docker.io".rewrite[0]: expected a map of patterns'],
+  ['[{ "(": x }]', '37 mirrors."docker.io".rewrite[0]."(": rewrite pattern'],
+  ['[{ a: 5 }]', '40 mirrors."docker.io".rewrite[0].a: expected a text'],
+])('the rewrite %s is refused with its place', (written, problem) => {
+  const found = lines(`mirrors: { docker.io: { rewrite: ${written} } }`)
+  expect(found).toEqual([expect.stringContaining(problem)])
+})
+
+test('a list of docker config files may be given, and nothing but paths in it', () => {
+  expect(lines('dockerConfig: [/a, /b]')).toEqual([])
+  expect(lines('dockerConfig: [/a, 5]')).toEqual([
+    'c.yaml:1:20 dockerConfig[1]: expected a text such as /etc/chandlery/file',
+  ])
+  expect(lines('dockerConfig: 5')).toEqual([
+    'c.yaml:1:15 dockerConfig: expected a text such as /etc/chandlery/file',
+  ])
+})
+
 test('any text at all gives a content or problems with places, and never throws', () => {
   const word = fc.constantFrom(
     'listen',

@@ -57,6 +57,7 @@ test('without files, flags and variables the defaults and the built-in registrie
       hosts: [],
     })),
     configs: {},
+    dockerConfig: [],
     freshness: {
       ttlMs: 60_000,
       staleWhileRevalidateMs: 0,
@@ -255,7 +256,7 @@ describe('what a configuration refers to', () => {
     await using world = await setUp({
       'c.yaml': `
 tls: { certFile: /nowhere/tls.crt, keyFile: /nowhere/tls.key }
-dockerConfig: ~/.docker/config.json
+dockerConfig: [~/.docker/config.json, /nowhere/config.json]
 configs:
   Docker.io:
     auth: { username: u, password: { env: MIRROR_PASSWORD } }
@@ -267,7 +268,8 @@ configs:
     expect(wrong).toEqual([
       'c.yaml:2:18 tls.certFile: /nowhere/tls.crt: there is no such file',
       'c.yaml:2:45 tls.keyFile: /nowhere/tls.key: there is no such file',
-      'c.yaml:3:15 dockerConfig: ~/.docker/config.json: there is no such file; ~ is not expanded, write the whole path',
+      'c.yaml:3:16 dockerConfig[0]: ~/.docker/config.json: there is no such file; ~ is not expanded, write the whole path',
+      'c.yaml:3:39 dockerConfig[1]: /nowhere/config.json: there is no such file',
       'c.yaml:6:36 configs."docker.io".auth.password: the environment variable MIRROR_PASSWORD is not set',
       'c.yaml:8:29 configs."ghcr.io".auth.identity_token: /nowhere/token: there is no such file',
     ])

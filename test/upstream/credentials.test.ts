@@ -25,7 +25,7 @@ afterEach(() => directory.remove())
 async function withConfig(config: object): Promise<ConfiguredCredentials> {
   const file = directory.join('config.json')
   await writeFile(file, JSON.stringify(config))
-  return new ConfiguredCredentials({ hosts: {}, dockerConfigPath: file })
+  return new ConfiguredCredentials({ hosts: {}, dockerConfigPaths: [file] })
 }
 
 describe('the configs entry of a host', () => {
@@ -162,7 +162,7 @@ describe('docker’s config.json', () => {
     const path = directory.join('config.json')
     const credentials = new ConfiguredCredentials({
       hosts: {},
-      dockerConfigPath: path,
+      dockerConfigPaths: [path],
       now: () => now,
     })
     const current = () => credentials.credentialFor({ host: 'a.test' })
@@ -182,10 +182,23 @@ describe('docker’s config.json', () => {
     expect(await current()).toEqual({ kind: 'anonymous' })
   })
 
+  test('of several, the first that has one for the host wins; one that is broken hides none', async () => {
+    const paths = ['broken', 'one', 'two'].map((name) => directory.join(`${name}.json`))
+    const [broken = '', one = '', two = ''] = paths
+    await writeFile(broken, '[]')
+    await writeFile(one, JSON.stringify({ auths: { 'a.test': entry('one') } }))
+    const auths = { 'a.test': entry('two'), 'b.test': entry('two') }
+    await writeFile(two, JSON.stringify({ auths }))
+    const credentials = new ConfiguredCredentials({ hosts: {}, dockerConfigPaths: paths })
+    expect(await credentials.credentialFor({ host: 'a.test' })).toEqual(basic('one', 'secret'))
+    expect(await credentials.credentialFor({ host: 'b.test' })).toEqual(basic('two', 'secret'))
+    await expect(credentials.credentialFor({ host: 'c.test' })).rejects.toThrow(broken)
+  })
+
   test('that is broken from the start says where it is', async () => {
     const path = directory.join('config.json')
     await writeFile(path, '[]')
-    const credentials = new ConfiguredCredentials({ hosts: {}, dockerConfigPath: path })
+    const credentials = new ConfiguredCredentials({ hosts: {}, dockerConfigPaths: [path] })
     await expect(credentials.credentialFor({ host: 'a.test' })).rejects.toThrow(
       `${path}: is no JSON object`,
     )

@@ -121,7 +121,7 @@ describe('a credential for every host', () => {
     const path = directory.join('config.json')
     const config = { credsStore: 'absent', credHelpers: { 'b.test': 'absent' } }
     await writeFile(path, JSON.stringify(config))
-    const credentials = new ConfiguredCredentials({ hosts: {}, dockerConfigPath: path })
+    const credentials = new ConfiguredCredentials({ hosts: {}, dockerConfigPaths: [path] })
     const named = { host: 'a.test', byClient: true }
     expect(await credentials.credentialFor(named)).toEqual({ kind: 'anonymous' })
     await expect(credentials.credentialFor({ host: 'a.test' })).rejects.toThrow(/absent/)
