@@ -176,8 +176,8 @@ function comparable(value: Config): unknown {
         tls?.ca_file,
         tls?.insecure_skip_verify,
         resolve,
-        fetch,
-        timeouts,
+        { ...fetch },
+        { ...timeouts },
       ],
     ),
   }
