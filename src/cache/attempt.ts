@@ -42,6 +42,7 @@ export class Attempt {
   #window: MemoryWindow | undefined
   #passing: Promise<void> | undefined
   #holders = 1
+  readonly #closed = Promise.withResolvers<void>()
 
   constructor(options: AttemptOptions) {
     const { digest, ingest, hashed, memory } = options
@@ -151,9 +152,18 @@ export class Attempt {
 
   /** Closes the file whoever still holds it: at the end of a server another may open it at once. */
   async end(): Promise<void> {
-    await this.#passing?.catch(() => {}) // or what it takes would not be given back
-    if (this.#window) await this.#window.close()
-    else await (this.leave ? this.#ingest!.suspend() : this.#ingest!.close())
+    try {
+      await this.#passing?.catch(() => {}) // or what it takes would not be given back
+      if (this.#window) await this.#window.close()
+      else await (this.leave ? this.#ingest!.suspend() : this.#ingest!.close())
+    } finally {
+      this.#closed.resolve()
+    }
+  }
+
+  /** Resolves when nothing of it is open any more; never rejects. */
+  get closed(): Promise<void> {
+    return this.#closed.promise
   }
 
   /** Whether another attempt holds the same bytes in [start, end). */

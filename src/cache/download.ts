@@ -84,6 +84,8 @@ export class Download implements DownloadView {
   readonly opened: Promise<void>
   /** Resolves when the download is over and its file kept or given up; never rejects. */
   readonly ended: Promise<void>
+  /** Resolves when it is over and no reader holds a file of it any more; never rejects. */
+  readonly closed: Promise<void>
   readonly #options: DownloadOptions
   readonly #queue: SourceQueue
   readonly #readers = new Set<DownloadReader>()
@@ -115,6 +117,7 @@ export class Download implements DownloadView {
     this.ready = this.#ready.promise
     for (const promise of [this.opened, this.ready]) promise.catch(() => {}) // nobody may be waiting
     this.ended = this.#run()
+    this.closed = this.#allClosed()
   }
 
   get size(): number | undefined {
@@ -203,11 +206,12 @@ export class Download implements DownloadView {
     if (this.#isPassing || this.#filling?.isComing(at) === false) this.#filling?.pump()
   }
 
-  /** Ends it, for shutdown: readers are cut, what is here is left for later. */
+  /** Ends it, for shutdown: readers are cut, what is here is left for later, nothing stays open. */
   async stop(): Promise<void> {
     this.#isStopped = true
     this.#abort.abort(new OciError('UNAVAILABLE', 'the server is shutting down'))
     await this.ended
+    for (const attempt of this.#attempts) await this.#release(attempt.end())
   }
 
   async #run(): Promise<void> {
@@ -224,10 +228,17 @@ export class Download implements DownloadView {
     }
     clearTimeout(this.#idle)
     this.#isOver = true
-    for (const attempt of this.#attempts) {
-      const ended = this.#isStopped ? attempt.end() : attempt.release()
-      await ended.catch((error: unknown) => observer.storeError('suspend', error))
-    }
+    if (this.#isStopped) return // who stops it closes its files, whoever reads
+    for (const attempt of this.#attempts) await this.#release(attempt.release())
+  }
+
+  async #allClosed(): Promise<void> {
+    await this.ended
+    for (const attempt of this.#attempts) await attempt.closed
+  }
+
+  async #release(released: Promise<void>): Promise<void> {
+    await released.catch((error: unknown) => this.#options.observer.storeError('suspend', error))
   }
 
   // Half a blob is half a blob less to fetch for who comes later, unless it may be wrong.
@@ -256,8 +267,8 @@ export class Download implements DownloadView {
   async #try(attempt: Attempt): Promise<UpstreamError | FileLost | undefined> {
     try {
       if (this.#size !== undefined) await this.#makeRoom(attempt, this.#size)
-      await this.#fill(attempt)
-      return await this.#verify(attempt)
+      const { isKnown } = await this.#fill(attempt)
+      return isKnown ? await this.#verify(attempt) : await this.#tryAsWhole(attempt)
     } catch (error) {
       if (!(error instanceof FileLost) || this.#abort.signal.aborted) throw error
       attempt.isLost = true
@@ -320,7 +331,8 @@ export class Download implements DownloadView {
     return this.#attempts.at(-1)?.window !== undefined
   }
 
-  async #fill(attempt: Attempt, { serving = false } = {}): Promise<void> {
+  /** `isKnown`: all of it came; else a source said that nothing follows, and nobody how long it is. */
+  async #fill(attempt: Attempt, { serving = false } = {}): Promise<{ isKnown: boolean }> {
     const { observer, fetch } = this.#options
     const filling = new Filling({
       attempt,
@@ -348,7 +360,9 @@ export class Download implements DownloadView {
         attempt.window?.sized(filling.size)
       this.#size = filling.size
       this.#open.resolve()
+      return { isKnown: true }
     } catch (error) {
+      if (this.#mayEnd(attempt)) return { isKnown: false }
       // Known before it is thrown: who comes while it is on its way begins anew, nobody would ask
       // their sources any more.
       if (serving || !(error instanceof FileLost)) this.#failure = this.#told(error)
@@ -356,6 +370,11 @@ export class Download implements DownloadView {
     } finally {
       this.#filling = undefined
     }
+  }
+
+  #mayEnd(attempt: Attempt): boolean {
+    const isAsked = this.#size === undefined && !this.#abort.signal.aborted
+    return isAsked && attempt.have.bytes > 0 && this.#queue.hasMetTheEnd
   }
 
   #opened(attempt: Attempt, size: number | undefined): void {
@@ -409,21 +428,47 @@ export class Download implements DownloadView {
     }
   }
 
+  /**
+   * A source has nothing behind what is here: that is all, or there is too much, or the source is at
+   * fault. Where it is not all, begun anew: what is here can only fail again.
+   */
+  async #tryAsWhole(attempt: Attempt): Promise<UpstreamError | undefined> {
+    const size = attempt.frontier
+    try {
+      await attempt.verify(size)
+    } catch (error) {
+      if (!(error instanceof ContentError))
+        throw new FileLost('what was written cannot be read again', { cause: error })
+      this.#queue.forgetTheEnd()
+      return await this.#discard(attempt, error)
+    }
+    this.#size = size
+    this.#open.resolve()
+    return undefined
+  }
+
   async #distrust(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
+    const error = await this.#discard(attempt, cause)
+    if (attempt.resumed) return error
+    for (const source of attempt.sources) this.#queue.lied(source, error)
+    // Of several, who it was shows when a good copy is here.
+    if (attempt.sources.size === 1)
+      this.#options.observer.verificationFailed(error.endpoint, this.digest)
+    return error
+  }
+
+  /** Its readers wait for a better one. */
+  async #discard(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
     this.#suspect = true
     this.#size = this.#options.size
     const origins = [...new Set([...attempt.sources].map((source) => source.origin))]
-    const origin = origins.length === 1 ? origins[0]! : 'several'
+    if (attempt.resumed) origins.push('an earlier download')
     const error = new UpstreamError(
       cause.reason,
-      `${origins.join(', ')} sent bytes that are not ${this.digest}: nothing was kept`,
-      { endpoint: origin, cause },
+      `${origins.join(', ')} brought bytes that are not ${this.digest}: nothing was kept`,
+      { endpoint: origins.length === 1 && !attempt.resumed ? origins[0]! : 'several', cause },
     )
     attempt.mismatch = error
-    if (!attempt.resumed) for (const source of attempt.sources) this.#queue.lied(source, error)
-    // Of several, who it was shows when a good copy is here.
-    if (attempt.sources.size === 1 && !attempt.resumed)
-      this.#options.observer.verificationFailed(origin, this.digest)
     await attempt.abort().catch((e: unknown) => this.#options.observer.storeError('abort', e))
     return error
   }

@@ -54,6 +54,8 @@ export class Downloads {
   readonly #running = new Map<string, Download>()
   /** Those that nobody can join are among them. */
   readonly #all = new Map<Download, string>()
+  /** Those that are over, with readers that still hold their files. */
+  readonly #lingering = new Set<Download>()
   readonly #suspects = new LRUCache<Digest, true>({ max: MOST_SUSPECTS, ttl: SUSPECT_MS })
   readonly #memory: PassingMemory
   #stopped = false
@@ -98,10 +100,11 @@ export class Downloads {
     return download
   }
 
-  /** Ends all of them, for shutdown. */
+  /** Ends all of them, for shutdown: afterwards none has a file open. */
   async stop(): Promise<void> {
     this.#stopped = true
-    await Promise.all([...this.#all.keys()].map((download) => download.stop()))
+    const all = [...this.#all.keys(), ...this.#lingering]
+    await Promise.all(all.map((download) => download.stop()))
   }
 
   #isOneMore(key: string): boolean {
@@ -122,6 +125,8 @@ export class Downloads {
   #ended(download: Download, key: string): void {
     const { digest } = download
     this.#all.delete(download)
+    this.#lingering.add(download)
+    void download.closed.then(() => this.#lingering.delete(download))
     if (download.suspect) this.#suspects.set(digest, true)
     else if (!download.failure) this.#suspects.delete(digest)
     if (this.#running.get(key) === download) this.#running.delete(key)

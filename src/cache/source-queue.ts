@@ -12,6 +12,7 @@ const TRIES_WHEN_BROKEN_EARLY = 2
 /** A limit that ends soon is waited for, once before anything came: clients give up after 30 s. */
 const TRIES_WHEN_LIMITED = 2
 const LONGEST_PAUSE_MS = 5000
+const RANGE_NOT_SATISFIABLE = 416
 
 /** What the same source may well not suffer from at the next try; anything else is a refusal. */
 const MAY_PASS: ReadonlySet<FailureReason> = new Set([
@@ -30,6 +31,7 @@ interface Entry {
   crawls: number
   spent: boolean
   ignoresRange: boolean
+  metTheEnd: boolean
   failedAt: number
   pausedUntil: number
 }
@@ -66,6 +68,7 @@ export class SourceQueue {
         crawls: 0,
         spent: false,
         ignoresRange: false,
+        metTheEnd: false,
         failedAt: -Infinity,
         pausedUntil: -Infinity,
       })
@@ -112,6 +115,7 @@ export class SourceQueue {
   ): void {
     this.#errors.push(error)
     const entry = this.#entry(source)
+    if (error.status === RANGE_NOT_SATISFIABLE) entry.metTheEnd = true
     if (startedAt < entry.failedAt) return
     entry.failedAt = now
     if (given >= PROGRESS_BYTES) entry.tries = 0
@@ -121,6 +125,21 @@ export class SourceQueue {
     // Never less than it was asked for, and not in step with others.
     const pause = shortLimitMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
     entry.pausedUntil = now + pause * (1 + this.#random() / 2)
+  }
+
+  /** Whether one said that nothing follows what is here (416): it need not fail at anything else. */
+  get hasMetTheEnd(): boolean {
+    return this.#entries.some(({ metTheEnd }) => metTheEnd)
+  }
+
+  /** What was here is given up: who had nothing behind it may be asked again. */
+  forgetTheEnd(): void {
+    for (const entry of this.#entries) {
+      if (!entry.metTheEnd) continue
+      entry.metTheEnd = false
+      entry.spent = false
+      entry.tries = 0
+    }
   }
 
   /** It gave all that it was asked for. */

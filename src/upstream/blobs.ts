@@ -80,7 +80,7 @@ function readPastEnd(place: Place, response: RegistryResponse, start: number): S
   const { grantedBy } = response
   if (size === start) return { start, end: size, size, ranged: true, body: emptyBody(), grantedBy }
   const what = `has nothing from byte ${start} on, the blob has ${size ?? 'an unknown number of'} bytes`
-  throw wrongAnswer(place, size === undefined ? 'protocol' : 'wrong-size', what)
+  throw wrongAnswer(place, size === undefined ? 'protocol' : 'wrong-size', what, response.status)
 }
 
 function sizeOf416(response: RegistryResponse): number | undefined {

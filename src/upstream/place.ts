@@ -27,9 +27,14 @@ export function ask(place: Place, question: Question): Promise<RegistryResponse>
 }
 
 /** What an answer that is wrong in itself is. */
-export function wrongAnswer(place: Place, reason: FailureReason, what: string): UpstreamError {
+export function wrongAnswer(
+  place: Place,
+  reason: FailureReason,
+  what: string,
+  status?: number,
+): UpstreamError {
   const { key } = place.endpoint
-  return new UpstreamError(reason, `${key}: ${what}`, { endpoint: key })
+  return new UpstreamError(reason, `${key}: ${what}`, { endpoint: key, status })
 }
 
 /** The only value of a header, or the first of several. */

@@ -7,6 +7,7 @@ import type { Download, DownloadObserver } from '../../src/cache/download.ts'
 import { Downloads } from '../../src/cache/downloads.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { LocalIngest } from '../../src/store/ingest.ts'
+import { Partials } from '../../src/store/partials.ts'
 import { UpstreamError } from '../../src/upstream/failure.ts'
 import type { BlobRange, Source } from '../../src/upstream/source.ts'
 
@@ -324,6 +325,75 @@ describe('a download', () => {
   })
 })
 
+/** Sends these bytes without saying how many there are, and breaks; later it has the true ones, by ranges. */
+function brokenOnce(first: Buffer, bytes: Buffer): Source & { asked: number[] } {
+  const asked: number[] = []
+  const respond = (start: number) => {
+    asked.push(start)
+    const isFirst = asked.length === 1
+    if (start >= bytes.length && !isFirst) {
+      throw new UpstreamError('protocol', 'nothing there', { endpoint: 'one', status: 416 })
+    }
+    const body = isFirst ? thenCut(first) : inChunks(bytes.subarray(start))
+    return Object.assign(body, { discard() {} })
+  }
+  return {
+    id: 'one',
+    origin: 'one',
+    health: 'ok',
+    asked,
+    fetch: async (_digest, range) => {
+      const { start } = rangeOf(range)
+      const body = respond(start)
+      const size = asked.length === 1 ? undefined : bytes.length
+      return { start, end: size, ranged: true, size, body, grantedBy: 'anonymous' }
+    },
+  }
+}
+
+async function* thenCut(bytes: Buffer): AsyncGenerator<Uint8Array> {
+  yield bytes
+  throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
+}
+
+describe('a download of unknown size, of which a source has nothing more', () => {
+  const bytes = blob(2 * MIB)
+
+  test('is begun anew where too much came', async () => {
+    const one = brokenOnce(Buffer.concat([bytes, Buffer.from('more')]), bytes)
+    const content = await reader(begin(digestOf(bytes), [one], undefined))
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    await content.close()
+    expect(one.asked).toEqual([0, bytes.length + 4, 0])
+    await expect.poll(() => adopted).toEqual([digestOf(bytes)])
+    expect(events).not.toContain('wrong bytes from one')
+  })
+
+  test('is complete where all of it came', async () => {
+    const one = brokenOnce(bytes, bytes)
+    const content = await reader(begin(digestOf(bytes), [one], undefined))
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    expect(content.size).toBe(bytes.length)
+    await content.close()
+    expect(one.asked).toEqual([0, bytes.length])
+    await expect.poll(() => adopted).toEqual([digestOf(bytes)])
+  })
+
+  test('fails where that is so each time it is begun', async () => {
+    const past = new UpstreamError('wrong-size', 'nothing there', { endpoint: 'one', status: 416 })
+    const one = source('one', undefined, async function* (start) {
+      if (start > 0) throw past
+      yield bytes.subarray(0, MIB)
+      throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
+    })
+    const content = await reader(begin(digestOf(bytes), [one], undefined))
+    await expect(readFrom(content)).rejects.toMatchObject({ endpoint: 'one' })
+    await content.close()
+    expect(one.asked).toEqual([0, MIB, 0, MIB])
+    expect(await readdir(directory)).toEqual([])
+  })
+})
+
 describe('a source', () => {
   test('whose body just ends too early is asked for the rest', async () => {
     const bytes = blob(3 * MIB)
@@ -399,6 +469,36 @@ describe('a local file that fails', () => {
     await content.close()
     expect(events.some((event) => event.startsWith('store write'))).toBe(true)
     await expect.poll(() => readdir(directory)).toEqual([])
+  })
+})
+
+describe('what is stopped', () => {
+  test('has closed its files, also of a download that failed while somebody read', async () => {
+    const bytes = blob(3 * MIB)
+    const partials = new Partials(directory, () => {})
+    const stopped = new Downloads({
+      observer,
+      retryDelayMs: 1,
+      createIngest: (digest) => partials.open(digest, async () => {}),
+    })
+    const one = source('one', bytes.length, async function* (start) {
+      if (start === 0) yield bytes.subarray(0, 2 * MIB)
+      throw new UpstreamError('cut', 'cut', { endpoint: 'one' })
+    })
+    const download = stopped.start({ ...wanted(bytes), sources: [one] })
+    const lingering = await reader(download)
+    await download.ended
+    await stopped.stop()
+    const left = await readdir(directory)
+    expect(left.map((name) => name.replace(/\.[0-9a-f]+/, ''))).toEqual([
+      `sha256-${digestOf(bytes).slice(7)}.part`,
+      `sha256-${digestOf(bytes).slice(7)}.part.json`,
+    ])
+    // Another server has the directory by now.
+    for (const name of left) await rm(join(directory, name))
+    await lingering.close()
+    expect(await readdir(directory)).toEqual([])
+    expect(events.filter((event) => event.startsWith('store'))).toEqual([])
   })
 })
 
