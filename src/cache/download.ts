@@ -362,7 +362,7 @@ export class Download implements DownloadView {
       this.#open.resolve()
       return { isKnown: true }
     } catch (error) {
-      if (this.#mayEnd(attempt)) return { isKnown: false }
+      if (this.#mayEnd(attempt, error)) return { isKnown: false }
       // Known before it is thrown: who comes while it is on its way begins anew, nobody would ask
       // their sources any more.
       if (serving || !(error instanceof FileLost)) this.#failure = this.#told(error)
@@ -372,9 +372,9 @@ export class Download implements DownloadView {
     }
   }
 
-  #mayEnd(attempt: Attempt): boolean {
-    const isAsked = this.#size === undefined && !this.#abort.signal.aborted
-    return isAsked && attempt.have.bytes > 0 && this.#queue.hasMetTheEnd
+  #mayEnd(attempt: Attempt, error: unknown): boolean {
+    if (!(error instanceof UpstreamError) || this.#abort.signal.aborted) return false
+    return this.#size === undefined && attempt.have.bytes > 0 && this.#queue.hasMetTheEnd
   }
 
   #opened(attempt: Attempt, size: number | undefined): void {
