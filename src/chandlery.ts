@@ -16,6 +16,7 @@ import { Metrics } from './observability/metrics.ts'
 import { Observer } from './observability/observer.ts'
 import { OciError } from './oci/errors.ts'
 import { createApp } from './server/app.ts'
+import { Connections, type Cut } from './server/connections.ts'
 import { drain } from './server/drain.ts'
 import type { Faces } from './server/faces.ts'
 import { type Ownership, takeOwnership } from './store/owner.ts'
@@ -44,6 +45,13 @@ export interface ChandleryOptions {
   readonly retryDelayMs?: number
 }
 
+export interface StopOptions {
+  /** Ends everything at once: responses are cut. */
+  readonly hurry?: AbortSignal
+  /** False: no `shutdownDelay`, the directory is not ours any more. */
+  readonly delay?: boolean
+}
+
 type App = ReturnType<typeof createApp>
 
 /** What there is once the directory is ours. */
@@ -58,6 +66,12 @@ interface Open {
 /** A blob does not take the last of the space: manifests and links need some. */
 const SPARE_BYTES = 1024 * 1024
 const SWEEP_EVERY_MS = 3600_000
+/** While it stops: a SIGKILL that comes then costs no more than what arrived since. */
+const CHECKPOINT_EVERY_MS = 2_000
+/** At the end the disk gets so long to take what is left. */
+const SETTLE_MS = 3_000
+/** A scrape that runs at the end gets so long. */
+const LAST_SCRAPE_MS = 500
 
 export class Chandlery {
   readonly #config: Config
@@ -69,6 +83,7 @@ export class Chandlery {
   readonly #admin: App
   readonly #app: App
   readonly #starting = new AbortController()
+  readonly #connections = new Connections()
   readonly #lost = Promise.withResolvers<void>()
   readonly #retryDelayMs: number | undefined
   #started: Promise<void> | undefined
@@ -76,6 +91,7 @@ export class Chandlery {
   #probing: Probing | undefined
   #open: Open | undefined
   #sweeping: NodeJS.Timeout | undefined
+  #retired: Promise<void> | undefined
 
   /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
   constructor(config: Config, options: ChandleryOptions) {
@@ -113,6 +129,7 @@ export class Chandlery {
       instanceId,
       clientStallTimeoutMs: config.clientStallTimeoutMs,
       tls: config.tls,
+      connections: this.#connections,
     })
   }
 
@@ -157,25 +174,87 @@ export class Chandlery {
     this.#logger.info({ directory: storage.directory }, 'ready')
   }
 
-  /** Lets running responses end, at most `shutdownTimeout`; then everything is closed. True: none was cut. */
-  async stop(): Promise<boolean> {
+  /**
+   * Ends in order: for `shutdownDelay` requests are still taken, then running responses may end within
+   * `shutdownTimeout`, then they are cut and everything is closed. True: no response was cut.
+   */
+  async stop({ hurry, delay = true }: StopOptions = {}): Promise<boolean> {
+    const { shutdownDelayMs, shutdownTimeoutMs } = this.#config
     this.#readiness.missing('running', 'the server is stopping')
     this.#starting.abort(new Error('the server is stopping'))
     // What it is about to take, a port or the directory, would stay taken.
     await this.#started?.catch(() => undefined)
-    const clean = await drain(this.#app, this.#config.shutdownTimeoutMs)
-    this.#probing?.[Symbol.dispose]()
-    await this.#open?.downloads.stop()
-    await this.#client.close()
-    await this.#open?.settle()
-    clearInterval(this.#sweeping)
-    this.#open?.store.close()
-    // Where the claim cannot be removed, the next server finds that its owner is dead.
-    await this.#ownership?.release().catch((error: unknown) => {
-      this.#observer.storeError('release the directory', error)
+    const delayMs = delay && this.#open ? shutdownDelayMs : 0
+    this.#observer.shutdownPhase('delay')
+    const checkpoint = () => void this.#open?.downloads.checkpoint()
+    checkpoint()
+    const checkpoints = setInterval(checkpoint, CHECKPOINT_EVERY_MS)
+    const cut = await drain({
+      connections: this.#connections,
+      delayMs,
+      timeoutMs: shutdownTimeoutMs,
+      hurry,
+      onClosed: (running) => this.#closed(running),
+      meanwhile: () => this.#retireEarly(),
     })
-    await this.#admin.close()
-    return clean
+    clearInterval(checkpoints)
+    this.#noteCut(cut)
+    await this.#retire()
+    await this.#connections.closed()
+    await this.#app.close()
+    await closeAdmin(this.#admin)
+    return cut.responses + cut.refused === 0
+  }
+
+  #closed(running: number): void {
+    this.#observer.shutdownPhase('responses')
+    const { shutdownTimeoutMs: timeoutMs } = this.#config
+    this.#logger.info({ running, timeoutMs }, 'no new connections: running responses may end')
+  }
+
+  #noteCut(cut: Cut): void {
+    this.#observer.responsesCut(cut)
+    if (cut.responses + cut.refused === 0) return
+    this.#logger.warn(cut, 'shutdownTimeout has passed: the responses that still ran were cut')
+  }
+
+  /** What runs reads files that are open already: the next server may have the directory. */
+  #retireEarly(): void {
+    if (this.#open?.downloads.running === 0 && this.#connections.isSettled) void this.#retire()
+  }
+
+  #retire(): Promise<void> {
+    this.#retired ??= this.#giveBack()
+    return this.#retired
+  }
+
+  /** Ends all that writes, then gives the directory to the next. Never rejects. */
+  async #giveBack(): Promise<void> {
+    this.#observer.shutdownPhase('storage')
+    const open = this.#open
+    this.#open = undefined // who comes now is told to ask again
+    this.#probing?.[Symbol.dispose]()
+    clearInterval(this.#sweeping)
+    const isSettled = await within(SETTLE_MS, () => this.#settle(open))
+    // Where the claim stands, the next server finds that its owner is dead once it is.
+    if (isSettled) await this.#ownership?.release().catch(this.#notReleased)
+    else this.#notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
+  }
+
+  async #settle(open: Open | undefined): Promise<void> {
+    try {
+      const left = await open?.downloads.stop()
+      if (left) this.#logger.info({ downloads: left }, 'what downloads have is left for the next')
+      await this.#client.close()
+      await open?.settle()
+      open?.store.close()
+    } catch (error) {
+      this.#observer.unexpectedError('stop', error)
+    }
+  }
+
+  readonly #notReleased = (error: unknown): void => {
+    this.#observer.storeError('release the directory', error)
   }
 
   #waitFor(owner: string): void {
@@ -249,6 +328,24 @@ export class Chandlery {
       caller: { credentials },
     }
     return { store, downloads, faces, settle: () => room.drain() }
+  }
+}
+
+// A connection without a request would keep it open; alive is shown until here.
+async function closeAdmin(admin: App): Promise<void> {
+  const timer = setTimeout(() => admin.server.closeAllConnections(), LAST_SCRAPE_MS)
+  await admin.close()
+  clearTimeout(timer)
+}
+
+/** True: done in time. */
+async function within(ms: number, work: () => Promise<void>): Promise<boolean> {
+  const late = Promise.withResolvers<false>()
+  const timer = setTimeout(() => late.resolve(false), ms)
+  try {
+    return await Promise.race([work().then(() => true), late.promise])
+  } finally {
+    clearTimeout(timer)
   }
 }
 

@@ -206,6 +206,14 @@ export class Download implements DownloadView {
     if (this.#isPassing || this.#filling?.isComing(at) === false) this.#filling?.pump()
   }
 
+  /** What is here is made durable and noted for a later process. Never rejects. */
+  async checkpoint(): Promise<void> {
+    await this.#attempts
+      .at(-1)
+      ?.checkpoint()
+      .catch((error: unknown) => this.#options.observer.storeError('checkpoint', error))
+  }
+
   /** Ends it, for shutdown: readers are cut, what is here is left for later, nothing stays open. */
   async stop(): Promise<void> {
     this.#isStopped = true
@@ -389,9 +397,7 @@ export class Download implements DownloadView {
     const { bytes } = attempt.have
     if (bytes < this.#checkpointAt) return
     this.#checkpointAt = bytes + CHECKPOINT_BYTES
-    attempt.checkpoint().catch((error: unknown) => {
-      this.#options.observer.storeError('checkpoint', error)
-    })
+    void this.checkpoint()
   }
 
   #wantedRanges(): ByteRange[] {

@@ -100,11 +100,23 @@ export class Downloads {
     return download
   }
 
-  /** Ends all of them, for shutdown: afterwards none has a file open. */
-  async stop(): Promise<void> {
+  /** How many run, or have readers that are not through. */
+  get running(): number {
+    return this.#all.size + this.#lingering.size
+  }
+
+  /** What they have is made durable and noted for a later process. Never rejects: failures are reported. */
+  async checkpoint(): Promise<void> {
+    await Promise.all([...this.#all.keys()].map((download) => download.checkpoint()))
+  }
+
+  /** Ends all of them, for shutdown: none can begin, none has a file open. Resolves with how many ran. */
+  async stop(): Promise<number> {
     this.#stopped = true
+    const running = this.#all.size
     const all = [...this.#all.keys(), ...this.#lingering]
     await Promise.all(all.map((download) => download.stop()))
+    return running
   }
 
   #isOneMore(key: string): boolean {

@@ -11,8 +11,8 @@ export interface Servable {
   /** Resolves when the server must stop by itself. */
   readonly lost: Promise<void>
   start(): Promise<void>
-  /** True: no response was cut. */
-  stop(): Promise<boolean>
+  /** True: no response was cut. `hurry` ends it at once; without `delay` nobody new is let in. */
+  stop(options?: { readonly hurry?: AbortSignal; readonly delay?: boolean }): Promise<boolean>
 }
 
 /** Serves until SIGTERM or SIGINT; 1 where it could not start or had to give up. */
@@ -36,37 +36,56 @@ export async function runServe(
 }
 
 async function serve(server: Servable, logger: Logger): Promise<0 | 1> {
-  const signalled = untilSignal()
-  const stopping = Promise.race([signalled, server.lost.then(() => 'lost' as const)])
+  const signals = listenForSignals()
+  const stopping = Promise.race([signals.first, server.lost.then(() => 'lost' as const)])
+  const { hurry } = signals
   try {
     // A second server waits for the directory as long as it takes: a signal ends that as well.
     const first = await Promise.race([server.start().then(() => 'started' as const), stopping])
     const reason = first === 'started' ? await stopping : first
     if (reason === 'lost') logger.error('another server has taken the directory: stopping')
-    else logger.info({ signal: reason }, 'stopping: running responses may end')
-    const clean = await server.stop()
+    else logger.info({ signal: reason }, 'stopping: /readyz says so, responses may end')
+    const clean = await server.stop({ hurry, delay: reason !== 'lost' })
     logger.info({ clean }, 'stopped')
-    return reason === 'lost' ? 1 : 0
+    exitSoon()
+    return reason === 'lost' || hurry.aborted ? 1 : 0
   } catch (error) {
-    await server.stop()
+    await server.stop({ hurry, delay: false })
     throw error
   }
 }
 
 /** Ctrl-C under npm comes twice at once, from the terminal and from npm; systemd and timeout do the like. */
 const SAME_SIGNAL_MS = 1_000
+/** What is left to do after the second signal, or when all is stopped, may take so long: a disk may hang. */
+const LAST_MS = 4_000
 
-/** The first signal asks for an orderly end; one more, a while later, ends the process at once. */
-function untilSignal(): Promise<NodeJS.Signals> {
-  return new Promise((resolve) => {
-    for (const name of ['SIGTERM', 'SIGINT'] as const) {
-      process.once(name, () => {
-        resolve(name)
-        const askedAt = performance.now()
-        process.on(name, () => {
-          if (performance.now() - askedAt > SAME_SIGNAL_MS) process.exit(1)
-        })
-      })
-    }
-  })
+interface Signals {
+  readonly first: Promise<NodeJS.Signals>
+  /** Fires with the second one. */
+  readonly hurry: AbortSignal
+}
+
+/** The first signal asks for an orderly end; one more, a while later, ends what runs; a third the process. */
+function listenForSignals(): Signals {
+  const first = Promise.withResolvers<NodeJS.Signals>()
+  const hurry = new AbortController()
+  let [count, lastMs] = [0, -Infinity]
+  const on = (name: NodeJS.Signals) => {
+    const isSame = performance.now() - lastMs <= SAME_SIGNAL_MS
+    if (isSame) return
+    lastMs = performance.now()
+    count += 1
+    first.resolve(name)
+    if (count === 2) hurry.abort()
+    if (count === 2) exitSoon(1)
+    if (count === 3) process.exit(1)
+  }
+  for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, on)
+  return { first: first.promise, hurry: hurry.signal }
+}
+
+/** Does not keep the process running, but ends it where something hangs. */
+function exitSoon(code?: number): void {
+  setTimeout(() => process.exit(code), LAST_MS).unref()
 }

@@ -116,6 +116,7 @@ export interface Config {
   /** Without `probeMs` endpoints are not asked in the background. */
   readonly health: { readonly probeMs?: number }
   readonly clientStallTimeoutMs: number
+  readonly shutdownDelayMs: number
   readonly shutdownTimeoutMs: number
   readonly log: { readonly level: LogLevel }
 }
@@ -143,6 +144,7 @@ export function settingsOf(content: FileContent): Omit<Config, 'mirrors' | 'conf
     fetch: fetchOf(content.fetch ?? DEFAULTS.fetch!),
     ...upstreamSettingsOf(content),
     clientStallTimeoutMs: content.clientStallTimeout,
+    shutdownDelayMs: content.shutdownDelay,
     shutdownTimeoutMs: content.shutdownTimeout,
     log: content.log ?? DEFAULTS.log!,
   }

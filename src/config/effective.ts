@@ -35,6 +35,7 @@ export function effectiveConfig(config: Config): Effective {
     dns: withoutNothing({ servers: [...config.dns.servers] }),
     health: { probe: config.health.probeMs ? formatDuration(config.health.probeMs) : 'off' },
     clientStallTimeout: formatDuration(config.clientStallTimeoutMs),
+    shutdownDelay: formatDuration(config.shutdownDelayMs),
     shutdownTimeout: formatDuration(config.shutdownTimeoutMs),
     log: config.log,
   })

@@ -496,9 +496,16 @@ export const fileSchema = section({
   clientStallTimeout: timer(1000)
     .prefault('10m')
     .meta(meta('A client that takes no byte for so long is dropped.')),
+  shutdownDelay: timer(0)
+    .prefault('0s')
+    .meta(
+      meta(
+        'On SIGTERM, requests are still taken for so long while /readyz is 503 already, so that balancers can see it.',
+      ),
+    ),
   shutdownTimeout: timer(0)
     .prefault('30s')
-    .meta(meta('On SIGTERM, running responses may go on for so long.')),
+    .meta(meta('On SIGTERM, after shutdownDelay, running responses may go on for so long.')),
   log: section({
     level: z
       .enum(LOG_LEVELS, { error: `expected one of ${LOG_LEVELS.join(', ')}` })

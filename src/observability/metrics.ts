@@ -26,6 +26,10 @@ const PROXIED = ['blob', 'manifest'] as const
 type DownloadOutcome = Parameters<DownloadObserver['downloadEnded']>[0]
 type Proxied = (typeof PROXIED)[number]
 
+/** What a server that was told to stop does now: takes requests, lets responses end, writes what is left. */
+export type ShutdownPhase = (typeof SHUTDOWN_PHASES)[number]
+const SHUTDOWN_PHASES = ['delay', 'responses', 'storage'] as const
+
 export interface StoreUsage {
   readonly blobs: number
   readonly bytes: number
@@ -73,6 +77,19 @@ export class Metrics
   readonly #inFlight = this.#gauge(
     'chandlery_http_requests_in_flight',
     'Requests being answered now.',
+  )
+  readonly #shutdown = this.#gauge(
+    'chandlery_shutdown_phase',
+    'What a server that was told to stop does now: 1 for the phase it is in.',
+    ['phase'],
+  )
+  readonly #cut = this.#counter(
+    'chandlery_responses_cut_total',
+    'Responses that were cut, or refused unbegun, at the end of shutdownTimeout.',
+  )
+  readonly #cutBytes = this.#counter(
+    'chandlery_response_bytes_cut_total',
+    'Body bytes that the clients of responses cut at the end of shutdownTimeout lacked.',
   )
   readonly #upstreamRequests = this.#counter(
     'chandlery_upstream_requests_total',
@@ -175,6 +192,15 @@ export class Metrics
     this.#requestSeconds.observe({ kind, cache }, record.seconds)
     if (bytes > 0) this.#responseBytes.inc({ kind, cache }, bytes)
     if (kind === 'blob' || kind === 'manifest') this.#countProxied(kind, record)
+  }
+
+  shutdownPhase(phase: ShutdownPhase): void {
+    for (const each of SHUTDOWN_PHASES) this.#shutdown.set({ phase: each }, each === phase ? 1 : 0)
+  }
+
+  responsesCut(cut: { responses: number; refused: number; missingBytes: number }): void {
+    this.#cut.inc(cut.responses + cut.refused)
+    this.#cutBytes.inc(cut.missingBytes)
   }
 
   upstreamRequest(event: {

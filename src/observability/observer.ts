@@ -8,7 +8,7 @@ import type { UpstreamObserver } from '../upstream/observer.ts'
 import type { AccessLog } from './access-log.ts'
 import type { EventLog } from './event-log.ts'
 import { Keeping } from './keeping.ts'
-import type { Metrics } from './metrics.ts'
+import type { Metrics, ShutdownPhase } from './metrics.ts'
 
 export class Observer
   implements ServerObserver, UpstreamObserver, CacheObserver, DownloadObserver, StoreObserver
@@ -32,6 +32,15 @@ export class Observer
   requestFinished(record: RequestRecord): void {
     this.#metrics.requestFinished(record)
     this.#access.requestFinished(record)
+  }
+
+  /** The server is ending; see Metrics. */
+  shutdownPhase(phase: ShutdownPhase): void {
+    this.#metrics.shutdownPhase(phase)
+  }
+
+  responsesCut(cut: Parameters<Metrics['responsesCut']>[0]): void {
+    this.#metrics.responsesCut(cut)
   }
 
   upstreamRequest(event: Parameters<UpstreamObserver['upstreamRequest']>[0]): void {

@@ -18,6 +18,7 @@ export interface ServerLogger {
 }
 
 export function answerError(exchange: Exchange, error: unknown, logger: ServerLogger): void {
+  if (exchange.res.writableEnded) return // it was answered already: the server is shutting down
   if (isClientsOwn(exchange, error)) {
     exchange.res.destroy()
     return

@@ -10,6 +10,7 @@ import { answerError, type ServerLogger } from './answer-error.ts'
 import { answerCatalog, answerPing, answerReferrers, answerTags } from './answer-lists.ts'
 import { answerManifest } from './answer-manifest.ts'
 import { answerClientError } from './client-error.ts'
+import { Connections } from './connections.ts'
 import { ContentSender } from './content-sender.ts'
 import { Exchange } from './exchange.ts'
 import type { Faces, RoutedRepository, Router } from './faces.ts'
@@ -38,11 +39,13 @@ export interface AppOptions {
   readonly tls?: KeyPairFiles | undefined
   readonly tlsLookEveryMs?: number | undefined
   readonly pool?: PiecePool | undefined
+  /** Knows what runs, for the end of the server. */
+  readonly connections?: Connections | undefined
 }
 
 export function createApp(options: AppOptions): FastifyInstance {
-  const { logger } = options
-  const serve = createServe(options)
+  const { logger, connections = new Connections() } = options
+  const serve = createServe(options, connections)
   const take = (request: FastifyRequest, reply: FastifyReply) => {
     reply.hijack()
     serve(request.raw, reply.raw)
@@ -52,13 +55,15 @@ export function createApp(options: AppOptions): FastifyInstance {
     serve(request.raw, reply.raw, error)
   }
   const app = fastify<Server, IncomingMessage, ServerResponse>({
-    serverFactory: (handler) =>
-      createListener(handler, {
+    serverFactory: (handler) => {
+      const server = createListener(handler, {
         tls: options.tls,
         lookEveryMs: options.tlsLookEveryMs,
         onReload: () => logger.info({}, 'the TLS certificate was read again'),
         onBadPair: (err) => logger.error({ err }, 'the TLS certificate stays the former one'),
-      }),
+      })
+      return connections.watch(server)
+    },
     exposeHeadRoutes: false,
     bodyLimit: MAX_BODY_BYTES,
     return503OnClosing: false,
@@ -78,8 +83,15 @@ export function createApp(options: AppOptions): FastifyInstance {
 
 type Serve = (req: IncomingMessage, res: ServerResponse, error?: unknown) => void
 
-function createServe(options: AppOptions): Serve {
-  const { logger, observer, clientStallTimeoutMs } = options
+function createServe(options: AppOptions, connections: Connections): Serve {
+  const { logger, clientStallTimeoutMs } = options
+  const observer: ServerObserver = {
+    requestStarted: () => options.observer.requestStarted(),
+    requestFinished: (record) => {
+      connections.ended(record)
+      options.observer.requestFinished(record)
+    },
+  }
   const sender = new ContentSender(options.pool ?? new PiecePool(), clientStallTimeoutMs)
   const idFor = requestIds()
   const serve = async (exchange: Exchange, failed: unknown): Promise<void> => {
@@ -92,6 +104,7 @@ function createServe(options: AppOptions): Serve {
   }
   return (req, res, failed) => {
     const exchange = new Exchange(req, res, idFor(req.headers['x-request-id']), observer)
+    if (!connections.began(exchange)) return
     serve(exchange, failed).catch((err: unknown) => {
       logger.error({ err, requestId: exchange.id }, 'a request could not even be refused')
       res.destroy()

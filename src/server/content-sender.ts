@@ -47,10 +47,10 @@ export class ContentSender {
   /**
    * Sends the body of a response whose head is written, and ends it. Whatever goes wrong cuts the
    * connection, so that no client takes a part for the whole; the reason is thrown. `onBytes` is
-   * told how many body bytes the kernel took, complete or not.
+   * told how many body bytes the kernel has taken, each time it takes some.
    */
   async send(options: SendOptions, onBytes: (bytes: number) => void): Promise<void> {
-    const outgoing = new Outgoing(options.res, options.gone, this.#stallTimeoutMs)
+    const outgoing = new Outgoing(options.res, options.gone, this.#stallTimeoutMs, onBytes)
     const run = new Run(this.#pool, outgoing, options.content, options.gone)
     try {
       for (const stretch of options.body) await run.send(stretch)
@@ -58,8 +58,6 @@ export class ContentSender {
     } catch (error) {
       outgoing.destroy()
       throw error
-    } finally {
-      onBytes(outgoing.bytes)
     }
   }
 }

@@ -1,23 +1,43 @@
-// The end of a server: no new connections, running responses may finish, then everything is closed.
-import type { FastifyInstance } from 'fastify'
+// The end of a server towards its clients, step by step: answers say that they are the last, then nobody
+// new is let in, then what runs may end, then it is cut. What is stored is not its business.
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Connections, Cut } from './connections.ts'
 
-const IDLE_CHECK_MS = 50
+/** A client that was quiet for so long is not about to send a request on this connection. */
+const IDLE_MS = 25
+const LOOK_EVERY_MS = 10
 
-/** Resolves when the last connection is closed: at the latest `timeoutMs` from now. True: nothing was cut. */
-export async function drain(app: FastifyInstance, timeoutMs: number): Promise<boolean> {
-  const { server } = app
-  let clean = true
-  // A connection whose last response ends meanwhile would otherwise stay open for the next request.
-  const idle = setInterval(() => server.closeIdleConnections(), IDLE_CHECK_MS)
-  const end = setTimeout(() => {
-    clean = false
-    server.closeAllConnections()
-  }, timeoutMs)
-  try {
-    await app.close()
-  } finally {
-    clearInterval(idle)
-    clearTimeout(end)
+export interface DrainOptions {
+  readonly connections: Connections
+  /** For so long requests are still taken, so that who balances can see that we are leaving. */
+  readonly delayMs: number
+  /** After that, running responses may go on for so long. */
+  readonly timeoutMs: number
+  /** Ends both at once. */
+  readonly hurry?: AbortSignal | undefined
+  /** Nobody new is let in; so many responses run. */
+  readonly onClosed?: (running: number) => void
+  /** Called again and again while responses run: what else can be ended meanwhile. */
+  readonly meanwhile?: () => void
+}
+
+/** Resolves when nothing runs any more and no request can come. */
+export async function drain(options: DrainOptions): Promise<Cut> {
+  const { connections, delayMs, timeoutMs, hurry, onClosed, meanwhile } = options
+  connections.endReuse()
+  if (delayMs > 0) await pause(delayMs, hurry)
+  connections.stopListening()
+  onClosed?.(connections.running)
+  const endMs = performance.now() + timeoutMs
+  for (;;) {
+    connections.closeIdle(IDLE_MS)
+    if (connections.isQuiet || performance.now() >= endMs || hurry?.aborted) break
+    meanwhile?.()
+    await pause(LOOK_EVERY_MS, hurry)
   }
-  return clean
+  return connections.cut()
+}
+
+async function pause(ms: number, signal: AbortSignal | undefined): Promise<void> {
+  await sleep(ms, undefined, signal && { signal }).catch(() => undefined)
 }

@@ -1,6 +1,7 @@
 // One request and its response, and what is told of them afterwards. Not an answer: the routes write
 // that, through `respond` or, for blobs, by themselves after `writeHead`.
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
+import { errorBody, OciError } from '../oci/errors.ts'
 import { type CacheOutcome, type CacheState, formatCacheStatus } from '../http/cache-status.ts'
 import type { RequestKind, RequestRecord, ServerObserver } from './observer.ts'
 
@@ -26,6 +27,8 @@ export class Exchange implements RequestRecord {
   failure: string | undefined
   message: string | undefined
   readonly #startedAt = performance.now()
+  /** What the body will be, where it is known. */
+  #length = 0
   readonly #observer: ServerObserver
   #gone: AbortController | undefined
   #over = false
@@ -52,6 +55,11 @@ export class Exchange implements RequestRecord {
   /** 499, as nginx has it, where the client left before there was an answer. */
   get status(): number {
     return this.res.headersSent ? this.res.statusCode : CLIENT_CLOSED_REQUEST
+  }
+
+  /** Of the body, what the kernel has not taken yet. */
+  get missingBytes(): number {
+    return Math.max(0, this.#length - this.bytes)
   }
 
   get userAgent(): string | undefined {
@@ -81,6 +89,7 @@ export class Exchange implements RequestRecord {
   writeHead(status: number, headers: OutgoingHttpHeaders): void {
     headers['docker-distribution-api-version'] = 'registry/2.0'
     headers['x-request-id'] = this.id
+    this.#length = Number(headers['content-length'] ?? 0)
     this.res.writeHead(status, headers)
   }
 
@@ -94,6 +103,17 @@ export class Exchange implements RequestRecord {
       this.bytes = body.length
       this.res.end(body)
     }
+  }
+
+  /** For the end of the server: whoever got nothing yet is better told than cut. False: it has begun. */
+  refuseUnlessBegun(): boolean {
+    if (this.res.headersSent) return false
+    const told = new OciError('UNAVAILABLE', 'the server is shutting down: ask again')
+    this.failure = told.code
+    this.message = told.message
+    const headers = { 'content-type': 'application/json', 'retry-after': '5', ...told.headers }
+    this.respond(told.status, headers, errorBody(told))
+    return true
   }
 
   // A pipelined response whose turn never came has no 'close' of its own when the connection closes.

@@ -12,11 +12,18 @@ export class Outgoing {
   bytes = 0
   readonly #res: ServerResponse
   readonly #gone: AbortSignal
+  readonly #onBytes: (bytes: number) => void
   #giveUp: ((error: Error) => void) | undefined
   #stalled = false
 
-  /** `gone` fires when the connection has closed. */
-  constructor(res: ServerResponse, gone: AbortSignal, stallTimeoutMs: number) {
+  /** `gone` fires when the connection has closed; `onBytes` is told `bytes` whenever it has grown. */
+  constructor(
+    res: ServerResponse,
+    gone: AbortSignal,
+    stallTimeoutMs: number,
+    onBytes: (bytes: number) => void = () => {},
+  ) {
+    this.#onBytes = onBytes
     this.#res = res
     this.#gone = gone
     gone.addEventListener('abort', () => this.#giveUp?.(this.#whyGone()), { once: true })
@@ -37,6 +44,7 @@ export class Outgoing {
       this.#giveUp = undefined
       if (error) return reject(this.#whyGone(error))
       this.bytes += bytes.length
+      this.#onBytes(this.bytes)
       resolve(performance.now() - startedAt)
     })
     return promise

@@ -5,6 +5,7 @@
 import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { ClaimWatch } from './claim-watch.ts'
 import { findPlace, isAlive, makeClaim, readClaim } from './claim.ts'
 import type { Claim, Place } from './claim.ts'
 import { asError, explainStorageError, isAbsent } from './errno.ts'
@@ -25,7 +26,7 @@ export interface OwnershipOptions {
   readonly heartbeatMs?: number
   /** A claim from elsewhere that does not change for this long is dead. Default 15 s; the same for all servers. */
   readonly staleMs?: number
-  /** How often a waiting server looks. Default 500 ms. */
+  /** How often a waiting server looks, besides being told where the file system does. Default 500 ms. */
   readonly pollMs?: number
   /** For tests: as if this process ran elsewhere. Default: found in /proc. */
   readonly place?: Place | 'unknown'
@@ -69,17 +70,21 @@ class Claims {
   async take(listen: string): Promise<Ownership> {
     const { place, signal, pollMs = 500 } = this.#options
     this.#place = place === 'unknown' ? undefined : (place ?? (await findPlace()))
+    using watch = new ClaimWatch(this.#directory)
     for (;;) {
       signal?.throwIfAborted()
-      if (await this.#isFree()) {
+      watch.start()
+      if (!(await this.#isFree())) {
+        await watch.wait(pollMs * (0.5 + Math.random()), signal)
+      } else {
         const claim = await makeClaim(listen, this.#place)
         if (await this.#stake(claim)) {
           const again = () => this.#stakeAgain(claim)
           return new HeldClaim(this.#pathOf(claim), claim, { ...this.#options, again })
         }
+        // Not in step: two that saw each other and withdrew must not meet again.
+        await sleep(pollMs * (0.5 + Math.random()), undefined, { ...(signal && { signal }) })
       }
-      // Not in step: two that saw each other and withdrew must not meet again.
-      await sleep(pollMs * (0.5 + Math.random()), undefined, { ...(signal && { signal }) })
     }
   }
 

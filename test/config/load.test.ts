@@ -78,6 +78,7 @@ test('without files, flags and variables the defaults and the built-in registrie
     dns: { servers: [] },
     health: {},
     clientStallTimeoutMs: 600_000,
+    shutdownDelayMs: 0,
     shutdownTimeoutMs: 30_000,
     log: { level: 'info' },
   })
@@ -124,6 +125,7 @@ freshness:
     - { match: "docker.io/library/*:latest", ttl: 30s }
     - { match: "**:v*", staleIfError: forever, whenGone: serve, negativeTtl: 1s, staleWhileRevalidate: 2s, revalidateTimeout: 3s }
 clientStallTimeout: 1m
+shutdownDelay: 5s
 shutdownTimeout: 0s
 defaultEndpoints: false
 defaultRegistry: GHCR.io
@@ -151,6 +153,7 @@ defaultRegistry: GHCR.io
   })
   expect(config).toMatchObject({
     clientStallTimeoutMs: 60_000,
+    shutdownDelayMs: 5_000,
     shutdownTimeoutMs: 0,
     defaultEndpoints: false,
     defaultRegistry: 'ghcr.io',

@@ -1,13 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync, renameSync, copyFileSync } from 'node:fs'
 import { Agent, get as getTls } from 'node:https'
-import { Agent as PlainAgent, get } from 'node:http'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
-import { drain } from '../../src/server/drain.ts'
 import { PiecePool } from '../../src/server/piece-pool.ts'
 import { createListener } from '../../src/server/tls-listener.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
@@ -153,66 +151,5 @@ describe('the TLS listener', () => {
       socket.on('error', () => {})
     })
     expect(answer).toMatch(/^HTTP\/1.1 400 Bad Request\r\n[^]*use https:\/\//)
-  })
-})
-
-interface Opened {
-  readonly status: number | undefined
-  /** Reads on; resolves with the length of a complete body. */
-  readonly body: () => Promise<number>
-}
-
-function open(port: number, agent: PlainAgent): Promise<Opened> {
-  return new Promise((resolve, reject) => {
-    get({ port, path: PATH, agent }, (res) => {
-      const body = () =>
-        new Promise<number>((done, fail) => {
-          let length = 0
-          res.on('data', (chunk: Buffer) => (length += chunk.length))
-          res.on('end', () => done(length))
-          res.on('error', fail)
-        })
-      resolve({ status: res.statusCode, body })
-    }).on('error', reject)
-  })
-}
-
-describe('draining', () => {
-  it('lets running responses end, refuses new connections, and does not wait for idle ones', async () => {
-    const content = new FakeContent(patternBytes(MIB), 1000)
-    app = await startApp({ blobs: blobsOf(() => content) })
-    const agent = new PlainAgent({ keepAlive: true })
-    const response = await open(app.port, agent)
-    const drained = drain(app.app, 10_000)
-    const body = response.body()
-    await sleep(50)
-    await expect(open(app.port, new PlainAgent())).rejects.toThrow(/ECONNREFUSED/)
-    content.arrive()
-    expect(await body).toBe(MIB)
-    expect(await drained).toBe(true)
-    agent.destroy()
-  })
-
-  it('cuts what is still running in the end', async () => {
-    const content = new FakeContent(patternBytes(MIB), 1000)
-    app = await startApp({ blobs: blobsOf(() => content) })
-    const response = await open(app.port, new PlainAgent())
-    const body = response.body()
-    const outcome = expect(body).rejects.toThrow()
-    expect(await drain(app.app, 100)).toBe(false)
-    await outcome
-    await until(() => content.closed === 1)
-  })
-
-  it('ends at once where nothing runs, whatever connections are kept', async () => {
-    app = await startApp()
-    const agent = new PlainAgent({ keepAlive: true })
-    await new Promise((resolve) =>
-      get(`${app!.url}/v2/`, { agent }, (res) => res.resume().on('end', resolve)),
-    )
-    const startedAt = performance.now()
-    expect(await drain(app.app, 10_000)).toBe(true)
-    expect(performance.now() - startedAt).toBeLessThan(2000)
-    agent.destroy()
   })
 })

@@ -1,0 +1,224 @@
+// The end of a server, seen by its clients: on sockets, at the moments that hurt.
+import { once } from 'node:events'
+import { Agent, get } from 'node:http'
+import { connect, type Socket } from 'node:net'
+import { afterEach, describe, expect, it } from 'vitest'
+import { Connections } from '../../src/server/connections.ts'
+import { drain, type DrainOptions } from '../../src/server/drain.ts'
+import { createAuthority } from '../support/certificates.ts'
+import { FakeContent, patternBytes } from './fake-content.ts'
+import { blobsOf, type RunningApp, sleep, startApp, type TestOptions, until } from './fixture.ts'
+
+const MIB = 1024 * 1024
+const PATH = `/v2/library/alpine/blobs/sha256:${'a'.repeat(64)}`
+const PING = 'GET /v2/ HTTP/1.1\r\nHost: here\r\n\r\n'
+
+let app: RunningApp | undefined
+let connections: Connections
+const sockets: Socket[] = []
+
+afterEach(async () => {
+  for (const socket of sockets.splice(0)) socket.destroy()
+  await app?.stop()
+  app = undefined
+})
+
+async function start(options: TestOptions = {}): Promise<RunningApp> {
+  connections = new Connections()
+  app = await startApp({ ...options, connections })
+  return app
+}
+
+function end(options: Partial<DrainOptions> = {}) {
+  return drain({ connections, delayMs: 0, timeoutMs: 10_000, ...options })
+}
+
+/** A connection, and all that has come over it so far. */
+async function open(port: number) {
+  const socket = connect(port, '127.0.0.1')
+  sockets.push(socket)
+  const got = { text: '', ended: false, error: undefined as string | undefined }
+  socket.on('data', (chunk: Buffer) => (got.text += chunk.toString('latin1')))
+  socket.on('end', () => (got.ended = true))
+  socket.on('error', (error) => (got.error = error.message))
+  await once(socket, 'connect')
+  return { socket, got }
+}
+
+interface Opened {
+  readonly status: number | undefined
+  /** Reads on; resolves with the length of a complete body. */
+  readonly body: () => Promise<number>
+}
+
+function openBlob(port: number, agent = new Agent()): Promise<Opened> {
+  return new Promise((resolve, reject) => {
+    get({ port, path: PATH, agent }, (res) => {
+      const body = () =>
+        new Promise<number>((done, fail) => {
+          let length = 0
+          res.on('data', (chunk: Buffer) => (length += chunk.length))
+          res.on('end', () => done(length))
+          res.on('error', fail)
+        })
+      resolve({ status: res.statusCode, body })
+    }).on('error', reject)
+  })
+}
+
+describe('draining', () => {
+  it('lets running responses end, refuses new connections, and does not wait for idle ones', async () => {
+    const content = new FakeContent(patternBytes(MIB), 1000)
+    const { port } = await start({ blobs: blobsOf(() => content) })
+    const idle = await open(port)
+    idle.socket.write(PING)
+    await until(() => idle.got.text.includes('200 OK'))
+    const response = await openBlob(port)
+    const drained = end()
+    const body = response.body()
+    await until(() => idle.got.ended)
+    await expect(openBlob(port)).rejects.toThrow(/ECONNREFUSED/)
+    content.arrive()
+    expect(await body).toBe(MIB)
+    expect(await drained).toEqual({ responses: 0, missingBytes: 0, refused: 0 })
+  })
+
+  it('cuts what still runs in the end, without a reset, and says how much was missing', async () => {
+    const content = new FakeContent(patternBytes(MIB), 1000)
+    const { port, records } = await start({ blobs: blobsOf(() => content) })
+    const { socket, got } = await open(port)
+    socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
+    await until(() => got.text.length > 1000)
+    expect(await end({ timeoutMs: 50 })).toEqual({
+      responses: 1,
+      missingBytes: MIB - 1000,
+      refused: 0,
+    })
+    // containerd goes on after a body that ended too early, not after a reset.
+    await until(() => got.ended)
+    expect(got.error).toBeUndefined()
+    await until(() => content.closed === 1)
+    expect(records.at(-1)).toMatchObject({ aborted: true, bytes: 1000 })
+  })
+
+  it('answers 503 where nothing was said yet when time is up', async () => {
+    const never = new Promise<never>(() => {})
+    const { port, records } = await start({
+      blobs: { open: () => never, head: () => never },
+    })
+    const { socket, got } = await open(port)
+    socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
+    await sleep(20)
+    expect(await end({ timeoutMs: 50 })).toEqual({ responses: 0, missingBytes: 0, refused: 1 })
+    await until(() => got.ended)
+    expect(got.text).toMatch(/^HTTP\/1\.1 503 /)
+    expect(got.text).toMatch(/retry-after: 5/i)
+    expect(got.text).toMatch(/connection: close/i)
+    expect(records.at(-1)).toMatchObject({ status: 503, aborted: false, failure: 'UNAVAILABLE' })
+  })
+
+  it('takes connections and requests during the delay, each response being the last', async () => {
+    const { port } = await start()
+    const kept = await open(port)
+    kept.socket.write(PING)
+    await until(() => kept.got.text.includes('200 OK'))
+    expect(kept.got.text).not.toMatch(/connection: close/i)
+    const drained = end({ delayMs: 400 })
+    await sleep(100)
+    expect(kept.got.ended).toBe(false)
+    const late = await open(port)
+    for (const { socket } of [kept, late]) socket.write(PING)
+    for (const { got } of [kept, late]) {
+      await until(() => got.ended)
+      expect(got.text.match(/connection: close/gi)).toHaveLength(1)
+    }
+    await drained
+    await expect(openBlob(port)).rejects.toThrow(/ECONNREFUSED/)
+  })
+
+  it('says so in a response whose request came before and whose head is written after', async () => {
+    const content = new FakeContent(patternBytes(1000))
+    const opened = Promise.withResolvers<void>()
+    const held = blobsOf(() => content)
+    const { port } = await start({
+      blobs: { ...held, open: (...args) => opened.promise.then(() => held.open(...args)) },
+    })
+    const { socket, got } = await open(port)
+    socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
+    await sleep(20)
+    const drained = end()
+    opened.resolve()
+    await until(() => got.ended)
+    expect(got.text).toMatch(/connection: close/i)
+    expect(await drained).toMatchObject({ responses: 0 })
+  })
+
+  it('answers a request that comes on a kept connection just before it would be closed', async () => {
+    const { port } = await start()
+    const clients = await Promise.all(Array.from({ length: 20 }, () => open(port)))
+    for (const { socket } of clients) socket.write(PING)
+    for (const { got } of clients) await until(() => got.text.includes('200 OK'))
+    const drained = end()
+    // What is on its way when the signal comes.
+    for (const { socket } of clients) socket.write(PING)
+    await drained
+    for (const { got } of clients) {
+      await until(() => got.ended)
+      expect(got.error).toBeUndefined()
+      expect(got.text.match(/200 OK/g)).toHaveLength(2)
+    }
+  })
+
+  it('loses no answer to a reset where the client goes on sending', async () => {
+    const { port } = await start()
+    const { socket, got } = await open(port)
+    const drained = end({ delayMs: 200 })
+    // A push: what follows is never read by the answer.
+    socket.write(
+      `POST /v2/x/blobs/uploads/ HTTP/1.1\r\nHost: here\r\nContent-Length: ${MIB}\r\n\r\n`,
+    )
+    await until(() => got.text.includes('405'))
+    const sending = setInterval(() => socket.write(Buffer.alloc(10_000)), 5)
+    socket.pause()
+    await sleep(100)
+    clearInterval(sending)
+    socket.resume()
+    await until(() => got.ended)
+    expect(got.error).toBeUndefined()
+    expect(got.text).toMatch(/UNSUPPORTED/)
+    await drained
+  })
+
+  it('does not wait for connections that never sent a request', async () => {
+    const { port } = await start()
+    await open(port)
+    const half = await open(port)
+    half.socket.write('GET /v2/ HTTP/1.1\r\n')
+    const startedAt = performance.now()
+    await end()
+    await connections.closed()
+    expect(performance.now() - startedAt).toBeLessThan(2000)
+  })
+
+  it('does not wait for handshakes that never end', async () => {
+    await using authority = await createAuthority()
+    const { port } = await start({ tls: await authority.server('127.0.0.1') })
+    await open(port)
+    const startedAt = performance.now()
+    await end()
+    await connections.closed()
+    expect(performance.now() - startedAt).toBeLessThan(2000)
+  })
+
+  it('ends at once when hurried, also during the delay', async () => {
+    const content = new FakeContent(patternBytes(MIB), 1000)
+    const { port } = await start({ blobs: blobsOf(() => content) })
+    const response = await openBlob(port)
+    const body = expect(response.body()).rejects.toThrow()
+    const hurry = new AbortController()
+    const drained = end({ delayMs: 60_000, timeoutMs: 60_000, hurry: hurry.signal })
+    setTimeout(() => hurry.abort(), 50)
+    expect(await drained).toMatchObject({ responses: 1 })
+    await body
+  })
+})
