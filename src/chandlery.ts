@@ -70,8 +70,8 @@ const SWEEP_EVERY_MS = 3600_000
 const CHECKPOINT_EVERY_MS = 2_000
 /** At the end the disk gets so long to take what is left. */
 const SETTLE_MS = 3_000
-/** A scrape that runs at the end gets so long. */
-const LAST_SCRAPE_MS = 500
+/** What is still read at the end, a file or a scrape, gets so long. */
+const LAST_READ_MS = 500
 
 export class Chandlery {
   readonly #config: Config
@@ -186,7 +186,8 @@ export class Chandlery {
     await this.#started?.catch(() => undefined)
     const delayMs = delay && this.#open ? shutdownDelayMs : 0
     this.#observer.shutdownPhase('delay')
-    const checkpoint = () => void this.#open?.downloads.checkpoint()
+    const downloads = this.#open?.downloads
+    const checkpoint = () => void downloads?.checkpoint()
     checkpoint()
     const checkpoints = setInterval(checkpoint, CHECKPOINT_EVERY_MS)
     const cut = await drain({
@@ -200,6 +201,8 @@ export class Chandlery {
     clearInterval(checkpoints)
     this.#noteCut(cut)
     await this.#retire()
+    // Of those that are over, the files that were still read.
+    await within(LAST_READ_MS, async () => void (await downloads?.stop()))
     await this.#connections.closed()
     await this.#app.close()
     await closeAdmin(this.#admin)
@@ -220,30 +223,32 @@ export class Chandlery {
 
   /** What runs reads files that are open already: the next server may have the directory. */
   #retireEarly(): void {
-    if (this.#open?.downloads.running === 0 && this.#connections.isSettled) void this.#retire()
+    const { downloads } = this.#open ?? {}
+    if (!downloads || downloads.isWriting || !this.#connections.isSettled) return
+    void this.#retire({ early: true })
   }
 
-  #retire(): Promise<void> {
-    this.#retired ??= this.#giveBack()
+  #retire({ early = false } = {}): Promise<void> {
+    this.#retired ??= this.#giveBack(early)
     return this.#retired
   }
 
   /** Ends all that writes, then gives the directory to the next. Never rejects. */
-  async #giveBack(): Promise<void> {
+  async #giveBack(early: boolean): Promise<void> {
     this.#observer.shutdownPhase('storage')
     const open = this.#open
     this.#open = undefined // who comes now is told to ask again
     this.#probing?.[Symbol.dispose]()
     clearInterval(this.#sweeping)
-    const isSettled = await within(SETTLE_MS, () => this.#settle(open))
+    const isSettled = await within(SETTLE_MS, () => this.#settle(open, early))
     // Where the claim stands, the next server finds that its owner is dead once it is.
     if (isSettled) await this.#ownership?.release().catch(this.#notReleased)
     else this.#notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
   }
 
-  async #settle(open: Open | undefined): Promise<void> {
+  async #settle(open: Open | undefined, early: boolean): Promise<void> {
     try {
-      const left = await open?.downloads.stop()
+      const left = early ? open?.downloads.refuse() : await open?.downloads.stop()
       if (left) this.#logger.info({ downloads: left }, 'what downloads have is left for the next')
       await this.#client.close()
       await open?.settle()
@@ -333,7 +338,7 @@ export class Chandlery {
 
 // A connection without a request would keep it open; alive is shown until here.
 async function closeAdmin(admin: App): Promise<void> {
-  const timer = setTimeout(() => admin.server.closeAllConnections(), LAST_SCRAPE_MS)
+  const timer = setTimeout(() => admin.server.closeAllConnections(), LAST_READ_MS)
   await admin.close()
   clearTimeout(timer)
 }

@@ -100,9 +100,9 @@ export class Downloads {
     return download
   }
 
-  /** How many run, or have readers that are not through. */
-  get running(): number {
-    return this.#all.size + this.#lingering.size
+  /** One runs, or broke off and its file is left for later once its readers are gone. */
+  get isWriting(): boolean {
+    return this.#all.size > 0 || [...this.#lingering].some(({ failure }) => failure !== undefined)
   }
 
   /** What they have is made durable and noted for a later process. Never rejects: failures are reported. */
@@ -110,9 +110,14 @@ export class Downloads {
     await Promise.all([...this.#all.keys()].map((download) => download.checkpoint()))
   }
 
+  /** Lets none begin any more. */
+  refuse(): void {
+    this.#stopped = true
+  }
+
   /** Ends all of them, for shutdown: none can begin, none has a file open. Resolves with how many ran. */
   async stop(): Promise<number> {
-    this.#stopped = true
+    this.refuse()
     const running = this.#all.size
     const all = [...this.#all.keys(), ...this.#lingering]
     await Promise.all(all.map((download) => download.stop()))
