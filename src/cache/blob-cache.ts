@@ -9,7 +9,7 @@ import type { Link } from '../store/links.ts'
 import type { Source } from '../upstream/source.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { Access } from './access.ts'
-import { type Caller, sharedKey } from './caller.ts'
+import { type Caller, downloadKey } from './caller.ts'
 import type { Content } from './content.ts'
 import type { Download } from './download.ts'
 import type { Downloads } from './downloads.ts'
@@ -63,7 +63,7 @@ export class BlobCache {
       return { content, cache: { state: 'hit' } }
     }
     if (named === undefined) this.#checkGone(repo, digest)
-    const joined = downloads.get(sharedKey(digest, caller)) !== undefined
+    const joined = downloads.get(downloadKey(digest, caller)) !== undefined
     const download = await this.#download(repo, digest, named?.size, named, caller)
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
     const content = download.read()
@@ -81,7 +81,7 @@ export class BlobCache {
       await this.#authorise(repo, digest, caller)
       return { size: held, cache: { state: 'hit' } }
     }
-    const size = downloads.get(sharedKey(digest, caller))?.size
+    const size = downloads.get(downloadKey(digest, caller))?.size
     if (size !== undefined) {
       await this.#authorise(repo, digest, caller)
       return { size, cache: { state: 'collapsed' } }
@@ -175,7 +175,7 @@ export class BlobCache {
     caller: Caller,
   ): Promise<Download> {
     const { downloads, upstream } = this.#options
-    const key = sharedKey(digest, caller)
+    const key = downloadKey(digest, caller)
     const { registry } = repo
     const running = downloads.get(key)
     if (running && (named === undefined || running.registry !== registry)) {

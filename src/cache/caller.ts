@@ -11,6 +11,14 @@ export type Caller = Requester
  * waits for its own. So everybody waits only for those who came further, and a chain of them ends
  * where a cache reads its own name in CDN-Loop.
  */
-export function sharedKey(key: string, { cdnLoop }: Caller): string {
+export function sharedKey(key: string, caller: Caller): string {
+  const { epoch } = caller
+  const shared = downloadKey(key, caller)
+  // Work that began otherwise may fail for what has been put right meanwhile.
+  return epoch === undefined ? shared : `${shared} in ${epoch.number}`
+}
+
+/** The same for a download, which takes the sources of all who join it. */
+export function downloadKey(key: string, { cdnLoop }: Caller): string {
   return cdnLoop === undefined ? key : `${key} ${cdnHops(cdnLoop)}`
 }

@@ -51,15 +51,13 @@ export class Authorizer {
   readonly #options: TokenServerOptions
   readonly #tokens: TokenCache
   /** Bearer ways by repository; Basic by endpoint. */
-  readonly #ways = new LRUCache<string, Way>({
-    max: MAX_REMEMBERED,
-    maxSize: MAX_REMEMBERED_SIZE,
-    sizeCalculation: sizeOf,
-  })
+  readonly #ways: LRUCache<string, Way>
 
-  constructor(options: TokenServerOptions) {
+  /** `former`: shares what that one has learned. */
+  constructor(options: TokenServerOptions, former?: Authorizer) {
     this.#options = options
-    this.#tokens = new TokenCache(options.now)
+    this.#tokens = new TokenCache(options.now, former && former.#tokens)
+    this.#ways = former === undefined ? noWays() : former.#ways
   }
 
   /** What worked before for this repository; undefined: nothing known, ask without. Throws UpstreamError. */
@@ -116,6 +114,14 @@ export class Authorizer {
     this.#ways.set(own, way)
     return { header: `Bearer ${token.value}`, scheme: 'bearer', key, isFresh: token.isNew }
   }
+}
+
+function noWays(): LRUCache<string, Way> {
+  return new LRUCache({
+    max: MAX_REMEMBERED,
+    maxSize: MAX_REMEMBERED_SIZE,
+    sizeCalculation: sizeOf,
+  })
 }
 
 /** For the registry alone: no token server hears of it. */

@@ -20,6 +20,7 @@ import type { UpstreamObserver } from './observer.ts'
 import { ping } from './ping.ts'
 import { RateLimits } from './rate-limits.ts'
 import { readStart } from './read-body.ts'
+import { settingsId } from './settings-id.ts'
 import type { GrantedBy, SourceFetchOptions } from './source.ts'
 import { Transport } from './transport.ts'
 import type { HostOptions, TransportOptions } from './transport.ts'
@@ -67,6 +68,10 @@ export interface ClientOptions extends TransportOptions {
   readonly rateLimits?: RateLimits
   readonly breaker?: Partial<BreakerOptions>
   readonly now?: () => number
+  /** The client whose place this one takes: they share connections, tokens and limits. */
+  readonly former?: RegistryClient | undefined
+  /** What the former knows of how this endpoint fares still holds. Default: of every one. */
+  readonly keepsHealth?: (endpoint: Pick<Endpoint, 'key' | 'host'>) => boolean
 }
 
 /** Tokens fetched for one request: with the first challenge, and once more if that was refused. */
@@ -80,6 +85,7 @@ export class RegistryClient {
   readonly #authorizer: Authorizer
   readonly #callOptions: CallOptions
   readonly #now: () => number
+  readonly #resolver: ClientOptions['resolver']
 
   constructor(options: ClientOptions) {
     const limits = { ...DEFAULT_LIMITS, ...options.limits }
@@ -90,14 +96,17 @@ export class RegistryClient {
       'accept-encoding': 'identity',
     }
     this.#now = now
+    this.#resolver = options.resolver
     this.#hosts = options.hosts ?? {}
-    this.#transport = new Transport(this.#hosts, limits, options)
+    const { former } = options
+    this.#transport = new Transport(this.#hosts, limits, options, former && former.#transport)
     const { instanceId, breaker } = options
-    const { rateLimits = new RateLimits(now) } = options
+    const { rateLimits = former?.health.rateLimits ?? new RateLimits(now) } = options
     const health = new EndpointHealth({ rateLimits, observer, now, ...(breaker && { breaker }) })
+    if (former !== undefined) health.inherit(former.health, options.keepsHealth ?? (() => true))
     this.health = health
     this.#callOptions = { transport: this.#transport, headers, instanceId, health, observer }
-    this.#authorizer = new Authorizer({ ...this.#callOptions, now })
+    this.#authorizer = new Authorizer({ ...this.#callOptions, now }, former && former.#authorizer)
   }
 
   /** How blobs are fetched from this endpoint, where the configuration says so. */
@@ -108,6 +117,12 @@ export class RegistryClient {
   /** How long it may take, and what it leads to that has no limits of its own. */
   limitsFor({ host }: Endpoint): UpstreamLimits {
     return this.#transport.limitsFor({ host })
+  }
+
+  /** Of how this endpoint is connected to and asked: equal for equal settings. */
+  settingsOf({ host }: Endpoint): string {
+    const limits = this.#transport.limitsFor({ host })
+    return settingsId([configForHost(this.#hosts, host), limits, this.#resolver?.id])
   }
 
   /** Resolves for 2xx and 416. Throws UpstreamError for all else, or the signal's reason. */
@@ -133,7 +148,15 @@ export class RegistryClient {
     else this.health.failed(endpoint, 'itself', failed, 'head')
   }
 
-  /** Breaks off what is running. */
+  /**
+   * It has taken its former's place: connections that it would make otherwise are closed once
+   * nothing runs on them, and files are read again.
+   */
+  async settle(): Promise<void> {
+    await this.#transport.settle()
+  }
+
+  /** Breaks off what is running, that of its formers too. */
   async close(): Promise<void> {
     await this.#transport.close()
   }

@@ -1,5 +1,5 @@
 // The operator's own credentials: `configs.<host>.auth` first, then docker's config.json with its
-// helpers. Read when used, so that rotated secrets are seen.
+// helpers. Read when used, so that rotated secrets are seen; one that goes away leaves what it was.
 import { CredentialHelpers } from './credential-helper.ts'
 import { ANONYMOUS } from './credentials.ts'
 import type {
@@ -52,6 +52,7 @@ export class ConfiguredCredentials implements CredentialSource {
   readonly #rateLimits: CredentialOptions['rateLimits']
   /** By host, how often one of its credentials was given. */
   readonly #turns = new Map<string, number>()
+  readonly #lastRead = new Map<SecretText, string>()
 
   constructor(options: CredentialOptions) {
     this.#hosts = options.hosts
@@ -64,8 +65,36 @@ export class ConfiguredCredentials implements CredentialSource {
   async credentialFor(endpoint: CredentialSeeker): Promise<Credential> {
     const auth = this.#configOf(endpoint)?.auth ?? []
     const all = 'at' in auth ? auth : [auth]
-    const configured = this.#choose(endpoint.host, await readAll(all, endpoint.host))
+    const configured = this.#choose(
+      endpoint.host,
+      await readAll(all, endpoint.host, this.#readSecret),
+    )
     return configured ?? (await this.#fromDocker(endpoint)) ?? ANONYMOUS
+  }
+
+  /** Reads everything once, so that it is known should it go away. */
+  async prepare(): Promise<void> {
+    const all = Object.entries(this.#hosts).flatMap(([host, { auth = [] }]) => {
+      return ('at' in auth ? auth : [auth]).map((each) => readAuth(each, host, this.#readSecret))
+    })
+    await Promise.allSettled([...all, ...this.#docker.map((file) => file.current())])
+  }
+
+  /** The next who asks reads every file again. */
+  recheck(): void {
+    for (const file of this.#docker) file.recheck()
+  }
+
+  #readSecret: ReadSecret = async (secret) => {
+    const former = this.#lastRead.get(secret)
+    try {
+      const text = await readText(secret)
+      this.#lastRead.set(secret, text)
+      return text
+    } catch (error) {
+      if (former === undefined) throw error
+      return former
+    }
   }
 
   #configOf({ host, byClient }: CredentialSeeker) {
@@ -129,18 +158,28 @@ function readConfig(bytes: Buffer): DockerConfig {
   return parseDockerConfig(bytes.toString())
 }
 
+type ReadSecret = (secret: SecretText) => Promise<string>
+
 /** Those that can be read, where any can. */
-async function readAll(all: readonly AuthOptions[], host: string): Promise<Credential[]> {
-  const read = await Promise.allSettled(all.map((auth) => readAuth(auth, host)))
+async function readAll(
+  all: readonly AuthOptions[],
+  host: string,
+  readSecret: ReadSecret,
+): Promise<Credential[]> {
+  const read = await Promise.allSettled(all.map((auth) => readAuth(auth, host, readSecret)))
   const found = read.flatMap((each) => (each.status === 'fulfilled' ? (each.value ?? []) : []))
   const failed = read.find((each) => each.status === 'rejected')
   if (found.length === 0 && failed !== undefined) throw failed.reason
   return found
 }
 
-async function readAuth(auth: AuthOptions, host: string): Promise<TokenCredential | undefined> {
+async function readAuth(
+  auth: AuthOptions,
+  host: string,
+  readSecret: ReadSecret,
+): Promise<TokenCredential | undefined> {
   try {
-    const credential = await readWritten(auth)
+    const credential = await readWritten(auth, readSecret)
     if (credential === undefined || credential.kind === 'anonymous') return undefined
     return auth.realms === undefined ? credential : { ...credential, realms: auth.realms }
   } catch (error) {
@@ -148,7 +187,10 @@ async function readAuth(auth: AuthOptions, host: string): Promise<TokenCredentia
   }
 }
 
-async function readWritten(auth: AuthOptions): Promise<TokenCredential | undefined> {
+async function readWritten(
+  auth: AuthOptions,
+  readSecret: ReadSecret,
+): Promise<TokenCredential | undefined> {
   if (auth.identity_token !== undefined) {
     const token = await readSecret(auth.identity_token)
     const { username } = auth
@@ -163,7 +205,7 @@ async function readWritten(auth: AuthOptions): Promise<TokenCredential | undefin
   return credentialOf(auth.username, await readSecret(auth.password))
 }
 
-async function readSecret(secret: SecretText): Promise<string> {
+async function readText(secret: SecretText): Promise<string> {
   const text = typeof secret === 'string' ? secret : await secret.read()
   return text.replace(/\r?\n$/, '')
 }

@@ -135,6 +135,16 @@ export class EndpointHealth {
     return works ? await ask() : await this.lastResort(endpoint, lane, ask)
   }
 
+  /** Takes over what `former` knows of the endpoints that it may be kept of. */
+  inherit(
+    former: EndpointHealth,
+    keeps: (endpoint: Pick<Endpoint, 'key' | 'host'>) => boolean,
+  ): void {
+    for (const [key, entry] of [...former.#entries.entries()].toReversed()) {
+      if (keeps({ key, host: entry.host })) this.#entries.set(key, entry)
+    }
+  }
+
   /** From now on it is reported, asked or not. */
   know(endpoint: Endpoint): void {
     this.#entry(endpoint)

@@ -4,6 +4,7 @@ import { isIP } from 'node:net'
 
 import { addressClass, withinNetwork } from './addresses.ts'
 import { isLoopback } from './private-host.ts'
+import { hiddenId, IDENTITY } from './settings-id.ts'
 
 const SCHEMES = ['http', 'https', 'socks5'] as const
 
@@ -56,6 +57,10 @@ export class Proxy {
 
   toJSON(): string {
     return this.toString()
+  }
+
+  [IDENTITY](): string {
+    return `${this.origin} ${hiddenId(JSON.stringify([this.#username, this.#password]))}`
   }
 }
 

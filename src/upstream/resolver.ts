@@ -31,6 +31,8 @@ const DNS_TIMEOUT_MS = 2000
 const DNS_TRIES = 2
 
 export class Resolver {
+  /** Equal ones ask the same servers. */
+  readonly id: string
   readonly #now: () => number
   readonly #ask: (hostname: string) => Promise<LookupAddress[]>
   readonly #patienceMs: number
@@ -42,6 +44,7 @@ export class Resolver {
     const { servers = [], now = Date.now, patienceMs = PATIENCE_MS } = options
     this.#now = now
     this.#patienceMs = patienceMs
+    this.id = servers.join(' ')
     this.#ask = options.ask ?? (servers.length > 0 ? askServers(servers) : askSystem)
   }
 

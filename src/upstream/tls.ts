@@ -1,4 +1,5 @@
 // The TLS side of a connection: whom we trust and who we are, per host, from files that may change.
+import { createHash } from 'node:crypto'
 import { createSecureContext, getCACertificates } from 'node:tls'
 import type { SecureContext } from 'node:tls'
 
@@ -16,8 +17,8 @@ export interface TlsOptions {
 export interface TlsState {
   readonly context: SecureContext
   readonly verify: boolean
-  /** Grows when a file changed: connections of older generations are not used again. */
-  readonly generation: number
+  /** Of what the files hold: connections made with other content are not used again. */
+  readonly id: string
 }
 
 /** A file named in `configs.<host>.tls` cannot be used. */
@@ -42,18 +43,30 @@ export class TlsFiles {
     })
   }
 
-  /** Throws TlsFileError when a file is missing or not what it should be. */
+  /**
+   * Throws TlsFileError when a file is missing or not what it should be; but what was good goes on
+   * being used while its successor is not (a key may come a moment after its certificate).
+   */
   async current(): Promise<TlsState> {
-    const contents = await Promise.all(this.#files.map(([key, file]) => read(key, file)))
-    const same = this.#state !== undefined && contents.every((bytes, i) => bytes === this.#used[i])
-    if (same && this.#state !== undefined) return this.#state
-    this.#used = contents
-    this.#state = {
-      context: this.#createContext(contents),
-      verify: this.#verify,
-      generation: (this.#state?.generation ?? 0) + 1,
+    try {
+      const contents = await Promise.all(this.#files.map(([key, file]) => read(key, file)))
+      const same = contents.every((bytes, i) => bytes === this.#used[i])
+      if (same && this.#state !== undefined) return this.#state
+      this.#used = contents
+      this.#state = {
+        context: this.#createContext(contents),
+        verify: this.#verify,
+        id: idOf(contents, this.#verify),
+      }
+    } catch (error) {
+      if (this.#state === undefined) throw error
     }
     return this.#state
+  }
+
+  /** The files changed: the next who asks reads them. */
+  recheck(): void {
+    for (const [, file] of this.#files) file.recheck()
   }
 
   #createContext(contents: readonly Buffer[]): SecureContext {
@@ -83,6 +96,13 @@ async function read(key: FileKey, file: WatchedFile<Buffer>): Promise<Buffer> {
     throw new TlsFileError(`${key} ${file.path}: holds no PEM certificate`)
   }
   return bytes
+}
+
+function idOf(contents: readonly Buffer[], verify: boolean): string {
+  if (contents.length === 0) return verify ? 'usual' : 'unverified'
+  const hash = createHash('sha256').update(String(verify))
+  for (const bytes of contents) hash.update(`,${bytes.length},`).update(bytes)
+  return hash.digest('base64url')
 }
 
 let authorities: string[] | undefined

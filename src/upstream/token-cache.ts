@@ -15,16 +15,14 @@ export interface HeldToken {
 }
 
 export class TokenCache {
-  readonly #tokens = new LRUCache<string, Token>({
-    max: MAX_TOKENS,
-    maxSize: MAX_SIZE,
-    sizeCalculation: ({ value }, key) => value.length + key.length,
-  })
+  readonly #tokens: LRUCache<string, Token>
   readonly #fetching = new Map<string, Promise<Token>>()
   readonly #now: () => number
 
-  constructor(now: () => number) {
+  /** `former`: shares its tokens; what that one is fetching, this one fetches by itself. */
+  constructor(now: () => number, former?: TokenCache) {
     this.#now = now
+    this.#tokens = former === undefined ? noTokens() : former.#tokens
   }
 
   /**
@@ -65,6 +63,14 @@ export class TokenCache {
       this.#fetching.delete(key)
     }
   }
+}
+
+function noTokens(): LRUCache<string, Token> {
+  return new LRUCache({
+    max: MAX_TOKENS,
+    maxSize: MAX_SIZE,
+    sizeCalculation: ({ value }, key) => value.length + key.length,
+  })
 }
 
 async function waitFor<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {

@@ -2,11 +2,11 @@
 // redirects, authorisation and what an answer means are the client's.
 import type { Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
-import { LRUCache } from 'lru-cache'
 import { buildConnector, Pool } from 'undici'
 
 import { addressClass } from './addresses.ts'
-import type { AddressClass, Reach } from './addresses.ts'
+import type { Reach } from './addresses.ts'
+import { Connections } from './connections.ts'
 import { Exchange } from './exchange.ts'
 import type { ExchangeOptions, Head } from './exchange.ts'
 import { configForHost, exactConfig } from './host-config.ts'
@@ -20,9 +20,9 @@ import { environmentProxy, NO_PROXIES } from './proxy.ts'
 import type { Proxy, ProxyEnvironment } from './proxy.ts'
 import { Resolver } from './resolver.ts'
 import type { SourceFetchOptions } from './source.ts'
+import { IDENTITY } from './settings-id.ts'
 import { isStaleConnection } from './stale-connection.ts'
-import { TlsFiles } from './tls.ts'
-import type { TlsOptions, TlsState } from './tls.ts'
+import type { TlsFiles, TlsOptions, TlsState } from './tls.ts'
 
 /** What the transport needs of a `configs` entry. */
 export interface HostOptions {
@@ -62,7 +62,6 @@ export interface Answer extends Head {
   readonly body: Exchange
 }
 
-const MAX_POOLS = 256
 const KEEP_ALIVE_MS = 15_000
 /** Node gives an address up after this long if there is another; its 250 ms is less than far links take. */
 const ATTEMPT_TIMEOUT_MS = 1500
@@ -74,22 +73,19 @@ export class Transport {
   readonly #resolver: Resolver
   readonly #proxies: ProxyEnvironment
   readonly #tls = new Map<TlsOptions | undefined, TlsFiles>()
-  readonly #networks = new LRUCache<string, AddressClass>({ max: 4096 })
-  readonly #pools = new LRUCache<string, Pool>({
-    max: MAX_POOLS,
-    // What is running on it goes on to its end.
-    dispose: (pool) => void pool.close().catch(() => undefined),
-  })
+  readonly #connections: Connections<Question>
 
   constructor(
     hosts: Readonly<Record<string, HostOptions>>,
     limits: UpstreamLimits,
     { resolver = new Resolver(), proxies = NO_PROXIES }: TransportOptions = {},
+    former?: Transport,
   ) {
     this.#hosts = hosts
     this.#limits = new HostLimits(hosts, limits)
     this.#resolver = resolver
     this.#proxies = proxies
+    this.#connections = former === undefined ? new Connections() : former.#connections
   }
 
   /** Throws AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
@@ -113,18 +109,27 @@ export class Transport {
    * One that itself may only be at a public address (`own`) leads to no other.
    */
   reachFrom(origin: string, own: Reach): Reach {
-    return own === 'public' ? 'public' : (this.#networks.get(origin) ?? 'public')
+    return own === 'public' ? 'public' : (this.#connections.networks.get(origin) ?? 'public')
+  }
+
+  /** It has taken its former's place: connections that it would not make so end with what runs on them. */
+  async settle(): Promise<void> {
+    const connections = this.#connections
+    connections.recheck([undefined, ...Object.values(this.#hosts).map(({ tls }) => tls)])
+    await connections.closeOthers(async (question) => {
+      const line = await this.#lineFor(question).catch(() => undefined)
+      return line?.key
+    })
   }
 
   /** Breaks off what is running. */
   async close(): Promise<void> {
-    const pools = [...this.#pools.values()]
-    await Promise.all(pools.map((pool) => pool.destroy()))
-    this.#pools.clear()
+    await this.#connections.close()
   }
 
   async #sendOnce(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
-    const { pool, forwarder } = await this.#wayTo(request)
+    const line = await this.#lineFor(request)
+    const { forwarder } = line
     const exchange = new Exchange(options)
     // undici learns a turn after an answer's end that its connection is free: at once, the next
     // request (HEAD, then GET) would open another one.
@@ -133,7 +138,8 @@ export class Transport {
     if (options.signal?.aborted !== true) {
       const { method, body } = request
       const { headersTimeoutMs, bodyStallMs } = this.limitsFor(request)
-      pool.dispatch(
+      // Looked up only now, so that nobody closes it in between.
+      this.#poolFor(line, request).dispatch(
         {
           ...(forwarder ? forwarded(request, forwarder) : plain(request)),
           method,
@@ -152,41 +158,47 @@ export class Transport {
     throw wantsUs(forwarder)
   }
 
-  async #wayTo(request: OutgoingRequest): Promise<Way> {
-    const { url, host, lane } = request
+  async #lineFor(question: Question): Promise<Line> {
+    const { url, host, reach: asked } = question
     const own = exactConfig(this.#hosts, host)
-    const proxy = this.#proxyFor(request)
+    const proxy = this.#proxyFor(question)
     // The operator gave the addresses of this very host: wherever they are, they are meant.
-    const reach = own?.resolve === undefined ? request.reach : 'any'
+    const reach = own?.resolve === undefined ? asked : 'any'
     checkLiteral(url.hostname, reach)
     if (proxy !== undefined) checkProxied(url.hostname, reach)
     const config = configForHost(this.#hosts, host) ?? PLAIN
     const tls = url.protocol === 'https:' ? await this.#tlsFor(config.tls).current() : undefined
     const proxyTls = proxy?.scheme === 'https' ? await this.#proxyTls(proxy) : undefined
     const forwarder = isForwarding(url, proxy, config) ? proxy : undefined
-    const files = [tls?.generation ?? 0, proxyTls?.generation ?? 0]
-    const limits = this.limitsFor(request)
-    const { connectTimeoutMs } = limits
-    const parts = [url.origin, host, ...files, reach, lane, connectTimeoutMs, proxy?.origin]
-    const key = parts.join(' ')
-    const known = this.#pools.get(key)
-    if (known !== undefined) return { pool: known, forwarder }
-    const connect = this.#connector({
-      origin: url.origin,
-      reach,
-      config,
-      limits,
-      tls,
-      proxy,
-      proxyTls,
-      forwarder,
-    })
-    const pool = createPool(forwarder?.origin ?? url.origin, connect, limits)
-    this.#pools.set(key, pool)
-    return { pool, forwarder }
+    const limits = this.limitsFor(question)
+    const line = { origin: url.origin, reach, config, limits, tls, proxy, proxyTls, forwarder }
+    return { ...line, key: this.#keyOf(line, question) }
   }
 
-  #proxyFor({ url, host, via }: OutgoingRequest): Proxy | undefined {
+  /** Of everything that goes into a connection: whoever finds it may use it. */
+  #keyOf(line: Omit<Line, 'key'>, { host, lane }: Question): string {
+    const { connectTimeoutMs, headerBytes, connections } = line.limits
+    return JSON.stringify([
+      [line.origin, host, line.reach, lane],
+      [line.tls?.id, line.proxyTls?.id, line.proxy?.[IDENTITY]()],
+      [line.config.resolve, this.#resolver.id],
+      [connectTimeoutMs, headerBytes, connections],
+    ])
+  }
+
+  #poolFor(line: Line, { url, host, via, reach, lane }: Question): Pool {
+    return this.#connections.pool(line.key, () => {
+      const pool = createPool(
+        line.forwarder?.origin ?? line.origin,
+        this.#connector(line),
+        line.limits,
+      )
+      // Without the path: it may be signed, and it is kept.
+      return { pool, question: { url: new URL(url.origin), host, via, reach, lane } }
+    })
+  }
+
+  #proxyFor({ url, host, via }: Question): Proxy | undefined {
     const own = exactConfig(this.#hosts, host)?.proxy
     const configured = own ?? configForHost(this.#hosts, via ?? host)?.proxy
     if (configured === 'direct') return undefined
@@ -198,9 +210,8 @@ export class Transport {
   }
 
   #tlsFor(options: TlsOptions | undefined): TlsFiles {
-    const known = this.#tls.get(options)
-    const files = known ?? new TlsFiles(options)
-    if (known === undefined) this.#tls.set(options, files)
+    const files = this.#tls.get(options) ?? this.#connections.tlsFor(options)
+    this.#tls.set(options, files)
     return files
   }
 
@@ -219,7 +230,7 @@ export class Transport {
     if (proxy === undefined) return this.#remembering(origin, direct)
     const [address] = config.resolve ?? []
     const network = addressClass(address ?? new URL(origin).hostname)
-    if (network !== undefined) this.#networks.set(origin, network)
+    if (network !== undefined) this.#connections.networks.set(origin, network)
     const lookup = guardedLookup('any', undefined, this.#resolver)
     const options = { proxy, lookup, timeoutMs, address, tls: line.proxyTls }
     return forwarder === undefined ? throughProxy(options, direct) : toProxy(options)
@@ -230,7 +241,7 @@ export class Transport {
       connect(options, (...[error, socket]) => {
         this.#avoidLate(socket)
         const network = addressClass(socket?.remoteAddress ?? '')
-        if (network !== undefined) this.#networks.set(origin, network)
+        if (network !== undefined) this.#connections.networks.set(origin, network)
         if (error === null) callback(null, socket)
         else callback(error, null)
       })
@@ -244,15 +255,12 @@ export class Transport {
   }
 }
 
-/** How a request reaches its host. */
-interface Way {
-  readonly pool: Pool
-  /** The proxy that forwards it by itself, without a tunnel. */
-  readonly forwarder: Proxy | undefined
-}
+/** What decides how a request is connected. */
+type Question = Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach' | 'lane'>
 
 /** What connections of one kind have in common. */
 interface Line {
+  readonly key: string
   readonly origin: string
   readonly reach: Reach
   readonly config: HostOptions
@@ -261,6 +269,7 @@ interface Line {
   readonly proxy: Proxy | undefined
   /** Towards the proxy itself. */
   readonly proxyTls: TlsState | undefined
+  /** The proxy that forwards by itself, without a tunnel. */
   readonly forwarder: Proxy | undefined
 }
 

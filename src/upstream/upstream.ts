@@ -37,7 +37,15 @@ export interface UpstreamOptions {
   }
   readonly client: RegistryClient
   readonly observer?: Pick<UpstreamObserver, 'upstreamFailure'> | undefined
+  /** Its sources and this one's are known to be the same where they are. */
+  readonly former?: Upstream | undefined
 }
+
+/** What the cache asks upstreams for. */
+export type UpstreamFace = Pick<
+  Upstream,
+  'headManifest' | 'getManifest' | 'headBlob' | 'blobSources' | 'budget' | 'tags' | 'referrers'
+>
 
 /** In the order in which to ask. */
 const HEALTHS = ['ok', 'limited', 'open'] as const
@@ -49,13 +57,14 @@ export class Upstream {
   readonly #registries: UpstreamOptions['registries']
   readonly #client: RegistryClient
   readonly #observer: UpstreamOptions['observer']
-  readonly #numbers = new WeakMap<CredentialSource, number>()
-  #numbered = 0
+  readonly #numbers: { readonly of: WeakMap<CredentialSource, number>; last: number }
 
   constructor(options: UpstreamOptions) {
     this.#registries = options.registries
     this.#client = options.client
     this.#observer = options.observer
+    const { former } = options
+    this.#numbers = former === undefined ? { of: new WeakMap(), last: 0 } : former.#numbers
   }
 
   /** HEAD, or a GET where the upstream refuses HEAD or leaves out digest, type or length. */
@@ -209,7 +218,7 @@ export class Upstream {
     const client = this.#client
     const isWelcome = this.#isWelcome(endpoint, all, repo, 'content')
     return {
-      id: `${endpoint.key} ${rewritten(endpoint, repo)} ${this.#numberOf(requester.credentials)}`,
+      id: this.#idOf(endpoint, repo, requester),
       origin: endpoint.key,
       fetchOptions: client.fetchOptions(endpoint),
       get health() {
@@ -277,11 +286,18 @@ export class Upstream {
     return endpoint.isDefault && !this.#registries.names.includes(repo.registry)
   }
 
+  #idOf(endpoint: Endpoint, repo: Repository, { credentials }: Requester): string {
+    const settings = this.#client.settingsOf(endpoint)
+    return [endpoint.key, rewritten(endpoint, repo), settings, this.#numberOf(credentials)].join(
+      ' ',
+    )
+  }
+
   /** Equal for equal sources; what they give is looked up later and may change. */
   #numberOf(credentials: CredentialSource): number {
-    const known = this.#numbers.get(credentials)
-    const number = known ?? ++this.#numbered
-    if (known === undefined) this.#numbers.set(credentials, number)
+    const numbers = this.#numbers
+    const number = numbers.of.get(credentials) ?? ++numbers.last
+    numbers.of.set(credentials, number)
     return number
   }
 }

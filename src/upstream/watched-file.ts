@@ -30,7 +30,7 @@ export class WatchedFile<T> {
 
   /**
    * What the file holds; undefined when there is none. Throws when it cannot be read or parsed, but
-   * a good value goes on being used while its successor is bad (it may be half written).
+   * a good value goes on being used while its successor is bad or missing (it may be half written).
    */
   async current(): Promise<T | undefined> {
     if (this.#now() - this.#checkedAt >= CHECK_EVERY_MS) {
@@ -40,11 +40,16 @@ export class WatchedFile<T> {
     return this.#value
   }
 
+  /** It changed: the next who asks reads it, whatever its size and time say. */
+  recheck(): void {
+    this.#checkedAt = -Infinity
+    this.#signature = undefined
+  }
+
   async #check(): Promise<void> {
     const found = await statOrAbsent(this.path)
     const signature = found && `${found.ino}:${found.size}:${found.mtimeMs}`
-    if (signature === undefined) this.#value = undefined
-    else if (signature !== this.#signature) await this.#read()
+    if (signature !== undefined && signature !== this.#signature) await this.#read()
     this.#signature = signature
     this.#checkedAt = this.#now()
   }
