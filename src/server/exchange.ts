@@ -21,6 +21,7 @@ export class Exchange implements RequestRecord {
   repository: string | undefined
   reference: string | undefined
   cache: CacheState | undefined
+  /** Of the body: what a sender has handed to the kernel so far. */
   bytes = 0
   seconds = 0
   aborted = false
@@ -31,6 +32,8 @@ export class Exchange implements RequestRecord {
   #length = 0
   readonly #observer: ServerObserver
   #gone: AbortController | undefined
+  /** Of a response that goes out at once, or not at all. */
+  #single = 0
   #over = false
 
   constructor(req: IncomingMessage, res: ServerResponse, id: string, observer: ServerObserver) {
@@ -100,7 +103,7 @@ export class Exchange implements RequestRecord {
     if (body === undefined || this.isHead) {
       this.res.end()
     } else {
-      this.bytes = body.length
+      this.#single = body.length
       this.res.end(body)
     }
   }
@@ -127,6 +130,7 @@ export class Exchange implements RequestRecord {
     if (this.#over) return
     this.#over = true
     this.aborted = !this.res.writableFinished
+    if (!this.aborted) this.bytes += this.#single
     this.seconds = (performance.now() - this.#startedAt) / 1000
     if (this.aborted) this.#gone?.abort()
     this.#observer.requestFinished(this)

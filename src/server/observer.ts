@@ -25,7 +25,7 @@ export interface RequestRecord {
   readonly reference: string | undefined
   readonly cache: CacheState | undefined
   readonly status: number
-  /** Body bytes handed to the kernel. */
+  /** Body bytes handed to the kernel, of a response that was cut too; of its last write all or nothing. */
   readonly bytes: number
   readonly seconds: number
   readonly client: string | undefined
