@@ -30,6 +30,27 @@ test('an endpoint that is down is told once in the log, and as long as it is so 
   expect(lines).toMatchObject([{ endpoint: `${bad.url}/v2`, state: 'open', former: 'ok' }])
 })
 
+test('an endpoint that begins every blob and breaks it off is left for the others, and told of', async () => {
+  await using directory = await temporaryDirectory()
+  await using bad = await startRegistry()
+  await using good = await startRegistry()
+  bad.fault({ match: { kind: 'blob', method: 'GET' }, cutAfter: 50_000 })
+  const blobs = Array.from({ length: 6 }, (_, index) => Buffer.alloc(400_000, index))
+  const digests = blobs.map((blob) => [bad, good].map((each) => each.addBlob(blob).digest)[0]!)
+  await using server = await startChandlery(directory.path, mirrorOf(REGISTRY, bad.url, good.url))
+  const gets = () => bad.requests.filter(({ method }) => method === 'GET').length
+  const asked: number[] = []
+  for (const [index, digest] of digests.entries()) {
+    const response = await fetch(`${server.url}/v2/team/app/blobs/${digest}?ns=${REGISTRY}`)
+    expect(Buffer.from(await response.arrayBuffer()).equals(blobs[index]!)).toBe(true)
+    asked.push(gets())
+  }
+  expect(asked).toEqual([1, 2, 3, 3, 3, 3])
+  const told = await (await fetch(`${server.adminUrl}/readyz?verbose`)).text()
+  expect(told).toMatch(`${bad.url}/v2: open (${bad.url}/v2: ${bad.host} closed in the middle`)
+  expect(told).toContain(`${good.url}/v2: ok\n`)
+})
+
 test('requests left are told by credential, without saying whose', async () => {
   await using directory = await temporaryDirectory()
   await using registry = await startRegistry()

@@ -123,7 +123,7 @@ export class SourceQueue {
     if (entry.tries >= allowedTries(error, flowing)) entry.spent = true
     const doubled = this.#retryDelayMs * 2 ** Math.max(0, entry.tries - 1)
     // Never less than it was asked for, and not in step with others.
-    const pause = shortLimitMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
+    const pause = shortPauseMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
     entry.pausedUntil = now + pause * (1 + this.#random() / 2)
   }
 
@@ -197,7 +197,10 @@ function allowedTries(error: UpstreamError, flowing: boolean): number {
   return reason === 'cut' || reason === 'reset' ? TRIES_WHEN_BROKEN_EARLY : 1
 }
 
-function shortLimitMs({ kind, retryAfterMs }: UpstreamError): number | undefined {
-  if (kind !== 'rate-limited' || retryAfterMs === undefined) return undefined
+function shortLimitMs(error: UpstreamError): number | undefined {
+  return error.kind === 'rate-limited' ? shortPauseMs(error) : undefined
+}
+
+function shortPauseMs({ retryAfterMs = Infinity }: UpstreamError): number | undefined {
   return retryAfterMs <= SHORT_LIMIT_MS ? retryAfterMs : undefined
 }

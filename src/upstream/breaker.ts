@@ -68,15 +68,18 @@ export class Breaker {
     this.#isAlive = false
   }
 
-  /** `weight`: how much this failure says, `threshold` if it is enough by itself. */
-  failed(nowMs: number, weight = 1): void {
+  /**
+   * `weight`: how much this failure says, `threshold` if it is enough by itself. `leastMs`: for how
+   * long it is open at least, if it opens.
+   */
+  failed(nowMs: number, weight = 1, leastMs = 0): void {
     // What was on its way when it opened says nothing new.
     if (this.#state === 'open' && nowMs < this.#untilMs) return
     this.#weight += weight
     if (this.#state === 'closed' && this.#weight < this.#options.threshold) return
     this.#state = 'open'
     this.#isAlive = false
-    this.#untilMs = nowMs + this.#openTime()
+    this.#untilMs = nowMs + Math.max(this.#openTime(), leastMs)
     this.#openings += 1
   }
 

@@ -56,7 +56,7 @@ export class Call {
 
   /** Who was asked last, for whoever is to blame. */
   get part(): Part {
-    return this.#isAway && this.lane === 'content' ? 'storage' : 'itself'
+    return this.#isAway && this.lane === 'content' ? 'content' : 'itself'
   }
 
   /** Asks the endpoint, and on where it redirects to. Throws UpstreamError, or the signal's reason. */
@@ -171,16 +171,10 @@ export class Call {
       },
       {
         signal,
-        translate: (error) => this.#bodyFailure(error, asked),
+        translate: (error) => diagnoseNetwork(error, asked, 'body'),
         onBytes: (bytes) => observer?.upstreamBytes(key, bytes, kind),
       },
     )
-  }
-
-  #bodyFailure(error: Error, asked: Asked): UpstreamError {
-    const failed = diagnoseNetwork(error, asked, 'body')
-    this.#options.health.failed(this.endpoint, this.part, failed, 'body')
-    return failed
   }
 
   /** Of the registry's own answers to who we are: a challenge is to nobody. */

@@ -11,7 +11,7 @@ import { diagnoseAnswer } from './diagnose.ts'
 import { nameOnWire } from './endpoint.ts'
 import { EndpointHealth } from './endpoint-health.ts'
 import type { Endpoint } from './endpoint.ts'
-import type { Headers } from './exchange.ts'
+import type { BodyEnd, Headers } from './exchange.ts'
 import { UpstreamError } from './failure.ts'
 import { configForHost } from './host-config.ts'
 import { DEFAULT_LIMITS } from './limits.ts'
@@ -129,9 +129,7 @@ export class RegistryClient {
   async request(endpoint: Endpoint, request: RegistryRequest): Promise<RegistryResponse> {
     const call = new Call(this.#callOptions, endpoint, request)
     try {
-      const response = await this.#perform(call)
-      this.#worked(call)
-      return response
+      return await this.#perform(call)
     } catch (error) {
       this.#failed(call, request.signal?.aborted === true ? request.signal.reason : error)
       request.signal?.throwIfAborted()
@@ -144,8 +142,8 @@ export class RegistryClient {
     const { connectTimeoutMs, headersTimeoutMs } = this.limitsFor(endpoint)
     const signal = AbortSignal.timeout(connectTimeoutMs + headersTimeoutMs)
     const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
-    if (failed === undefined) this.health.answered(endpoint)
-    else this.health.failed(endpoint, 'itself', failed, 'head')
+    if (failed === undefined) this.health.pinged(endpoint)
+    else this.health.failed(endpoint, 'itself', failed)
   }
 
   /**
@@ -161,15 +159,27 @@ export class RegistryClient {
     await this.#transport.close()
   }
 
-  #worked({ endpoint, request, lane }: Call): void {
-    this.health.succeeded(endpoint, lane === 'content' ? 'storage' : 'itself')
-    this.health.rateLimits.granted(endpoint, request.credential)
+  #worked(call: Call, { status, body }: Reached, startedAtMs: number): void {
+    const { endpoint, request, lane } = call
+    const { health } = this
+    health.rateLimits.granted(endpoint, request.credential)
+    if (request.method === 'HEAD' || status === 416) return health.answered(endpoint, lane)
+    health.answered(endpoint)
+    void body.ended.then((end) => this.#bodyEnded(call, end, startedAtMs))
+  }
+
+  #bodyEnded({ endpoint, lane }: Call, end: BodyEnd, startedAtMs: number): void {
+    const { outcome, bytes, error } = end
+    if (error instanceof UpstreamError) {
+      this.health.broke(endpoint, lane, { error, bytes, startedAtMs })
+    } else if (outcome === 'whole') this.health.gave(endpoint, lane, bytes)
+    else this.health.left(endpoint, lane, bytes)
   }
 
   #failed({ endpoint, request, lane, part }: Call, error: unknown): void {
     if (!(error instanceof UpstreamError)) return this.health.abandoned(endpoint)
-    if (speaksAgainst(error)) return this.health.failed(endpoint, part, error, 'head')
-    this.health.succeeded(endpoint, 'itself')
+    if (speaksAgainst(error)) return this.health.failed(endpoint, part, error)
+    this.health.answered(endpoint, lane)
     if (error.kind !== 'rate-limited') return
     const { retryAfterMs } = error
     this.health.rateLimits.refused(endpoint, request.credential, lane, retryAfterMs)
@@ -182,8 +192,13 @@ export class RegistryClient {
     let challenges = 0
     let storageRetried = false
     for (;;) {
+      const startedAtMs = this.#now()
       const reached = await call.follow(grant)
-      if (isContent(reached)) return accept(call, reached, grant)
+      if (isContent(reached)) {
+        const response = accept(call, reached, grant)
+        this.#worked(call, reached, startedAtMs)
+        return response
+      }
       // Read before anything else is asked, so that it holds no connection meanwhile.
       const body = await readStart(reached.body, ERROR_BODY_BYTES)
       call.request.signal?.throwIfAborted()

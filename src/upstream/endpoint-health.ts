@@ -1,11 +1,12 @@
-// How each endpoint fares: who fails is asked last, and not by every request. The endpoint itself
-// and where it redirects for content (another host, most often) fail apart.
+// How each endpoint fares: who fails is asked last, and not by every request. The endpoint itself,
+// the documents it sends, and its content (from another host, most often) fail apart.
 import { LRUCache } from 'lru-cache'
 
 import { Breaker, BREAKER_DEFAULTS } from './breaker.ts'
 import type { Admission, BreakerOptions } from './breaker.ts'
 import type { Endpoint } from './endpoint.ts'
 import type { UpstreamError } from './failure.ts'
+import { NotAsked } from './not-asked.ts'
 import type { UpstreamObserver } from './observer.ts'
 import type { Lane, RateLimits } from './rate-limits.ts'
 
@@ -26,17 +27,47 @@ export interface HealthOptions {
   readonly breaker?: Partial<BreakerOptions>
 }
 
-/** The endpoint, or where it redirects for content. */
-export type Part = 'itself' | 'storage'
+/**
+ * That the endpoint answers; that manifests and lists come to their end; that blobs do, from there
+ * or from where it redirects.
+ */
+export type Part = 'itself' | 'documents' | 'content'
+
+/** A body that broke. */
+export interface Break {
+  readonly error: UpstreamError
+  /** That came before. */
+  readonly bytes: number
+  /** When it was asked for, in milliseconds. */
+  readonly startedAtMs: number
+}
 
 interface Entry {
   readonly host: string
   readonly breakers: Readonly<Record<Part, Breaker>>
+  /** When a body last broke and last came to its end, by part. */
+  readonly brokeAt: Partial<Record<Part, number>>
+  readonly gaveAt: Partial<Record<Part, number>>
+  /** What said when it wants to be asked again, by part. */
+  readonly pauses: Partial<
+    Record<Part, { readonly untilMs: number; readonly error: UpstreamError }>
+  >
   told: EndpointState
   last?: UpstreamError
   /** Somebody asks it although it fails: the others wait for what comes of it. */
   attempt?: Promise<void> | undefined
 }
+
+/** Which bodies a lane is for. */
+const BODIES = { content: 'content', rest: 'documents' } as const satisfies Record<Lane, Part>
+
+/** What counts as getting on: a body that gave as much before it broke says little against the endpoint. */
+const MUCH_BYTES = 1024 * 1024
+const LIGHT_WEIGHT = 0.25
+/** One byte is only asked for to learn of the rest. */
+const LEAST_BYTES = 2
+/** However long it wants to be left alone when it fails: it may be back before. */
+const LONGEST_PAUSE_MS = 300_000
 
 /** With "*" clients name endpoints. */
 const MAX_ENDPOINTS = 1024
@@ -56,7 +87,10 @@ export class EndpointHealth {
     this.#breaker = { ...BREAKER_DEFAULTS, random: Math.random, ...breaker }
   }
 
-  /** Whether to ask it now. Whoever does reports by `succeeded`, `failed` or `abandoned`. */
+  /**
+   * Whether to ask it now. Whoever does reports: `answered`, then `gave`, `broke` or `left` of a body;
+   * else `failed` or `abandoned`.
+   */
   admit(endpoint: Endpoint, lane: Lane): Admission {
     const nowMs = this.#now()
     const parts = this.#parts(endpoint, lane)
@@ -66,9 +100,10 @@ export class EndpointHealth {
     return admissions.includes('probe') ? 'probe' : 'ask'
   }
 
-  stateOf(endpoint: Pick<Endpoint, 'key' | 'host'>): EndpointState {
-    const entry = this.#entries.peek(endpoint.key)
-    const states = entry === undefined ? [] : Object.values(entry.breakers).map((b) => b.state)
+  /** Of all it is asked for, or of one lane. */
+  stateOf(endpoint: Pick<Endpoint, 'key' | 'host'>, lane?: Lane): EndpointState {
+    const { breakers } = this.#entries.peek(endpoint.key) ?? {}
+    const states = breakers === undefined ? [] : partsOf(breakers, lane).map(({ state }) => state)
     if (states.includes('open')) return 'open'
     if (states.includes('half-open')) return 'half-open'
     return this.rateLimits.isLimited(endpoint.host) ? 'limited' : 'ok'
@@ -79,21 +114,71 @@ export class EndpointHealth {
     return this.#entries.get(endpoint.key)?.last
   }
 
-  /** It answered, even if with 404; `storage`: with content, wherever that came from. */
-  succeeded(endpoint: Endpoint, part: Part): void {
-    const { itself, storage } = this.#entry(endpoint).breakers
-    itself.succeeded()
-    if (part === 'storage') storage.succeeded()
-    else storage.abandoned(this.#now())
+  /** It answered, even if with 404. `lane`: whose body is not to come, so that says nothing of it. */
+  answered(endpoint: Endpoint, lane?: Lane): void {
+    const { breakers, pauses } = this.#entry(endpoint)
+    breakers.itself.succeeded()
+    delete pauses.itself
+    if (lane !== undefined) breakers[BODIES[lane]].abandoned(this.#now())
+    this.#tell(endpoint)
+  }
+
+  /** A body came to its end. */
+  gave(endpoint: Endpoint, lane: Lane, bytes: number): void {
+    if (lane === 'content' && bytes < LEAST_BYTES) return this.left(endpoint, lane, bytes)
+    const { breakers, pauses, gaveAt } = this.#entry(endpoint)
+    const part = BODIES[lane]
+    breakers[part].succeeded()
+    delete pauses[part]
+    gaveAt[part] = this.#now()
+    this.#tell(endpoint)
+  }
+
+  /** Of a body somebody did not want the rest. */
+  left(endpoint: Endpoint, lane: Lane, bytes: number): void {
+    if (bytes >= MUCH_BYTES) return this.gave(endpoint, lane, bytes)
+    this.#entry(endpoint).breakers[BODIES[lane]].abandoned(this.#now())
+    this.#tell(endpoint)
+  }
+
+  /** A body broke. Several that broke together are one failure: those that ran already. */
+  broke(endpoint: Endpoint, lane: Lane, broken: Break): void {
+    const entry = this.#entry(endpoint)
+    const part = BODIES[lane]
+    if (broken.startedAtMs < (entry.brokeAt[part] ?? -Infinity)) return
+    entry.brokeAt[part] = this.#now()
+    entry.last = broken.error
+    const isAlone = broken.startedAtMs >= (entry.gaveAt[part] ?? -Infinity)
+    const weight = this.#weightOf(broken, lane, isAlone)
+    entry.breakers[part].failed(this.#now(), weight)
     this.#tell(endpoint)
   }
 
   /** Only that it cannot be used counts here: a refusal is an answer. */
-  failed(endpoint: Endpoint, part: Part, error: UpstreamError, phase: 'head' | 'body'): void {
+  failed(endpoint: Endpoint, part: Part, error: UpstreamError): void {
     const entry = this.#entry(endpoint)
+    const nowMs = this.#now()
+    const { reason, retryAfterMs = 0 } = error
+    const pauseMs = Math.min(retryAfterMs, LONGEST_PAUSE_MS)
+    // What costs every request its time is believed at once, and so is who says how long he is away.
+    const isSlow = reason === 'timed-out' || reason === 'name-not-resolved'
     entry.last = error
-    entry.breakers[part].failed(this.#now(), this.#weight(error, phase))
+    if (pauseMs > 0) entry.pauses[part] = { untilMs: nowMs + pauseMs, error }
+    entry.breakers[part].failed(nowMs, isSlow || pauseMs > 0 ? this.#breaker.threshold : 1, pauseMs)
+    for (const [other, breaker] of Object.entries(entry.breakers)) {
+      if (other !== part) breaker.abandoned(nowMs)
+    }
     this.#tell(endpoint)
+  }
+
+  /** Throws NotAsked while the time lasts that it told us to leave it alone, when it failed. */
+  checkPause(endpoint: Endpoint, lane: Lane): void {
+    const { pauses } = this.#entry(endpoint)
+    for (const part of ['itself', BODIES[lane]] as const) {
+      const { untilMs = 0, error } = pauses[part] ?? {}
+      const ms = untilMs - this.#now()
+      if (ms > 0) throw new NotAsked(endpoint, { ms, instead: error })
+    }
   }
 
   /** Nothing is known of what became of it: the caller left. */
@@ -103,10 +188,14 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** It answers to a probe: the next request may try. */
-  answered(endpoint: Endpoint): void {
-    const { breakers } = this.#entry(endpoint)
-    for (const breaker of Object.values(breakers)) breaker.answered(this.#now())
+  /** It answers to a probe: the next request may try. Of bodies that says nothing, but their turn may have come. */
+  pinged(endpoint: Endpoint): void {
+    const nowMs = this.#now()
+    const { itself, documents, content } = this.#entry(endpoint).breakers
+    itself.answered(nowMs)
+    for (const breaker of [documents, content]) {
+      if (breaker.state === 'half-open') breaker.answered(nowMs)
+    }
   }
 
   /** Its rate limit was met or is over: told by what it does to the state. */
@@ -162,21 +251,27 @@ export class EndpointHealth {
   #entry(endpoint: Endpoint): Entry {
     const known = this.#entries.get(endpoint.key)
     if (known !== undefined) return known
-    const breakers = { itself: new Breaker(this.#breaker), storage: new Breaker(this.#breaker) }
-    const entry: Entry = { host: endpoint.host, breakers, told: 'ok' }
+    const breakers = {
+      itself: new Breaker(this.#breaker),
+      documents: new Breaker(this.#breaker),
+      content: new Breaker(this.#breaker),
+    }
+    const { host } = endpoint
+    const entry: Entry = { host, breakers, brokeAt: {}, gaveAt: {}, pauses: {}, told: 'ok' }
     this.#entries.set(endpoint.key, entry)
     return entry
   }
 
   #parts(endpoint: Endpoint, lane: Lane): Breaker[] {
-    const { itself, storage } = this.#entry(endpoint).breakers
-    return lane === 'content' ? [itself, storage] : [itself]
+    return partsOf(this.#entry(endpoint).breakers, lane)
   }
 
-  /** What costs every request its time is believed at once. */
-  #weight({ reason }: UpstreamError, phase: 'head' | 'body'): number {
-    const isSlow = reason === 'timed-out' || reason === 'name-not-resolved'
-    return isSlow && phase === 'head' ? this.#breaker.threshold : 1
+  /** `isAlone`: nothing came to its end meanwhile. */
+  #weightOf({ error, bytes }: Break, lane: Lane, isAlone: boolean): number {
+    if (bytes >= MUCH_BYTES) return LIGHT_WEIGHT
+    // A link that loses packets may stall in mid-blob, but a document is over before.
+    const isDead = error.reason === 'timed-out' && (lane === 'rest' || bytes === 0)
+    return isDead && isAlone ? this.#breaker.threshold : 1
   }
 
   #tell(endpoint: Endpoint): void {
@@ -188,4 +283,8 @@ export class EndpointHealth {
     const message = state === 'ok' ? undefined : entry.last?.message
     this.#options.observer?.endpointState?.({ endpoint: endpoint.key, state, former, message })
   }
+}
+
+function partsOf(breakers: Entry['breakers'], lane?: Lane): Breaker[] {
+  return lane === undefined ? Object.values(breakers) : [breakers.itself, breakers[BODIES[lane]]]
 }

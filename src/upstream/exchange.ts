@@ -17,6 +17,16 @@ export interface ExchangeOptions {
   readonly onBytes?: (bytes: number) => void
 }
 
+/** How an answer's body ended. */
+export interface BodyEnd {
+  /** `left`: its reader did not want the rest, or nobody can say whether this was all. */
+  readonly outcome: 'whole' | 'broken' | 'left'
+  /** How many came. */
+  readonly bytes: number
+  /** What its reader got: why it broke, or the reason of the signal. */
+  readonly error?: Error | undefined
+}
+
 /** The connection is told to wait when so much is not read yet. */
 const HIGH_WATER = 256 * 1024
 /** What is left of an unwanted body is read to keep the connection if it is no more than this. */
@@ -36,6 +46,9 @@ export class NoAnswer extends Error {
 export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterator<Uint8Array> {
   /** Rejects with the network's own error or the signal's reason. */
   readonly head: Promise<Head>
+  /** Resolves before the body's reader learns of it. */
+  readonly ended: Promise<BodyEnd>
+  readonly #end = Promise.withResolvers<BodyEnd>()
   readonly #head = Promise.withResolvers<Head>()
   readonly #options: ExchangeOptions
   readonly #chunks: Uint8Array[] = []
@@ -43,6 +56,8 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #received = 0
   #reported = 0
   #expected: number | undefined
+  /** It ends as the protocol says, not just with the connection. */
+  #isDelimited = false
   #controller: Dispatcher.DispatchController | undefined
   #informational = 0
   #started = false
@@ -56,6 +71,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   constructor(options: ExchangeOptions) {
     this.#options = options
     this.head = this.#head.promise
+    this.ended = this.#end.promise
     options.signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
@@ -83,6 +99,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     }
     this.#started = true
     this.#expected = readLength(headers['content-length'])
+    this.#isDelimited = this.#expected !== undefined || 'transfer-encoding' in headers
     this.#head.resolve({ status, headers })
   }
 
@@ -103,7 +120,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   }
 
   onResponseEnd(): void {
-    this.#finish()
+    this.#finish(this.#isDelimited ? 'whole' : 'left')
     this.#settle({ done: true, value: undefined })
   }
 
@@ -185,9 +202,10 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
 
   #fail(error: Error): void {
     if (this.#ended) return
-    this.#finish()
+    const isAbort = this.#isAbort(error)
+    this.#failure = isAbort ? error : this.#translated(error)
+    this.#finish(isAbort || this.#isDiscarded ? 'left' : 'broken')
     this.#head.reject(error)
-    this.#failure = this.#isAbort(error) ? error : this.#translated(error)
     const reader = this.#reader
     this.#reader = undefined
     reader?.reject(this.#failure)
@@ -202,8 +220,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     return signal?.aborted === true && (error === signal.reason || error.cause === signal.reason)
   }
 
-  #finish(): void {
+  #finish(outcome: BodyEnd['outcome']): void {
     this.#ended = true
+    this.#end.resolve({ outcome, bytes: this.#received, error: this.#failure })
     clearTimeout(this.#drainTimer)
     this.#report(1)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)

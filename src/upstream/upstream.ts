@@ -116,7 +116,8 @@ export class Upstream {
   budget(repo: Repository): Budget | undefined {
     const { health } = this.#client
     const endpoints = this.#registries.endpoints(repo.registry)
-    const asked = endpoints.find((endpoint) => health.stateOf(endpoint) !== 'open') ?? endpoints[0]
+    const asked =
+      endpoints.find((endpoint) => health.stateOf(endpoint, 'rest') !== 'open') ?? endpoints[0]
     return asked && health.rateLimits.budget(asked.host)
   }
 
@@ -203,7 +204,9 @@ export class Upstream {
   #isWelcome(endpoint: Endpoint, all: readonly Endpoint[], repo: Repository, lane: Lane): boolean {
     const { health } = this.#client
     const admission = health.admit(endpoint, lane)
-    const others = all.filter((other) => other !== endpoint && health.stateOf(other) === 'ok')
+    const others = all.filter((other) => {
+      return other !== endpoint && health.stateOf(other, lane) === 'ok'
+    })
     if (admission !== 'probe' || others.length === 0) return admission !== 'refuse'
     void this.#client.probe(endpoint, this.#isNamedByClient(endpoint, repo))
     return false
@@ -222,7 +225,7 @@ export class Upstream {
       origin: endpoint.key,
       fetchOptions: client.fetchOptions(endpoint),
       get health() {
-        const state = client.health.stateOf(endpoint)
+        const state = client.health.stateOf(endpoint, 'content')
         if (state === 'half-open') return isWelcome ? 'ok' : 'open'
         return state
       },
@@ -236,10 +239,12 @@ export class Upstream {
 
   /** Who told us to wait is not asked: it would answer the same, and count it. */
   #checkLimit({ endpoint, credential }: Place, lane: Lane): void {
-    const { rateLimits } = this.#client.health
+    const { health } = this.#client
+    const { rateLimits } = health
+    health.checkPause(endpoint, lane)
     const waitMs = rateLimits.waitMs(endpoint, credential, lane)
     const isGuess = rateLimits.isGuess(endpoint, credential, lane)
-    if (waitMs > 0) throw new NotAsked(endpoint, waitMs, isGuess)
+    if (waitMs > 0) throw new NotAsked(endpoint, { ms: waitMs, isGuess })
   }
 
   async #askInTime<T>(
