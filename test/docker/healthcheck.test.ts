@@ -1,0 +1,75 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createServer } from 'node:http'
+import { createServer as createTcpServer } from 'node:net'
+import { join } from 'node:path'
+import { text } from 'node:stream/consumers'
+import { describe, expect, onTestFinished, test } from 'vitest'
+
+const SCRIPT = join(import.meta.dirname, '../../bin/healthcheck.js')
+
+/** Its exit code and what it says, with this address as CHANDLERY_ADMIN_LISTEN. */
+async function check(address: string | undefined): Promise<{ code: number; stderr: string }> {
+  const env = { ...process.env, CHANDLERY_ADMIN_LISTEN: address }
+  const child = spawn(process.execPath, [SCRIPT], { env, stdio: ['ignore', 'ignore', 'pipe'] })
+  const [stderr, [code]] = await Promise.all([text(child.stderr), once(child, 'close')])
+  return { code: Number(code), stderr }
+}
+
+/** A port of an admin API that answers with this status, on all addresses. */
+async function listen(status: number): Promise<number> {
+  const server = createServer(({ url }, response) => {
+    response.writeHead(url === '/healthz' ? status : 404).end()
+  })
+  return await portOf(server)
+}
+
+async function portOf(server: ReturnType<typeof createTcpServer>): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  server.listen(0, '::', resolve)
+  await promise
+  onTestFinished(() => void server.close())
+  const address = server.address()
+  if (typeof address !== 'object' || !address) throw new Error('no address')
+  return address.port
+}
+
+describe("the image's health check", () => {
+  test.each(['0.0.0.0', '127.0.0.1', '', '[::]', '[::1]', 'localhost'])(
+    'finds the server that listens on "%s"',
+    async (host) => {
+      const port = await listen(200)
+      expect(await check(`${host}:${port}`)).toEqual({ code: 0, stderr: '' })
+    },
+  )
+
+  test('fails where the server answers with an error', async () => {
+    const ended = await check(`:${await listen(500)}`)
+    expect(ended).toMatchObject({ code: 1, stderr: 'not healthy: /healthz answers 500\n' })
+  })
+
+  test('fails where nobody listens', async () => {
+    const server = createTcpServer()
+    const port = await portOf(server)
+    server.close()
+    expect(await check(`127.0.0.1:${port}`)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('ECONNREFUSED'),
+    })
+  })
+
+  test('fails where the server takes the connection and says nothing', async () => {
+    const port = await portOf(createTcpServer())
+    expect(await check(`127.0.0.1:${port}`)).toMatchObject({
+      code: 1,
+      stderr: 'not healthy: /healthz does not answer in time\n',
+    })
+  })
+
+  test('fails without an address to ask, and says which variable has it', async () => {
+    expect(await check(undefined)).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('CHANDLERY_ADMIN_LISTEN'),
+    })
+  })
+})
