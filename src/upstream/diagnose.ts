@@ -146,7 +146,8 @@ function isRateLimit(refusal: Refusal): boolean {
   return refusal.status < 500 && readError(refusal.body).code === 'TOOMANYREQUESTS'
 }
 
-function isHtml(refusal: Refusal): boolean {
+/** A page for people: a block, a login, a portal. */
+export function isHtml(refusal: Pick<Refusal, 'headers' | 'body'>): boolean {
   const type = bareType(first(refusal.headers['content-type']))
   return type === 'text/html' || /^\s*<(!doctype html|html)\b/i.test(refusal.body)
 }

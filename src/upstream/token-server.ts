@@ -2,7 +2,7 @@
 import { performance } from 'node:perf_hooks'
 
 import type { Reach } from './addresses.ts'
-import { diagnoseAnswer } from './diagnose.ts'
+import { diagnoseAnswer, isHtml } from './diagnose.ts'
 import type { Asked } from './diagnose.ts'
 import { diagnoseNetwork } from './diagnose-network.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -34,7 +34,7 @@ export interface Challenger {
 const MAX_HOPS = 5
 const MAX_BYTES = 64 * 1024
 
-/** Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, the network's. */
+/** Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, protocol, the network's. */
 export async function fetchToken(
   options: TokenServerOptions,
   challenger: Challenger,
@@ -115,12 +115,14 @@ class Conversation {
     const body = await readWhole(answer.body, MAX_BYTES).catch((error: unknown) => {
       throw error instanceof UpstreamError ? error : this.#broken(error, this.request.realm)
     })
-    const token = body && readToken(body.toString(), this.#options.now())
+    const text = body?.toString() ?? ''
+    const token = readToken(text, this.#options.now())
     if (token !== undefined) return token
-    throw this.#failure(
-      'token-refused',
-      `its token server ${this.request.realm.host} answers 200 without a usable token: look there`,
-    )
+    const isPage = isHtml({ headers: answer.headers, body: text })
+    const what = isPage ? 'a web page' : 'no usable token'
+    const cure = 'look there, and at proxies on the way'
+    const { host } = this.request.realm
+    throw this.#failure('protocol', `its token server ${host} answers 200 with ${what}: ${cure}`)
   }
 
   /** Why there is no token: the words for registries fit, but for what is only about our request. */

@@ -25,7 +25,7 @@ export const ONE_ENDPOINT = `
 | 500                               | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
 | 502 HTML                          | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
 | 503                               | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
-| 200 HTML                          | 502 not-a-manifest    | 502 protocol          | 502 protocol          | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
+| 200 HTML                          | 502 not-a-manifest    | 502 protocol          | 502 protocol          | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
 | refused                           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | upstream-error | upstream-error  | upstream-error |
 | reset                             | 502 reset             | 502 reset             | 502 reset             | 502 reset             | 502 reset             | upstream-error | upstream-error  | upstream-error |
 | DNS failure                       | 503 name-not-resolved | 503 name-not-resolved | 503 name-not-resolved | 503 name-not-resolved | 503 name-not-resolved | upstream-error | upstream-error  | upstream-error |
@@ -35,12 +35,12 @@ export const ONE_ENDPOINT = `
 | stall in body                     | 504 timed-out         | good                  | good                  | 504 timed-out         | 504 timed-out         | upstream-error | upstream-error  | upstream-error |
 | cut at byte 0                     | 502 cut               | 502 cut               | 502 cut               | 502 cut               | 502 reset             | upstream-error | upstream-error  | upstream-error |
 | cut at byte k                     | 502 cut               | good                  | good                  | 502 cut               | 502 reset             | upstream-error | upstream-error  | upstream-error |
-| corrupt byte                      | 502 wrong-digest      | 502 wrong-digest      | cut                   | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
-| corrupt byte at the end           | 502 not-a-manifest    | 502 wrong-digest      | cut                   | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
-| short body                        | 502 not-a-manifest    | 502 wrong-size        | 502 wrong-size        | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
-| short body, no length             | 502 not-a-manifest    | good                  | good                  | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
-| long body                         | 502 not-a-manifest    | 502 wrong-size        | 502 wrong-size        | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
-| long body, no length              | 502 not-a-manifest    | good                  | good                  | 502 protocol          | 403 token-refused     | upstream-error | upstream-error  | denied         |
+| corrupt byte                      | 502 wrong-digest      | 502 wrong-digest      | cut                   | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
+| corrupt byte at the end           | 502 not-a-manifest    | 502 wrong-digest      | cut                   | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
+| short body                        | 502 not-a-manifest    | 502 wrong-size        | 502 wrong-size        | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
+| short body, no length             | 502 not-a-manifest    | good                  | good                  | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
+| long body                         | 502 not-a-manifest    | 502 wrong-size        | 502 wrong-size        | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
+| long body, no length              | 502 not-a-manifest    | good                  | good                  | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
 | wrong Content-Range: place        | -                     | 502 protocol          | 502 protocol          | -                     | -                     | -              | -               | -              |
 | wrong Content-Range: size         | -                     | 502 wrong-size        | 502 wrong-size        | -                     | -                     | -              | -               | -              |
 | redirect to a dead host           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | upstream-error | upstream-error  | upstream-error |

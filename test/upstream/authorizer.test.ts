@@ -322,8 +322,20 @@ describe('a realm', () => {
       })
       await using at = upstreamOver([registry.url])
       const failure = await failureOf(at.upstream.getManifest(REPO, 'latest', at.requester))
-      expect(failure).toMatchObject({ reason: 'token-refused', kind: 'denied' })
+      expect(failure).toMatchObject({ reason: 'protocol', kind: 'unavailable' })
+      expect(failure.message).toContain('answers 200 with no usable token: look there')
     }
+  })
+
+  test('with a web page for an answer is none, and says so', async () => {
+    await using x = await guarded()
+    x.tokens.fault({ status: 200, body: '<html>log in', headers: { 'content-type': 'text/html' } })
+    const failure = await failureOf(x.pull())
+    expect(failure).toMatchObject({ reason: 'protocol', kind: 'unavailable' })
+    expect(failure.message).toMatch(/its token server .* answers 200 with a web page: .*proxies/)
+    expect(x.at.events.tokens).toMatchObject([{ outcome: 'failed' }])
+    x.tokens.clearFaults()
+    expect(await x.pull()).toMatchObject({ endpoint: `${x.at.endpoints[0]!.key}` })
   })
 
   test('that redirects gets the password on the same host only', async () => {
