@@ -205,6 +205,9 @@ export class BlobCache {
       get health() {
         return source.health
       },
+      get latencyMs() {
+        return source.latencyMs
+      },
       fetch: async (digest, range, signal) => {
         const response = await source.fetch(digest, range, signal)
         const { grantedBy } = response

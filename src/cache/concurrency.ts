@@ -41,6 +41,11 @@ export class Concurrency {
     return this.#limit
   }
 
+  /** Whether it will be several, as far as the `latencyMs` of the endpoint tells before anything came. */
+  looksFar(latencyMs: number | undefined): boolean {
+    return this.#openedAt === undefined && latencyMs !== undefined && latencyMs >= FAR_MS
+  }
+
   /** A response began, `waitedMs` after it was asked for; the first decides, with its source's `options`. */
   opened(waitedMs: number, now: number, options = this.#options): void {
     if (this.#openedAt !== undefined) return

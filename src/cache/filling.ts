@@ -56,6 +56,8 @@ interface Fetch {
   readonly startedAt: number
   /** Asked for without an end: it goes on until it meets what is here or on its way. */
   readonly open: boolean
+  /** Asked for as the whole blob, without Range. */
+  readonly whole: boolean
   readonly stop: AbortController
   from: number
   at: number
@@ -230,7 +232,8 @@ export class Filling {
     const limit = this.#limit(source)
     if (this.#together >= limit) return undefined
     for (const each of this.#fetches) if (each.open) this.#claim(each, limit)
-    const plan = this.#plan(limit === 1 ? Infinity : this.#fetchOptions(source).pieceBytes)
+    const isOpen = limit === 1 && !this.#looksFar(source)
+    const plan = this.#plan(isOpen ? Infinity : this.#fetchOptions(source).pieceBytes)
     const rest = this.#rest({ all: source !== undefined && queue.isUnranged(source) })
     if (rest) {
       const piece = missingPiece(plan, rest)
@@ -248,6 +251,12 @@ export class Filling {
   /** How many requests run for those who read together. */
   get #together(): number {
     return [...this.#fetches].filter((each) => !each.apart).length
+  }
+
+  // Before anything came: the first request is one for a piece then, whose connection stays of use.
+  #looksFar(source: Source | undefined): boolean {
+    const isAsked = source !== undefined && !this.#options.queue.isUnranged(source)
+    return isAsked && this.#concurrency.looksFar(source.latencyMs)
   }
 
   #plan(pieceBytes: number, but?: Fetch): PiecePlanOptions {
@@ -307,11 +316,13 @@ export class Filling {
   ): Promise<void> {
     const { attempt, signal, now } = this.#options
     const stop = new AbortController()
+    const whole = piece.start === 0 && (open || piece.end >= (this.#size ?? Infinity))
     const fetch: Fetch = {
       source,
       open,
       apart,
       stop,
+      whole,
       startedAt: now(),
       from: piece.start,
       at: piece.start,
@@ -321,8 +332,7 @@ export class Filling {
     }
     this.#fetches.add(fetch)
     try {
-      const whole = open || (piece.start === 0 && piece.end === this.#size)
-      const range = whole ? { start: piece.start } : piece
+      const range = open || whole ? { start: piece.start } : piece
       const both = AbortSignal.any([signal, stop.signal])
       await this.#take(fetch, await source.fetch(attempt.digest, range, both))
     } catch (error) {
@@ -347,7 +357,7 @@ export class Filling {
     const width = widthOf(this.#fetchOptions(fetch.source))
     this.#concurrency.opened(now - fetch.startedAt, now, width)
     opened(this.#size)
-    if (fetch.open) this.pump() // others may begin beside it
+    if (this.#fetches.size === 1) this.pump() // others may begin beside it
     const from = fetch.at
     const pouring = pour({
       into: attempt,
@@ -388,10 +398,13 @@ export class Filling {
     return failure(source, 'wrong-size', `says ${size} bytes where ${this.#size} are expected`)
   }
 
-  // An answer from 0 to a question for a part: of use only where nobody else is on the way.
+  // The whole as the answer to a question for a part: of use only where nobody else is on the way.
   #isUseful(fetch: Fetch, response: SourceResponse): boolean {
-    if (response.ranged || response.start === fetch.at) return true
+    if (response.ranged || fetch.whole) return true
+    const isPart = response.start > 0 || response.end !== response.size
+    if (isPart && this.#size !== undefined && response.start === fetch.at) return true
     this.#options.queue.ignoresRange(fetch.source)
+    if (isPart) return false // of nobody knows how much
     if (fetch.apart) return true // what comes before is passed over
     if (this.#together > 1) return false
     const first = this.#options.attempt.readableFrom(this.#rest({ all: true })?.start ?? 0)
@@ -446,7 +459,7 @@ export class Filling {
   #redialFront(): void {
     const { attempt, queue, now } = this.#options
     const at = attempt.readableFrom(attempt.window ? (this.#rest()?.start ?? 0) : 0)
-    const front = [...this.#fetches].find((each) => each.at <= at + 1 && at < each.end)
+    const front = [...this.#fetches].find((each) => each.from <= at && at < each.end)
     if (!front || this.#fetches.size < 3 || front.source.health === 'limited') return
     const rate = (each: Fetch) => each.given / Math.max(1, now() - each.startedAt)
     const others = [...this.#fetches].filter((each) => each !== front && each.given > 0)

@@ -134,6 +134,9 @@ export class Call {
     try {
       const answer = await this.#exchange(url, asked, authorization)
       this.#reportExchange(String(answer.status), startedAt)
+      if (!asked.redirected) {
+        this.#options.health.heard(this.endpoint, performance.now() - startedAt)
+      }
       this.#readLimits(answer)
       return answer
     } catch (error) {

@@ -54,6 +54,7 @@ interface Entry {
   >
   told: EndpointState
   last?: UpstreamError
+  latencyMs?: number
   /** Somebody asks it although it fails: the others wait for what comes of it. */
   attempt?: Promise<void> | undefined
 }
@@ -71,6 +72,8 @@ const LONGEST_PAUSE_MS = 300_000
 
 /** With "*" clients name endpoints. */
 const MAX_ENDPOINTS = 1024
+/** By this part of the difference an answer that is slower than those before counts. */
+const SLOWER = 1 / 8
 
 export class EndpointHealth {
   readonly rateLimits: RateLimits
@@ -186,6 +189,18 @@ export class EndpointHealth {
     const { breakers } = this.#entry(endpoint)
     for (const breaker of Object.values(breakers)) breaker.abandoned(this.#now())
     this.#tell(endpoint)
+  }
+
+  /** It answered so long after it was asked. */
+  heard(endpoint: Endpoint, ms: number): void {
+    const entry = this.#entry(endpoint)
+    const { latencyMs: known = ms } = entry
+    entry.latencyMs = Math.min(ms, known + (ms - known) * SLOWER)
+  }
+
+  /** Its quickest answers lately came after so many milliseconds: what is slower was busy, not far. */
+  latencyMs(endpoint: Endpoint): number | undefined {
+    return this.#entries.peek(endpoint.key)?.latencyMs
   }
 
   /** It answers to a probe: the next request may try. Of bodies that says nothing, but their turn may have come. */

@@ -47,6 +47,8 @@ export interface Source {
   /** Of its endpoint now; changes over time. */
   readonly health: SourceHealth
   readonly fetchOptions?: SourceFetchOptions | undefined
+  /** From a question to the head of its answer, milliseconds, as its endpoint's quickest answers lately were. */
+  readonly latencyMs?: number | undefined
   /** Asks for a part of the blob; a number is where it starts. Throws UpstreamError, or the signal's reason. */
   fetch(digest: Digest, range: BlobRange | number, signal: AbortSignal): Promise<SourceResponse>
 }

@@ -229,6 +229,9 @@ export class Upstream {
         if (state === 'half-open') return isWelcome ? 'ok' : 'open'
         return state
       },
+      get latencyMs() {
+        return client.health.latencyMs(endpoint)
+      },
       fetch: async (digest, range, signal) => {
         const place = await this.#placeAt(endpoint, repo, requester)
         this.#checkLimit(place, 'content')

@@ -149,6 +149,9 @@ async function compare(
 
   async function throughChandlery() {
     await using server = await bench.chandlery(origin)
+    // As every client does: a blob is known from its manifest.
+    const manifest = await fetch(`http://${server.host}:${server.port}/v2/bench/manifests/latest`)
+    await manifest.arrayBuffer()
     const before = far.received
     const got = await download(sink, server, path, options)
     return { cold: got, carried: far.received - before, log: server.log }

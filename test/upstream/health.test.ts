@@ -224,3 +224,18 @@ describe('a rate limit', () => {
     expect(report).toMatchObject({ endpoint: `${registry.url}/v2`, limit: 100, remaining: 5 })
   })
 })
+
+describe('how far an endpoint is', () => {
+  test('is what its quickest answers took: a slow one among them says little', async () => {
+    await using x = await two()
+    const [source] = x.at.upstream.blobSources(REPO, x.at.requester)
+    expect(source!.latencyMs).toBeUndefined()
+    await pull(x.at)
+    const near = source!.latencyMs!
+    expect(near).toBeGreaterThan(0)
+    x.first.fault({ delayMs: 400 })
+    await pull(x.at)
+    expect(source!.latencyMs!).toBeGreaterThan(near)
+    expect(source!.latencyMs!).toBeLessThan(near + 200)
+  })
+})

@@ -1,0 +1,153 @@
+// Blobs from far away: what is asked for first, and a front piece that crawls while others run.
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { DEFAULT_FETCH, Downloads } from '../../src/cache/downloads.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import type { Source, SourceHealth, SourceResponse } from '../../src/upstream/source.ts'
+import { begin, blob, createOn, MIB, read, type TestSource, upstream } from './passing-fixture.ts'
+
+const KIB = 1024
+const PIECE = 256 * KIB
+
+let directory: string
+let downloads: Downloads
+
+const observer = {
+  downloadStarted: () => {},
+  downloadEnded: () => {},
+  readersChanged: () => {},
+  verificationFailed: () => {},
+  sourceFailed: () => {},
+  storeError: () => {},
+}
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'chandlery-'))
+  downloads = new Downloads({
+    observer,
+    fetch: { ...DEFAULT_FETCH, pieceBytes: PIECE },
+    createIngest: createOn({ directory, room: Infinity }),
+  })
+})
+
+afterEach(async () => {
+  await downloads.stop()
+  await rm(directory, { recursive: true, force: true })
+})
+
+function far(source: TestSource): TestSource {
+  return Object.assign(source, { latencyMs: 50 })
+}
+
+async function pull(bytes: Buffer, source: Source, size?: number): Promise<void> {
+  const reading = await read(begin(downloads, digestOf(bytes), [source], size))
+  expect((await reading.done).equals(bytes)).toBe(true)
+}
+
+describe('the first request', () => {
+  const bytes = blob(4 * MIB)
+
+  test('is for the whole blob where nobody knows how far the endpoint is', async () => {
+    const one = upstream(() => bytes)
+    await pull(bytes, one, bytes.length)
+    expect(one.asked[0]).toEqual({ start: 0, end: bytes.length })
+  })
+
+  test.each([bytes.length, undefined])(
+    'is for a piece where it is known to be far: its connection stays of use (size: %s)',
+    async (size) => {
+      const one = far(upstream(() => bytes))
+      await pull(bytes, one, size)
+      expect(one.asked[0]).toEqual({ start: 0, end: PIECE })
+      expect(one.sent).toBe(bytes.length)
+    },
+  )
+
+  test('is the only one where the far endpoint answers it with the whole', async () => {
+    const one = far(upstream(() => bytes, { ranged: false }))
+    await pull(bytes, one, bytes.length)
+    expect(one.asked).toEqual([{ start: 0, end: bytes.length }])
+  })
+
+  test.each([0, 1, PIECE - 1, PIECE])('of a blob of %i bytes is the only one', async (size) => {
+    const small = blob(size)
+    const one = far(upstream(() => small))
+    await pull(small, one)
+    expect(one.asked).toEqual([{ start: 0, end: size }])
+  })
+
+  test('is asked again for the whole where its answer does not say how much there is', async () => {
+    const one = far(upstream(() => bytes))
+    const asked: unknown[] = []
+    const silent: Source = {
+      ...one,
+      latencyMs: 50,
+      fetch: async (digest, range, signal) => {
+        asked.push(range)
+        const { size, ranged, ...response } = await one.fetch(digest, range, signal)
+        const isPart = typeof range === 'object' && range.end !== undefined
+        return { ...response, ranged: isPart ? false : ranged, size: isPart ? undefined : size }
+      },
+    }
+    await pull(bytes, silent)
+    expect(asked).toEqual([{ start: 0, end: PIECE }, { start: 0 }])
+  })
+})
+
+/** The first request for the front brings a little and then, for as long as it is let, next to nothing. */
+function crawlingAtFirst(bytes: Buffer, health: SourceHealth) {
+  const asked: number[] = []
+  let sent = 0
+  async function* body(start: number, end: number, crawls: boolean, until: AbortSignal) {
+    for (let at = start; at < end; at += 64 * KIB) {
+      await sleep(crawls && at > start ? 90 : 8, undefined, { signal: until })
+      const chunk = bytes.subarray(at, Math.min(at + 64 * KIB, end))
+      sent += chunk.length
+      yield chunk
+    }
+  }
+  const source: Source = {
+    id: 'one',
+    origin: 'one',
+    health,
+    latencyMs: 50,
+    fetch: async (_digest, range, until): Promise<SourceResponse> => {
+      const { start, end = bytes.length } = typeof range === 'number' ? { start: range } : range
+      const crawls = start === 0 && !asked.includes(0)
+      asked.push(start)
+      const stream = Object.assign(body(start, end, crawls, until), { discard() {} })
+      return { start, end, size: bytes.length, ranged: true, body: stream, grantedBy: 'anonymous' }
+    },
+  }
+  return { source, asked, sent: () => sent }
+}
+
+describe('a front piece that crawls while others run', () => {
+  const bytes = blob(48 * MIB)
+
+  beforeEach(() => {
+    downloads = new Downloads({
+      observer,
+      fetch: { ...DEFAULT_FETCH, pieceBytes: 2 * MIB },
+      createIngest: createOn({ directory, room: Infinity }),
+    })
+  })
+
+  test('is asked for anew from where it is, and no byte is fetched twice', async () => {
+    const { source, asked, sent } = crawlingAtFirst(bytes, 'ok')
+    await pull(bytes, source, bytes.length)
+    const anew = asked.filter((start) => start % (2 * MIB) !== 0)
+    expect(anew).toHaveLength(1)
+    expect(anew[0]).toBeLessThan(2 * MIB)
+    expect(sent()).toBe(bytes.length)
+  })
+
+  test('is left alone while the endpoint limits us', async () => {
+    const { source, asked } = crawlingAtFirst(bytes.subarray(0, 22 * MIB), 'limited')
+    await pull(bytes.subarray(0, 22 * MIB), source, 22 * MIB)
+    expect(asked.filter((start) => start % (2 * MIB) !== 0)).toEqual([])
+  })
+})
