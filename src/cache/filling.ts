@@ -455,7 +455,7 @@ export class Filling {
   }
 
   // What readers wait for is the front: if that request crawls while others run, it is asked for
-  // anew, elsewhere if there is an elsewhere.
+  // anew from where it is. So no byte is fetched twice, as by hedging.
   #redialFront(): void {
     const { attempt, queue, now } = this.#options
     const at = attempt.readableFrom(attempt.window ? (this.#rest()?.start ?? 0) : 0)
@@ -465,7 +465,9 @@ export class Filling {
     const others = [...this.#fetches].filter((each) => each !== front && each.given > 0)
     const typical = others.map(rate).toSorted((a, b) => a - b)[others.length >> 1] ?? 0
     if (now() - front.startedAt < LOOK_EVERY_MS || rate(front) >= typical * CRAWLS) return
-    queue.crawled(front.source)
+    // Where others from there run well, it is the connection: another endpoint may be worse.
+    const isAlone = others.every(({ source }) => source !== front.source)
+    if (isAlone) queue.crawled(front.source)
     front.stop.abort()
   }
 }

@@ -130,7 +130,7 @@ async function sendBody(
     if (!(await write(response, piece))) return false
     record.bytes += piece.length
   }
-  if (isStall(fault) && record.bytes <= fault.stall.afterBytes) await active?.released
+  if (isStall(fault) && record.bytes === fault.stall.afterBytes) await active?.released
   if (fault.resetAfter !== undefined) return reset(response)
   return fault.cutAfter === undefined || cut(response)
 }
