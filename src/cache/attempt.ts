@@ -69,9 +69,19 @@ export class Attempt {
     return this.#window?.have ?? this.#ingest!.have()
   }
 
+  /** What need not be asked for: it can be read, or will be when it was compared. */
+  get held(): Intervals {
+    return this.#window?.held ?? this.#ingest!.have()
+  }
+
   /** The first offset at or after `at` that has not arrived. */
   readableFrom(at: number): number {
     return this.have.endFrom(at)
+  }
+
+  /** The same for who reads all of it, and whose bytes must be those that are verified. */
+  provenFrom(at: number): number {
+    return this.#window?.provenFrom(at) ?? this.have.endFrom(at)
   }
 
   /** Where the first byte at or after `at` is that has been written and cannot be read yet. */

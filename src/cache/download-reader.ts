@@ -88,6 +88,11 @@ export class DownloadReader implements Content {
     return range && { start: at, end: range.end }
   }
 
+  /** It waits for the first byte of that. */
+  get waits(): boolean {
+    return this.#wake !== undefined
+  }
+
   promise(): void {
     this.#promised = this.size
   }
@@ -98,7 +103,9 @@ export class DownloadReader implements Content {
   }
 
   available(at: number): number {
-    return Math.max(0, Math.min(this.#attempt.readableFrom(at), this.#trustedTo()) - at)
+    const attempt = this.#attempt
+    const readable = this.#whole ? attempt.provenFrom(at) : attempt.readableFrom(at)
+    return Math.max(0, Math.min(readable, this.#trustedTo()) - at)
   }
 
   async wait(at: number, signal: AbortSignal): Promise<void> {
@@ -109,8 +116,9 @@ export class DownloadReader implements Content {
       if (failure) throw failure
       if (this.#closed) throw new Error('the reader was closed')
       this.#position = at
+      const progress = this.#progress(signal)
       this.#download.waits(at)
-      await this.#progress(signal)
+      await progress
     }
   }
 

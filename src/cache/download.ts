@@ -295,7 +295,10 @@ export class Download implements DownloadView {
       this.#watchIdle()
       this.#filling?.pump()
     }
-    const hashed = () => this.#filling?.pump()
+    const hashed = () => {
+      this.#wake()
+      this.#filling?.pump()
+    }
     const { memory } = this.#options
     const attempt = new Attempt({ digest, ingest, memory, passes, hashed })
     this.#attempts.push(attempt)

@@ -14,7 +14,7 @@ import {
   type Running,
   urgentPiece,
 } from './piece-plan.ts'
-import { MOST_GRANTS } from './window-zones.ts'
+import { MOST_GRANTS } from './window-grants.ts'
 import { FileLost, pour, TooLong, WriteFailed } from './pour.ts'
 import type { SourceQueue } from './source-queue.ts'
 
@@ -260,7 +260,7 @@ export class Filling {
   }
 
   #plan(pieceBytes: number, but?: Fetch): PiecePlanOptions {
-    const { have } = this.#options.attempt
+    const { held: have } = this.#options.attempt
     return { have, running: this.#running(but), size: this.#size, pieceBytes }
   }
 

@@ -19,6 +19,8 @@ export class OtherBytes extends Error {}
 export interface WindowReader {
   readonly whole: boolean | undefined
   readonly wanted: ByteRange | undefined
+  /** It waits for the first byte of that. */
+  readonly waits: boolean
 }
 
 export interface MemoryWindowOptions {
@@ -86,6 +88,15 @@ export class MemoryWindow {
     return this.#have
   }
 
+  /** The same, and what came and is still to be compared. */
+  get held(): Intervals {
+    const uncompared = [...this.#blocks.values()].filter(({ isPublic }) => !isPublic)
+    if (uncompared.length === 0) return this.#have
+    const held = new Intervals(this.#have)
+    for (const { filled } of uncompared) for (const { start, end } of filled) held.add(start, end)
+    return held
+  }
+
   /** In memory now, in bytes. */
   get bytes(): number {
     return this.#blocks.size * BLOCK_BYTES
@@ -100,6 +111,15 @@ export class MemoryWindow {
   get hashed(): number {
     const end = this.#origin + this.#hashedBlocks * BLOCK_BYTES
     return Math.min(end, this.#size ?? Infinity)
+  }
+
+  /**
+   * The first offset at or after `at` that who reads the whole may not be given yet: it is not here, or
+   * it is not hashed and might be other bytes when it is fetched again.
+   */
+  provenFrom(at: number): number {
+    const proven = Math.max(this.hashed, this.#file?.have().endFrom(at) ?? 0)
+    return Math.max(at, Math.min(this.#have.endFrom(at), proven))
   }
 
   /** Why it cannot be hashed any more: the file cannot be read. */
@@ -229,12 +249,14 @@ export class MemoryWindow {
     const end = Math.min(wanted.end, this.#size ?? Infinity)
     if (at >= end) return []
     const { start } = this.#inBlocks(at, end)
-    return [{ reader, at: start, end, whole: reader.whole === true, here: at === wanted.start }]
+    const position = wanted.start
+    const whole = reader.whole === true
+    return [{ reader, at: start, end, position, waits: reader.waits, whole, here: at === position }]
   }
 
   #front(): Need {
     const at = this.#file?.have().endFrom(0) ?? 0
-    return { reader: this, at, end: Infinity, whole: true, here: true }
+    return { reader: this, at, end: Infinity, position: at, waits: true, whole: true, here: true }
   }
 
   // What was hashed is asked for again in whole blocks, or it could not be compared.

@@ -1,6 +1,8 @@
 // Which stretches of a blob are kept in memory while it passes through, and what is fetched next: one
 // zone where most readers are, and a few small ones for those who are elsewhere. It holds no bytes.
 import type { ByteRange } from '../http/range.ts'
+import { ReaderPace } from './reader-pace.ts'
+import { GRANT_BYTES, MOST_GRANTS, WindowGrants } from './window-grants.ts'
 
 const MIB = 1024 * 1024
 /** What is compared at once, when it is fetched again. */
@@ -12,11 +14,10 @@ export const LEAST_MAIN_BYTES = 4 * MIB
 const OVERSHOOT_BYTES = 2 * MIB
 /** How far behind the first reader others are still fed by the same requests: so much of the zone. */
 const BEHIND = 3 / 8
-/** Readers that are elsewhere: so many at once have a request of their own, for so much at a time. */
-export const MOST_GRANTS = 4
-export const GRANT_BYTES = 2 * MIB
-/** Who holds a grant and takes nothing for so long gives it to who waits. */
-const IDLE_GRANT_MS = 5000
+/** Who takes nothing for so long is left behind, in milliseconds. */
+const PATIENCE_MS = 5000
+/** The same where going on later means to ask for everything once more. */
+const LONG_PATIENCE_MS = 30_000
 /** A request this far past the top would wait too long: it ends, and is made again. */
 const PATIENCE_BYTES = 32 * MIB
 
@@ -26,6 +27,10 @@ export interface Need {
   readonly reader: object
   readonly at: number
   readonly end: number
+  /** What it reads next, wherever that is. */
+  readonly position: number
+  /** It waits for that. */
+  readonly waits: boolean
   /** It reads everything from 0: what it is given must be hashed. */
   readonly whole: boolean
   /** It stands at `at` already: before that nothing is held for it. */
@@ -49,20 +54,13 @@ export interface ZoneConditions {
 
 export type Admission = 'yes' | 'wait' | 'no'
 
-interface Grant extends ByteRange {
-  /** Where its reader is, and since when. */
-  at: number
-  since: number
-  /** It goes to the end, as its request cannot be made again from there. */
-  readonly isLong: boolean
-}
-
 export class WindowZones {
-  readonly #grants = new Map<object, Grant>()
-  /** Who waits for a grant, the longest first. */
-  readonly #queue = new Set<object>()
+  readonly #pace = new ReaderPace()
+  readonly #grants = new WindowGrants()
   #low = 0
-  #mainBytes = MAIN_BYTES
+  #mainBytes = LEAST_MAIN_BYTES
+  /** Where the main zone ends. */
+  #end = LEAST_MAIN_BYTES
   #leader: object | undefined
   #rest: ByteRange | undefined
 
@@ -76,7 +74,7 @@ export class WindowZones {
     return this.#low + this.roomBytes
   }
 
-  /** What the main zone holds without one reader having gone on. */
+  /** What the main zone takes before its readers have gone on. */
   get roomBytes(): number {
     return this.#mainBytes - OVERSHOOT_BYTES
   }
@@ -88,13 +86,13 @@ export class WindowZones {
 
   /** What readers need that are not in the main zone: those whose turn it is. */
   get apart(): readonly ByteRange[] {
-    return [...this.#grants.values()].map(({ at, end }) => ({ start: at, end }))
+    return this.#grants.wanted
   }
 
   /** Whether something of [start, end) is to be kept when it comes. */
   keeps(start: number, end: number): boolean {
-    if (start < this.#low + this.#mainBytes && end + BLOCK_BYTES > this.#low) return true
-    return [...this.#grants.values()].map(zoneOf).some((zone) => {
+    if (start < this.#end && end + BLOCK_BYTES > this.#low) return true
+    return this.#grants.zones.some((zone) => {
       return start < zone.end + BLOCK_BYTES && zone.start < end + BLOCK_BYTES
     })
   }
@@ -105,31 +103,41 @@ export class WindowZones {
    */
   admits(at: number, apart: boolean): Admission {
     if (!apart) return admits({ start: this.#low, end: this.top }, at, PATIENCE_BYTES)
-    const answers = [...this.#grants.values()].map((grant) => {
-      return admits(zoneOf(grant), at, grant.isLong ? GRANT_BYTES : 0)
+    const answers = this.#grants.zones.map((zone) => {
+      return admits(zone, at, zone.isLong ? GRANT_BYTES : 0)
     })
     return answers.find((each) => each === 'yes') ?? answers.find((each) => each === 'wait') ?? 'no'
   }
 
   /** Readers moved, came or left. */
   arrange(everybody: readonly Need[], conditions: ZoneConditions): void {
-    const { withheld, shareBytes } = conditions
-    const { mainBytes, mostGrants } = sharedOut(shareBytes)
-    this.#mainBytes = mainBytes
+    const { withheld, hashed, ranged, now } = conditions
     const needs = withheld ? everybody.filter(({ whole }) => whole) : everybody
-    if (withheld && needs.length === 0) return this.#hashAlone(conditions.hashed)
+    const going = this.#pace.going(needs, now, ranged ? PATIENCE_MS : LONG_PATIENCE_MS)
+    const { mainBytes, mostGrants } = sharedOut(conditions.shareBytes)
+    this.#mainBytes = mainBytes
     if (needs.length === 0) {
       this.#rest = undefined
       this.#grants.clear()
-      this.#queue.clear()
+      if (withheld) this.#hashAlone(hashed)
       return
     }
-    if (conditions.ranged) this.#lead(needs, conditions.hashed)
-    else this.#carry(needs, conditions.hashed)
-    const together = needs.filter(({ at }) => this.#isInMain(at))
-    this.#rest = hullOf(together)
+    // Where all have stopped they are as good as each other.
+    const paced = going.length > 0 ? going : needs
+    const low = ranged ? this.#lead(paced) : this.#carry(paced)
+    // Who reads the whole is given what is hashed: what is not yet is needed all the same.
+    this.#place(paced.some(({ whole }) => whole) ? Math.min(low, hashed) : low, ranged)
+    this.#rest = hullOf(needs.filter(({ at }) => this.#isInMain(at)))
     const apart = needs.filter(({ at, here }) => here && !this.#isInMain(at))
-    this.#grant(apart, { ...conditions, mostGrants: Math.min(mostGrants, conditions.mostGrants) })
+    const most = Math.min(mostGrants, conditions.mostGrants)
+    this.#grants.arrange(apart, { going: new Set(going.map(readerOf)), ranged, most })
+  }
+
+  // Where memory gets short, what can be asked for again is dropped; what cannot goes as it is read.
+  #place(low: number, ranged: boolean): void {
+    const mayDrop = ranged || low < this.#low
+    this.#low = low
+    this.#end = Math.max(low + this.#mainBytes, mayDrop ? 0 : Math.min(this.#end, low + MAIN_BYTES))
   }
 
   #isInMain(at: number): boolean {
@@ -138,71 +146,31 @@ export class WindowZones {
 
   // Those who wait for the verdict need all of it to be fetched, and none of it to be kept.
   #hashAlone(hashed: number): void {
-    this.#low = hashed
+    this.#place(hashed, true)
     this.#rest = { start: hashed, end: Infinity }
-    this.#grants.clear()
   }
 
   // The first reader sets the pace; who is too far behind goes on by grants.
-  #lead(needs: readonly Need[], hashed: number): void {
+  #lead(needs: readonly Need[]): number {
     const leader = this.#chooseLeader(needs)
     this.#leader = leader.reader
     const behind = this.#mainBytes * BEHIND
-    const near = needs.map(({ at }) => at).filter((at) => at >= leader.at - behind)
-    const low = Math.min(...near)
-    // What was given must not be dropped before it is hashed.
-    this.#low = leader.whole ? Math.min(low, hashed) : low
+    return Math.min(...needs.map(({ at }) => at).filter((at) => at >= leader.at - behind))
   }
 
   #chooseLeader(needs: readonly Need[]): Need {
     const whole = needs.filter((need) => need.whole)
     if (whole.length > 0) return foremost(whole)
     const last = needs.find(({ reader }) => reader === this.#leader) ?? needs[0]!
-    return foremost(
-      needs.filter(({ at }) => at >= last.at && at < last.at + this.#mainBytes * BEHIND),
-    )
+    const behind = this.#mainBytes * BEHIND
+    return foremost(needs.filter(({ at }) => at >= last.at && at < last.at + behind))
   }
 
   // The slowest sets the pace. Who came too late waits for the next time round.
-  #carry(needs: readonly Need[], hashed: number): void {
+  #carry(needs: readonly Need[]): number {
     const reachable = needs.filter(({ at }) => at >= this.#low && at <= this.top)
     const carried = reachable.length > 0 ? reachable : needs
-    const low = Math.min(...carried.map(({ at }) => at))
-    this.#low = carried.some(({ whole }) => whole) ? Math.min(low, hashed) : low
-  }
-
-  #grant(apart: readonly Need[], { ranged, mostGrants, now }: ZoneConditions): void {
-    const needs = new Map(apart.map((need) => [need.reader, need]))
-    for (const [reader, grant] of this.#grants) {
-      if (!this.#isOfUse(grant, needs.get(reader), now)) this.#grants.delete(reader)
-    }
-    for (const reader of this.#queue) if (!needs.has(reader)) this.#queue.delete(reader)
-    for (const reader of needs.keys()) if (!this.#grants.has(reader)) this.#queue.add(reader)
-    for (const reader of this.#queue) {
-      const { at, end } = needs.get(reader)!
-      const isComing = [...this.#grants.values()].map(zoneOf).some((zone) => isIn(zone, at))
-      if (isComing) continue
-      if (this.#grants.size >= mostGrants && !this.#revokeIdle(now)) return
-      this.#queue.delete(reader)
-      const upTo = ranged ? Math.min(end, at + GRANT_BYTES) : end
-      this.#grants.set(reader, { start: at, end: upTo, at, since: now, isLong: !ranged })
-    }
-  }
-
-  #isOfUse(grant: Grant, need: Need | undefined, now: number): boolean {
-    if (need === undefined || need.at < grant.start || need.at >= grant.end) return false
-    if (need.at !== grant.at) grant.since = now
-    grant.at = need.at
-    return true
-  }
-
-  #revokeIdle(now: number): boolean {
-    for (const [reader, { since, isLong }] of this.#grants) {
-      if (isLong || now - since < IDLE_GRANT_MS) continue
-      this.#grants.delete(reader)
-      return true
-    }
-    return false
+    return Math.min(...carried.map(({ at }) => at))
   }
 }
 
@@ -220,9 +188,8 @@ function hullOf(needs: readonly Need[]): ByteRange | undefined {
   return { start, end: Math.max(...needs.map(({ end }) => end)) }
 }
 
-/** What of it is to be in memory: a long one moves on with its reader. */
-function zoneOf({ start, end, at, isLong }: Grant): ByteRange {
-  return isLong ? { start: at, end: Math.min(end, at + GRANT_BYTES) } : { start, end }
+function readerOf({ reader }: Need): object {
+  return reader
 }
 
 function isIn({ start, end }: ByteRange, at: number): boolean {

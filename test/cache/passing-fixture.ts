@@ -16,6 +16,9 @@ export const MIB = 1024 * KIB
 /** The bound on what one blob takes: the window, and four readers elsewhere. */
 export const MOST_BYTES = (16 + 4 * 2.25 + 0.5) * MIB
 
+/** More questions than this are a loop: they are refused, so that a test fails and does not run on. */
+const MOST_ASKED = 2000
+
 const signal = new AbortController().signal
 
 export function diskFull(): Error {
@@ -115,6 +118,7 @@ export function upstream(
       const to = ranged ? Math.min(end, content.length) : content.length
       const cutAt = start + (cutAfter?.(asked.length) ?? Infinity)
       asked.push({ start, end: to })
+      if (asked.length > MOST_ASKED) throw new Error(`asked for more than ${MOST_ASKED} times`)
       return {
         start,
         end: size ? to : undefined,

@@ -1,11 +1,10 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
+import { GRANT_BYTES, MOST_GRANTS } from '../../src/cache/window-grants.ts'
 import {
   BLOCK_BYTES,
-  GRANT_BYTES,
   LEAST_MAIN_BYTES,
   MAIN_BYTES,
-  MOST_GRANTS,
   type Need,
   WindowZones,
   type ZoneConditions,
@@ -23,7 +22,7 @@ const CONDITIONS: ZoneConditions = {
 }
 
 function needOf(reader: object, at: number, more: Partial<Need> = {}): Need {
-  return { reader, at, end: SIZE, whole: true, here: true, ...more }
+  return { reader, at, end: SIZE, position: at, waits: true, whole: true, here: true, ...more }
 }
 
 function arranged(needs: readonly Need[], conditions: Partial<ZoneConditions> = {}): WindowZones {
@@ -38,6 +37,14 @@ function mostKept(shareBytes: number): number {
   const least = LEAST_MAIN_BYTES + GRANT_BYTES + BLOCK_BYTES
   const edges = 2 * BLOCK_BYTES * (1 + MOST_GRANTS)
   return Math.max(least, Math.min(most, shareBytes)) + edges
+}
+
+function kept(zones: WindowZones): number {
+  let bytes = 0
+  for (let at = 0; at < SIZE; at += BLOCK_BYTES) {
+    if (zones.keeps(at, at + BLOCK_BYTES)) bytes += BLOCK_BYTES
+  }
+  return bytes
 }
 
 const readers = Array.from({ length: 12 }, (_, index) => ({ index }))
@@ -61,12 +68,37 @@ describe('the zones', () => {
     expect(zones.apart.map(({ start }) => start)).toEqual([10, 20, 30, 40].map((at) => at * MIB))
   })
 
-  test('take a stretch back from who reads nothing of it', () => {
-    const far = readers.map((reader, index) => needOf(reader, index * 10 * MIB))
+  test('take a stretch back from who reads nothing of it, for who waits', () => {
+    const far = readers.map((reader, index) =>
+      needOf(reader, index * 10 * MIB, { waits: index > 3 }),
+    )
     const all = [...far, needOf({}, 500 * MIB)]
     const zones = arranged(all)
-    zones.arrange(all, { ...CONDITIONS, now: 60_000 })
-    expect(zones.apart.map(({ start }) => start)).not.toContain(0)
+    zones.arrange(all, { ...CONDITIONS, now: 4000 })
+    expect(zones.apart.map(({ start }) => start / MIB)).toEqual([0, 10, 20, 30])
+    zones.arrange(all, { ...CONDITIONS, now: 6000 })
+    expect(zones.apart.map(({ start }) => start / MIB)).toEqual([40, 50, 60, 70])
+  })
+
+  test('leave the first reader when it has stopped, and go with one that has not', () => {
+    const stopped = needOf({}, 500 * MIB, { waits: false })
+    const zones = arranged([stopped, needOf(readers[0]!, 10 * MIB)])
+    expect(zones.low).toBe(500 * MIB)
+    zones.arrange([stopped, needOf(readers[0]!, 11 * MIB)], { ...CONDITIONS, now: 6000 })
+    expect(zones.low).toBe(11 * MIB)
+    expect(zones.apart).toEqual([])
+  })
+
+  test('are smaller where memory is short, and keep what cannot be asked for again', () => {
+    const needs = [needOf({}, 100 * MIB)]
+    for (const ranged of [true, false]) {
+      const zones = arranged(needs, { ranged })
+      zones.arrange(needs, { ...CONDITIONS, ranged, shareBytes: 9 * MIB })
+      expect(zones.admits(107 * MIB, false)).toBe('wait')
+      expect(zones.keeps(115 * MIB, 116 * MIB)).toBe(!ranged)
+      zones.arrange([needOf({}, 112 * MIB)], { ...CONDITIONS, ranged, shareBytes: 9 * MIB })
+      expect(zones.keeps(119 * MIB, 120 * MIB)).toBe(false)
+    }
   })
 
   test('hold what is not hashed yet', () => {
@@ -78,7 +110,7 @@ describe('the zones', () => {
     expect(late.admits(200 * MIB, false)).toBe('no')
   })
 
-  test('wait for the slowest where ranges are ignored', () => {
+  test('wait for the slowest where ranges are ignored, unless it has stopped', () => {
     const zones = new WindowZones()
     const [slow, fast] = [{}, {}]
     for (let at = 0; at <= 10; at++) {
@@ -89,6 +121,11 @@ describe('the zones', () => {
     expect(zones.admits(zones.top - 1, false)).toBe('yes')
     expect(zones.admits(zones.top + MIB, false)).toBe('wait')
     expect(zones.admits(zones.low - MIB, false)).toBe('no')
+    const stopped = needOf(slow, 1_000_000, { waits: false })
+    for (const now of [0, 20_000, 40_000]) {
+      zones.arrange([stopped, needOf(fast, 12 * MIB)], { ...CONDITIONS, ranged: false, now })
+      expect(zones.low).toBe(now < 40_000 ? 1_000_000 : 12 * MIB)
+    }
   })
 
   test('fetch for the digest alone while parts are withheld, unless somebody reads the whole', () => {
@@ -106,6 +143,7 @@ describe('the zones', () => {
     at: fc.integer({ min: 0, max: SIZE - 1 }),
     whole: fc.boolean(),
     here: fc.boolean(),
+    waits: fc.boolean(),
   })
 
   test('never keep more than their bound, and bring something to somebody', () => {
@@ -121,13 +159,9 @@ describe('the zones', () => {
       const zones = new WindowZones()
       for (const [step, needs] of steps.entries()) {
         const conditions = { ...CONDITIONS, ranged, shareBytes, now: step * 1000 }
-        const wanted = needs.map((need) => ({ ...need, end: SIZE }))
+        const wanted = needs.map((need) => ({ ...need, position: need.at, end: SIZE }))
         zones.arrange(wanted, conditions)
-        let kept = 0
-        for (let at = 0; at < SIZE; at += BLOCK_BYTES) {
-          if (zones.keeps(at, at + BLOCK_BYTES)) kept += BLOCK_BYTES
-        }
-        expect(kept).toBeLessThanOrEqual(mostKept(shareBytes))
+        expect(kept(zones)).toBeLessThanOrEqual(mostKept(shareBytes))
         const { rest } = zones
         expect(rest && zones.admits(rest.start, false)).toBe('yes')
         expect(wanted.some(({ at }) => at === rest?.start)).toBe(true)
@@ -135,5 +169,69 @@ describe('the zones', () => {
       }
     })
     fc.assert(property, { numRuns: 60 })
+  })
+
+  test('never drop what a reader of the main zone still needs', () => {
+    const scenes = fc.record({
+      starts: fc.array(fc.integer({ min: 0, max: 30 * MIB }), { minLength: 1, maxLength: 6 }),
+      steps: fc.array(fc.record({ who: fc.nat(5), by: fc.integer({ min: 1, max: 3 * MIB }) }), {
+        minLength: 1,
+        maxLength: 100,
+      }),
+      ranged: fc.boolean(),
+      shareBytes: fc.constantFrom(256 * MIB, 9 * MIB, 1000),
+    })
+    const property = fc.property(scenes, ({ starts, steps, ranged, shareBytes }) => {
+      const zones = new WindowZones()
+      const at = [...starts]
+      const conditions = { ...CONDITIONS, ranged, shareBytes }
+      const arrange = () =>
+        zones.arrange(
+          at.map((each, i) => needOf(readers[i]!, each)),
+          conditions,
+        )
+      arrange()
+      for (const { who, by } of steps) {
+        const fed = at.map((each) => each >= zones.low && each <= zones.top)
+        const index = who % at.length
+        if (fed[index]) at[index] = Math.min(at[index]! + by, zones.top)
+        arrange()
+        const first = Math.max(...at)
+        for (const each of at.filter((_, i) => fed[i])) {
+          const isFarBehind = ranged && each < first - MIB
+          if (!isFarBehind)
+            expect([zones.low <= each, zones.keeps(each, each + 1)]).toEqual([true, true])
+        }
+      }
+    })
+    fc.assert(property, { numRuns: 200 })
+  })
+
+  test('bring every reader that goes on to its end, however many have stopped', () => {
+    const scenes = fc.record({
+      going: fc.array(fc.integer({ min: 0, max: 300 * MIB }), { minLength: 1, maxLength: 6 }),
+      stopped: fc.array(fc.integer({ min: 0, max: 300 * MIB }), { maxLength: 20 }),
+      whole: fc.boolean(),
+      ranged: fc.boolean(),
+      shareBytes: fc.constantFrom(256 * MIB, 9 * MIB, 1000),
+    })
+    const property = fc.property(scenes, ({ going, stopped, whole, ranged, shareBytes }) => {
+      const zones = new WindowZones()
+      const standing = stopped.map((at) => needOf({}, at, { waits: false, whole }))
+      let left = going.map((at) => ({ reader: {}, at }))
+      let now = 0
+      for (; left.length > 0 && now < 200_000; now += 50) {
+        const needs = [...standing, ...left.map(({ reader, at }) => needOf(reader, at, { whole }))]
+        zones.arrange(needs, { ...CONDITIONS, ranged, shareBytes, now })
+        const granted = [{ start: zones.low, end: zones.top }, ...zones.apart]
+        left = left.map(({ reader, at }) => {
+          const zone = granted.find(({ start, end }) => start <= at && at < end)
+          return { reader, at: Math.min(zone?.end ?? at, at + 2 * MIB) }
+        })
+        left = left.filter(({ at }) => at < SIZE)
+      }
+      expect(left).toEqual([])
+    })
+    fc.assert(property, { numRuns: 40 })
   })
 })
