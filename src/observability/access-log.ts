@@ -1,10 +1,10 @@
 // One line for each request, when its response is over.
 import type { Logger } from 'pino'
-import type { RequestRecord, ServerObserver } from '../server/observer.ts'
+import type { RequestRecord, RequestObserver } from '../server/observer.ts'
 
 const MAX_TEXT = 256
 
-export class AccessLog implements ServerObserver {
+export class AccessLog implements RequestObserver {
   readonly #logger: Logger
 
   constructor(logger: Logger) {

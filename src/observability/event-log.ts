@@ -1,8 +1,10 @@
-// The log of what goes wrong behind the requests: upstreams, token servers, the store. The same
+// The log of what goes wrong behind the requests: upstreams, token servers, the store; and of
+// connections without a request. The same
 // failure of the same endpoint is told once in a while with a count, however often it happens.
 import type { Logger } from 'pino'
 import type { DownloadObserver } from '../cache/download.ts'
 import type { CacheObserver } from '../cache/observer.ts'
+import type { RefusedConnection, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { UpstreamObserver } from '../upstream/observer.ts'
@@ -18,6 +20,7 @@ export class EventLog
     Required<Pick<UpstreamObserver, 'endpointState'>>,
     Pick<CacheObserver, 'storeError' | 'unexpectedError'>,
     Pick<DownloadObserver, 'sourceFailed' | 'verificationFailed'>,
+    Pick<ServerObserver, 'connectionRefused'>,
     StoreObserver
 {
   readonly #logger: Logger
@@ -29,6 +32,18 @@ export class EventLog
     this.#logger = logger
     this.#now = now
     this.#occurrences = new Occurrences(QUIET_MS)
+  }
+
+  /** Of a reason only: clients come from as many addresses as they like. */
+  connectionRefused({ reason, client, message }: RefusedConnection): void {
+    const isMistake = reason !== 'malformed' && reason !== 'timed-out'
+    const level = isMistake ? 'warn' : 'info'
+    this.#tell(
+      level,
+      `refused ${reason}`,
+      { reason, client },
+      `a connection was refused: ${message}`,
+    )
   }
 
   /** Absent content is an answer like any other and no warning. */

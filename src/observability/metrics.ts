@@ -3,7 +3,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
 import type { DownloadObserver } from '../cache/download.ts'
-import type { RequestRecord, ServerObserver } from '../server/observer.ts'
+import type { RefusedConnection, RequestRecord, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
 import type { EndpointReport, EndpointState } from '../upstream/endpoint-health.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
@@ -90,6 +90,11 @@ export class Metrics
   readonly #cutBytes = this.#counter(
     'chandlery_response_bytes_cut_total',
     'Body bytes that the clients of responses cut at the end of shutdownTimeout lacked.',
+  )
+  readonly #refused = this.#counter(
+    'chandlery_http_connections_refused_total',
+    'Connections closed because no request could be read from them, by reason.',
+    ['reason'],
   )
   readonly #upstreamRequests = this.#counter(
     'chandlery_upstream_requests_total',
@@ -178,6 +183,10 @@ export class Metrics
       const labels = labelNamesOf(this.#registry.getSingleMetric(name)).join(',')
       return `${name}{${labels}} ${String(type)} ${help}`
     })
+  }
+
+  connectionRefused({ reason }: RefusedConnection): void {
+    this.#refused.inc({ reason })
   }
 
   requestStarted(): void {

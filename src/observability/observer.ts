@@ -1,7 +1,7 @@
 // Joins metrics and log into the one observer that main hands to every room.
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
 import type { DownloadObserver } from '../cache/download.ts'
-import type { RequestRecord, ServerObserver } from '../server/observer.ts'
+import type { RefusedConnection, RequestRecord, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { UpstreamObserver } from '../upstream/observer.ts'
@@ -41,6 +41,11 @@ export class Observer
 
   responsesCut(cut: Parameters<Metrics['responsesCut']>[0]): void {
     this.#metrics.responsesCut(cut)
+  }
+
+  connectionRefused(refused: RefusedConnection): void {
+    this.#metrics.connectionRefused(refused)
+    this.#events.connectionRefused(refused)
   }
 
   upstreamRequest(event: Parameters<UpstreamObserver['upstreamRequest']>[0]): void {

@@ -8,6 +8,7 @@ import { BLOB_TYPE, type BlobBody, planBlobBody } from './blob-body.ts'
 import type { ContentSender } from './content-sender.ts'
 import type { Exchange } from './exchange.ts'
 import type { Faces, RoutedRepository } from './faces.ts'
+import { untilSized } from './known-size.ts'
 
 /**
  * How long the head of a response waits for its first byte: until then a failure can still be told
@@ -76,6 +77,10 @@ async function openBody(exchange: Exchange, content: Content): Promise<BlobBody>
   }
   let patience: AbortSignal | undefined
   for (;;) {
+    if (content.size === undefined && !exchange.canChunk) {
+      content.plan(undefined)
+      await untilSized(content, exchange.gone)
+    }
     const { size } = content
     const body = planBlobBody(request, size)
     content.plan(body.ranges)

@@ -9,12 +9,12 @@ import { answerBlob } from './answer-blob.ts'
 import { answerError, type ServerLogger } from './answer-error.ts'
 import { answerCatalog, answerPing, answerReferrers, answerTags } from './answer-lists.ts'
 import { answerManifest } from './answer-manifest.ts'
-import { answerClientError } from './client-error.ts'
+import { refuseConnections } from './client-error.ts'
 import { Connections } from './connections.ts'
 import { ContentSender } from './content-sender.ts'
 import { Exchange } from './exchange.ts'
 import type { Faces, RoutedRepository, Router } from './faces.ts'
-import type { ServerObserver } from './observer.ts'
+import type { RequestObserver, ServerObserver } from './observer.ts'
 import { PiecePool } from './piece-pool.ts'
 import { queryValue } from './query.ts'
 import { requestIds } from './request-id.ts'
@@ -38,13 +38,15 @@ export interface AppOptions {
   readonly clientStallTimeoutMs: number
   readonly tls?: KeyPairFiles | undefined
   readonly tlsLookEveryMs?: number | undefined
+  /** How long a request may take to arrive. Default: the listener's. */
+  readonly arrivalMs?: number | undefined
   readonly pool?: PiecePool | undefined
   /** Knows what runs, for the end of the server. */
   readonly connections?: Connections | undefined
 }
 
 export function createApp(options: AppOptions): FastifyInstance {
-  const { logger, connections = new Connections() } = options
+  const { logger, observer, connections = new Connections() } = options
   const serve = createServe(options, connections)
   const take = (request: FastifyRequest, reply: FastifyReply) => {
     reply.hijack()
@@ -59,6 +61,7 @@ export function createApp(options: AppOptions): FastifyInstance {
       const server = createListener(handler, {
         tls: options.tls,
         lookEveryMs: options.tlsLookEveryMs,
+        arrivalMs: options.arrivalMs,
         onReload: () => logger.info({}, 'the TLS certificate was read again'),
         onBadPair: (err) => logger.error({ err }, 'the TLS certificate stays the former one'),
       })
@@ -70,7 +73,7 @@ export function createApp(options: AppOptions): FastifyInstance {
     routerOptions: { querystringParser: () => ({}) },
     // Paths that Fastify cannot decode are for oci/target.ts to refuse.
     frameworkErrors: (_error, request, reply) => take(request, reply),
-    clientErrorHandler: answerClientError,
+    clientErrorHandler: refuseConnections((refused) => observer.connectionRefused(refused)),
   })
   // Nothing that is sent to us is read; Node discards it when the response is over.
   app.removeAllContentTypeParsers()
@@ -85,7 +88,7 @@ type Serve = (req: IncomingMessage, res: ServerResponse, error?: unknown) => voi
 
 function createServe(options: AppOptions, connections: Connections): Serve {
   const { logger, clientStallTimeoutMs } = options
-  const observer: ServerObserver = {
+  const observer: RequestObserver = {
     requestStarted: () => options.observer.requestStarted(),
     requestFinished: (record) => {
       connections.ended(record)
@@ -154,6 +157,7 @@ function answerContent(
 function readTarget(exchange: Exchange, instanceId: string): Target {
   const { method, path } = exchange
   requireHost(exchange.req)
+  if (method === 'CONNECT') throw noProxy()
   if (method !== 'GET' && method !== 'HEAD' && API_PATH.test(path)) throw readOnly()
   const target = parseTarget(path)
   if (target === undefined) {
@@ -193,8 +197,14 @@ function readOnly(): OciError {
   return new OciError('UNSUPPORTED', message, { headers: { allow: 'GET, HEAD' } })
 }
 
+function noProxy(): OciError {
+  const cure = 'name it as a mirror, not in HTTPS_PROXY'
+  const message = `this is a registry and no HTTP proxy: ${cure}`
+  return new OciError('UNSUPPORTED', message, { headers: { allow: 'GET, HEAD' } })
+}
+
 function addressing(exchange: Exchange): { ns?: string; host?: string } {
   const ns = queryValue(exchange.query, 'ns')
-  const host = exchange.header('host')
+  const { host } = exchange
   return { ...(ns !== undefined && { ns }), ...(host !== undefined && { host }) }
 }

@@ -1,13 +1,17 @@
 // Connections on which no request can be read: TLS on the plain port, plain HTTP on the TLS port,
-// headers without end. They get a 400 where one can still be written, and are closed at once.
+// headers without end, nothing at all. They are told why where something can still be written, and
+// are closed.
 import { STATUS_CODES, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { errorBody } from '../oci/errors.ts'
+import type { RefusalReason, RefusedConnection } from './observer.ts'
 
 interface ConnectionError extends Error {
   readonly code: string
   /** What could not be parsed: a Buffer. */
-  readonly rawPacket: unknown
+  readonly rawPacket?: unknown
+  /** OpenSSL's words. */
+  readonly reason?: unknown
 }
 
 // Node's own, undocumented links: the response under way on a socket, and the socket below TLS.
@@ -16,17 +20,43 @@ type Connection = Socket & {
   readonly _parent?: Socket | null
 }
 
+interface Refusal {
+  readonly reason: RefusalReason
+  readonly status: number
+  readonly message: string
+}
+
 const TLS_HANDSHAKE = 0x16
 
+/** What a client still sends is read for so long, or it would meet a reset before it has read why. */
+const LINGER_MS = 1000
+
 /** For Node's `clientError`, which also carries failed handshakes of a TLS server. */
-export function answerClientError(error: ConnectionError, connection: Connection): void {
-  const socket = error.code === 'ERR_SSL_HTTP_REQUEST' ? connection._parent : connection
-  const midResponse = connection._httpMessage?.headersSent === true
-  if (!socket?.writable || midResponse || error.code === 'ECONNRESET') {
-    connection.destroy()
-    return
+export function refuseConnections(
+  refused: (connection: RefusedConnection) => void,
+): (error: ConnectionError, connection: Connection) => void {
+  const known = new WeakSet<Socket>()
+  return (error, connection) => {
+    // What comes while it lingers is no request either.
+    if (known.has(connection)) return
+    known.add(connection)
+    const socket = error.code === 'ERR_SSL_HTTP_REQUEST' ? connection._parent : connection
+    const told = hasLeft(error) ? undefined : explain(error)
+    if (told) {
+      const { reason, message } = told
+      refused({ reason, message, client: (socket ?? connection).remoteAddress })
+    }
+    const isMute = told?.reason === 'tls-handshake' || connection._httpMessage?.headersSent === true
+    if (told && socket?.writable && !isMute) tell(socket, told, () => connection.destroy())
+    else connection.destroy()
   }
-  const { status, message } = explain(error)
+}
+
+function hasLeft({ code }: ConnectionError): boolean {
+  return code === 'ECONNRESET' || code === 'EPIPE'
+}
+
+function tell(socket: Socket, { status, message }: Refusal, close: () => void): void {
   const body = errorBody({ code: 'UNSUPPORTED', message })
   const head = [
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
@@ -35,26 +65,43 @@ export function answerClientError(error: ConnectionError, connection: Connection
     'Connection: close',
   ]
   socket.end(Buffer.concat([Buffer.from(`${head.join('\r\n')}\r\n\r\n`), body]))
-  socket.destroySoon()
-  if (socket !== connection) connection.destroy()
+  const timer = setTimeout(close, LINGER_MS)
+  socket.once('close', () => {
+    clearTimeout(timer)
+    close()
+  })
 }
 
-function explain(error: ConnectionError): { status: number; message: string } {
-  switch (error.code) {
+function explain(error: ConnectionError): Refusal {
+  const { code } = error
+  switch (code) {
     case 'ERR_SSL_HTTP_REQUEST':
-      return { status: 400, message: 'plain HTTP was sent to an HTTPS port: use https://' }
+      return refusal('plain-to-tls-port', 'plain HTTP was sent to an HTTPS port: use https://')
     case 'HPE_HEADER_OVERFLOW':
       // Not 431: podman gives up on that, but asks for fewer ranges after a 400.
-      return { status: 400, message: 'the request header is too large' }
+      return refusal('header-too-large', 'the request header is too large')
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return { status: 408, message: 'the request did not arrive in time' }
+      return refusal('timed-out', 'the request did not arrive in time', 408)
+    case 'HPE_PAUSED_H2_UPGRADE':
+      return refusal('http2', 'HTTP/2 is not spoken here: use HTTP/1.1')
+    case 'HPE_INVALID_EOF_STATE':
+      return refusal('malformed', 'the request ended before all of it was there')
     default:
-      return { status: 400, message: describeBytes(error.rawPacket) }
+      return /^ERR_(SSL|TLS)_/.test(code) ? failedHandshake(error) : malformed(error.rawPacket)
   }
 }
 
-function describeBytes(bytes: unknown): string {
+function refusal(reason: RefusalReason, message: string, status = 400): Refusal {
+  return { reason, message, status }
+}
+
+function failedHandshake({ code, reason }: ConnectionError): Refusal {
+  const what = typeof reason === 'string' ? reason : code
+  return refusal('tls-handshake', `the TLS handshake failed: ${what.slice(0, 200)}`)
+}
+
+function malformed(bytes: unknown): Refusal {
   return bytes instanceof Uint8Array && bytes[0] === TLS_HANDSHAKE
-    ? 'TLS was sent to a plain HTTP port: use http://'
-    : 'this is no HTTP request that can be read'
+    ? refusal('tls-to-plain-port', 'TLS was sent to a plain HTTP port: use http://')
+    : refusal('malformed', 'this is no HTTP request that can be read')
 }

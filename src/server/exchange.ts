@@ -3,7 +3,7 @@
 import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
 import { errorBody, OciError } from '../oci/errors.ts'
 import { type CacheOutcome, type CacheState, formatCacheStatus } from '../http/cache-status.ts'
-import type { RequestKind, RequestRecord, ServerObserver } from './observer.ts'
+import type { RequestKind, RequestRecord, RequestObserver } from './observer.ts'
 
 const CLIENT_CLOSED_REQUEST = 499
 
@@ -15,6 +15,8 @@ export class Exchange implements RequestRecord {
   readonly path: string
   /** Without the question mark. */
   readonly query: string
+  /** Which host is asked: a target that names one counts more than the header (RFC 9112 3.2.2). */
+  readonly host: string | undefined
   readonly client: string | undefined
   kind: RequestKind = 'other'
   registry: string | undefined
@@ -30,19 +32,20 @@ export class Exchange implements RequestRecord {
   readonly #startedAt = performance.now()
   /** What the body will be, where it is known. */
   #length = 0
-  readonly #observer: ServerObserver
+  readonly #observer: RequestObserver
   #gone: AbortController | undefined
   /** Of a response that goes out at once, or not at all. */
   #single = 0
   #over = false
 
-  constructor(req: IncomingMessage, res: ServerResponse, id: string, observer: ServerObserver) {
+  constructor(req: IncomingMessage, res: ServerResponse, id: string, observer: RequestObserver) {
     this.req = req
     this.res = res
     this.id = id
     this.#observer = observer
     this.method = req.method ?? ''
-    const url = originForm(req.url ?? '')
+    const { authority, rest: url } = readTarget(req.url ?? '')
+    this.host = authority ?? req.headers.host
     const mark = url.indexOf('?')
     this.path = mark === -1 ? url : url.slice(0, mark)
     this.query = mark === -1 ? '' : url.slice(mark + 1)
@@ -53,6 +56,12 @@ export class Exchange implements RequestRecord {
 
   get isHead(): boolean {
     return this.method === 'HEAD'
+  }
+
+  /** Whether the client can tell where a body of unknown length ends (RFC 9112 7.1). */
+  get canChunk(): boolean {
+    const { httpVersionMajor: major, httpVersionMinor: minor } = this.req
+    return major > 1 || (major === 1 && minor >= 1)
   }
 
   /** 499, as nginx has it, where the client left before there was an answer. */
@@ -137,8 +146,11 @@ export class Exchange implements RequestRecord {
   }
 }
 
-/** The path and query of a target that may name scheme and host as well (RFC 9112 3.2.2). */
-function originForm(target: string): string {
-  const authority = /^https?:\/\/[^/?#]*/i.exec(target)?.[0]
-  return authority === undefined ? target : target.slice(authority.length) || '/'
+/** The host that a target names, if it does, and its path and query. */
+function readTarget(target: string): { authority?: string; rest: string } {
+  const named = /^https?:\/\/([^/?#]*)/i.exec(target)
+  if (named === null) return { rest: target }
+  const [prefix, authority = ''] = named
+  // Whatever stands before an @ is no host.
+  return { authority: authority.replace(/^.*@/, ''), rest: target.slice(prefix.length) || '/' }
 }

@@ -1,5 +1,6 @@
 // What this room reports about the requests it answers; observability/ implements it, main joins the
-// two. Not an event bus: one call when a request begins, one when its response is over.
+// two. Not an event bus: one call when a request begins, one when its response is over, and one for
+// each connection on which there was none.
 import type { CacheState } from '../http/cache-status.ts'
 
 export type RequestKind =
@@ -38,7 +39,29 @@ export interface RequestRecord {
   readonly message: string | undefined
 }
 
-export interface ServerObserver {
+/** Why a connection was closed on which no request could be read. */
+export type RefusalReason =
+  | 'tls-to-plain-port'
+  | 'plain-to-tls-port'
+  | 'tls-handshake'
+  | 'http2'
+  | 'header-too-large'
+  | 'malformed'
+  | 'timed-out'
+
+export interface RefusedConnection {
+  readonly reason: RefusalReason
+  /** One sentence, with the cure where there is one; the client is told the same where it can be. */
+  readonly message: string
+  readonly client: string | undefined
+}
+
+export interface RequestObserver {
   requestStarted(): void
   requestFinished(record: RequestRecord): void
+}
+
+export interface ServerObserver extends RequestObserver {
+  /** Once for each connection; clients that just left are none. */
+  connectionRefused(refused: RefusedConnection): void
 }

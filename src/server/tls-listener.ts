@@ -5,6 +5,7 @@ import { readFile } from 'node:fs/promises'
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { createSecureContext, type Server as TlsServer } from 'node:tls'
+import { answerConnect } from './connect-method.ts'
 
 /** podman asks for up to 1,024 ranges in one header of about 20 KiB; Node's default is 16 KiB. */
 const MAX_HEADER_BYTES = 64 * 1024
@@ -20,6 +21,8 @@ export interface ListenerOptions {
   /** How often the files are looked at, in milliseconds. Default 5 s. */
   readonly lookEveryMs?: number | undefined
   readonly onReload?: () => void
+  /** The head of a request has to arrive within so many milliseconds, its body in twice that. Default 60 s. */
+  readonly arrivalMs?: number | undefined
   /** The new pair cannot be used and the old one stays; told once for each change. */
   readonly onBadPair?: (error: Error) => void
 }
@@ -29,11 +32,11 @@ interface KeyPair {
   readonly key: Buffer
 }
 
+const ARRIVAL_MS = 60_000
+
 const HTTP_OPTIONS = {
   maxHeaderSize: MAX_HEADER_BYTES,
   keepAliveTimeout: 75_000, // longer than what usual balancers and clients keep one
-  headersTimeout: 60_000,
-  requestTimeout: 120_000, // a request has no body that matters; responses are not limited by it
   noDelay: true,
   requireHostHeader: false, // the app refuses it, in the words of a registry
 }
@@ -41,18 +44,30 @@ const HTTP_OPTIONS = {
 /** Throws where the pair cannot be read or does not belong together: better no start than a broken one. */
 export function createListener(handler: RequestListener, options: ListenerOptions = {}): Server {
   const { tls } = options
-  if (tls === undefined) return anyExpectation(createHttpServer(HTTP_OPTIONS, handler), handler)
+  const http = { ...HTTP_OPTIONS, ...arrivalLimits(options.arrivalMs ?? ARRIVAL_MS) }
+  if (tls === undefined) return anyRequest(createHttpServer(http, handler), handler)
   const pair = firstPair(tls)
-  const server = createHttpsServer({ ...HTTP_OPTIONS, ...pair }, handler)
-  anyExpectation(server, handler)
+  const server = createHttpsServer({ ...http, ...pair }, handler)
+  anyRequest(server, handler)
   const watch = new PairWatch(server, tls, pair, options)
   server.once('listening', () => watch.start())
   server.once('close', () => watch.stop())
   return server
 }
 
-/** Node answers an Expect it does not know with 417 and no body; it may be ignored (RFC 9110 10.1.1). */
-function anyExpectation(server: Server, handler: RequestListener): Server {
+// Responses are not limited by it, and a request has no body that matters.
+function arrivalLimits(ms: number) {
+  return { headersTimeout: ms, requestTimeout: 2 * ms, connectionsCheckingInterval: ms / 2 }
+}
+
+/**
+ * What Node does not hand over as a request. An Expect that it does not know it answers with 417 and no
+ * body; it may be ignored (RFC 9110 10.1.1). Who waits for a 100 gets the answer itself, after which
+ * Node closes: no body is wanted.
+ */
+function anyRequest(server: Server, handler: RequestListener): Server {
+  server.on('connect', answerConnect(handler))
+  server.on('checkContinue', handler)
   return server.on('checkExpectation', handler)
 }
 

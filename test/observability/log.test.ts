@@ -133,6 +133,30 @@ describe('the event log', () => {
   })
 })
 
+describe('the log of refused connections', () => {
+  const refused = { message: 'TLS was sent: use http://', client: '192.0.2.1' }
+
+  it('is a line in a while for each reason, with a count, whoever it was', () => {
+    const { lines, logger } = capture()
+    let now = 0
+    const log = new EventLog(logger, () => now)
+    for (const client of ['192.0.2.1', '192.0.2.2', '192.0.2.3']) {
+      log.connectionRefused({ ...refused, reason: 'tls-to-plain-port', client })
+    }
+    log.connectionRefused({ ...refused, reason: 'timed-out' })
+    now = 10_000
+    log.connectionRefused({ ...refused, reason: 'tls-to-plain-port', client: '192.0.2.4' })
+    expect(
+      lines.map(({ level, reason, client, suppressed }) => [level, reason, client, suppressed]),
+    ).toEqual([
+      ['warn', 'tls-to-plain-port', '192.0.2.1', undefined],
+      ['info', 'timed-out', '192.0.2.1', undefined],
+      ['warn', 'tls-to-plain-port', '192.0.2.4', 2],
+    ])
+    expect(lines[0]).toMatchObject({ msg: 'a connection was refused: TLS was sent: use http://' })
+  })
+})
+
 describe('the logger', () => {
   it('leaves secrets out, wherever an error drags them along', () => {
     const { lines, logger } = capture()

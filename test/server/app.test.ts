@@ -11,6 +11,7 @@ import {
   plainRouter,
   type RunningApp,
   startApp,
+  talkTo,
   until,
   type TestOptions,
 } from './fixture.ts'
@@ -59,16 +60,7 @@ const referrer = (artifactType: string): Descriptor => ({
   annotations: { a: 'b' },
 })
 
-/** What one connection gets for the text it sends. */
-function talk(text: string): Promise<string> {
-  return new Promise((resolve) => {
-    const socket = connect(app.port, '127.0.0.1', () => socket.write(text))
-    let answer = ''
-    socket.on('data', (chunk: Buffer) => (answer += chunk.toString('latin1')))
-    socket.on('error', () => {})
-    socket.on('close', () => resolve(answer))
-  })
-}
+const talk = (text: string) => talkTo(app.port, text)
 
 function codesOf(answer: { json: () => { errors: { code: string }[] } }): string[] {
   return answer.json().errors.map((each) => each.code)

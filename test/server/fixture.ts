@@ -1,10 +1,10 @@
 // A running app over faces that a test fills in, on a real loopback port.
-import type { AddressInfo } from 'node:net'
+import { type AddressInfo, connect, type Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { OciError } from '../../src/oci/errors.ts'
 import { type AppOptions, createApp } from '../../src/server/app.ts'
 import type { Content } from '../../src/cache/content.ts'
-import type { RequestRecord } from '../../src/server/observer.ts'
+import type { RefusedConnection, RequestRecord } from '../../src/server/observer.ts'
 import type { Faces, Routed } from '../../src/server/faces.ts'
 
 export interface RunningApp {
@@ -13,6 +13,7 @@ export interface RunningApp {
   readonly url: string
   /** The finished requests, in order of their ends. */
   readonly records: RequestRecord[]
+  readonly refused: RefusedConnection[]
   readonly logged: { details: object; message: string }[]
   /** Requests begun minus requests finished. */
   readonly running: () => number
@@ -44,6 +45,7 @@ export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
   const records: RequestRecord[] = []
   const logged: { details: object; message: string }[] = []
   const log = (details: object, message: string) => void logged.push({ details, message })
+  const refused: RefusedConnection[] = []
   let running = 0
   const faces: Faces = {
     manifests: { get: unknown, head: unknown },
@@ -63,6 +65,7 @@ export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
         running -= 1
         records.push(record)
       },
+      connectionRefused: (connection) => void refused.push(connection),
     },
     logger: { error: log, warn: log, info: log },
     instanceId: 'chandlery-test',
@@ -76,7 +79,7 @@ export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
     app.server.closeAllConnections()
     await app.close()
   }
-  return { app, port, url, records, logged, running: () => running, stop }
+  return { app, port, url, records, refused, logged, running: () => running, stop }
 }
 
 async function unknown(): Promise<never> {
@@ -88,6 +91,24 @@ export function blobsOf(open: () => Content): Faces['blobs'] {
   return {
     open: async () => ({ content: open(), cache: HIT }),
     head: async () => ({ size: open().size, cache: HIT }),
+  }
+}
+
+/** What one connection gets for the texts it sends, a pause before each but the first, until it is closed. */
+export function talkTo(port: number, ...texts: string[]): Promise<string> {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => void speak(socket, texts))
+    let answer = ''
+    socket.on('data', (chunk: Buffer) => (answer += chunk.toString('latin1')))
+    socket.on('error', () => {})
+    socket.on('close', () => resolve(answer))
+  })
+}
+
+async function speak(socket: Socket, texts: string[]): Promise<void> {
+  for (const [index, text] of texts.entries()) {
+    if (index > 0) await sleep(50)
+    socket.write(text, 'latin1')
   }
 }
 

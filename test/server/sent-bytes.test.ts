@@ -25,7 +25,8 @@ async function start(options: TestOptions): Promise<void> {
   said = []
   const requestFinished = ({ status, aborted, bytes }: RequestRecord) =>
     void said.push({ status, aborted, bytes })
-  app = await startApp({ ...options, observer: { requestStarted() {}, requestFinished } })
+  const observer = { requestStarted() {}, requestFinished, connectionRefused() {} }
+  app = await startApp({ ...options, observer })
 }
 
 describe('the bytes of a response that its client leaves', () => {
