@@ -15,6 +15,7 @@ import { loadConfig } from './config/load.ts'
 import { ConfigError, formatProblem } from './config/problem.ts'
 import { explainDeps } from './explain-deps.ts'
 import { OciError } from './oci/errors.ts'
+import { parseImage } from './oci/reference.ts'
 import { proxiesOf } from './upstream/proxy.ts'
 
 const { version } = packageJson
@@ -46,16 +47,28 @@ function print(io: Io, text: string): 0 {
 async function runExplain(image: string, options: Options, io: Io): Promise<0> {
   const { config, warnings } = await loadConfig(options, io.env)
   for (const warning of warnings) io.stderr.write(`${formatProblem(warning)}\n`)
+  checkImage(image, config.defaultRegistry)
   const explanation = await explain(image, explainDeps(config, Date.now()))
   const write = (text: string) => void io.stdout.write(text)
   printExplanation(explanation, { json: options.json === true, write })
   return 0
 }
 
+/** What is no image at all is wrong usage; that a registry is not served is not. */
+function checkImage(image: string, defaultRegistry: string): void {
+  try {
+    parseImage(image, defaultRegistry)
+  } catch (error) {
+    if (!(error instanceof OciError)) throw error
+    throw new UsageError(`explain: ${error.message}\ntry: chandlery explain --help`)
+  }
+}
+
 /** Wrong usage is 2, every other error 1; what we foresaw is told without a stack. */
 function fail(error: unknown, io: Io): number {
   io.stderr.write(`${describe(error)}\n`)
-  return error instanceof UsageError ? 2 : 1
+  const isUsage = error instanceof UsageError || (error instanceof ConfigError && error.isUsage)
+  return isUsage ? 2 : 1
 }
 
 function describe(error: unknown): string {

@@ -5,8 +5,8 @@ import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { Options } from './arguments.ts'
 import type { Io } from './io.ts'
 
-/** Prints problems to stderr and the effective configuration to stdout; 1 if there is an error. */
-export async function runCheck(options: Options, io: Io): Promise<0 | 1> {
+/** Prints problems to stderr and the effective configuration to stdout; 1 if there is an error, 2 if in the flags. */
+export async function runCheck(options: Options, io: Io): Promise<0 | 1 | 2> {
   const { json, ...flags } = options
   const result = await load(flags, io)
   const problems = 'config' in result ? result.warnings : result.problems
@@ -15,7 +15,8 @@ export async function runCheck(options: Options, io: Io): Promise<0 | 1> {
     for (const problem of problems) io.stderr.write(`${formatProblem(problem)}\n`)
     if ('config' in result) io.stdout.write(toYaml(effectiveConfig(result.config)))
   }
-  return 'config' in result ? 0 : 1
+  if ('config' in result) return 0
+  return result.isUsage ? 2 : 1
 }
 
 async function load(flags: Options, io: Io): Promise<Loaded | ConfigError> {

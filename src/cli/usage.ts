@@ -66,7 +66,7 @@ export const COMMANDS: Readonly<Record<Command, Usage>> = {
   check: {
     summary: 'validate the configuration and print what it amounts to',
     details:
-      'Reports every problem with its place on standard error and prints the effective\nconfiguration, without secrets, on standard output. Exits with 1 if there is an error.',
+      'Reports every problem with its place on standard error and prints the effective\nconfiguration, without secrets, on standard output. Exits with 1 if there is an\nerror, with 2 if one is in the flags.',
     positionals: [],
     options: ['config', 'registries', 'listen', 'admin-listen', 'directory', 'log-level', 'json'],
   },

@@ -61,8 +61,9 @@ export function readOverrides(flags: Flags, env: Environment): Overrides {
       return { [key]: parse(text) }
     } catch (error) {
       if (!(error instanceof ValueError)) throw error
-      const at = flag === undefined ? VARIABLES[key] : FLAG_NAMES[key]
-      problems.push({ severity: 'error', at, path: [], message: error.message })
+      const wrong = { severity: 'error', path: [], message: error.message } as const
+      if (flag === undefined) problems.push({ ...wrong, at: VARIABLES[key] })
+      else problems.push({ ...wrong, at: FLAG_NAMES[key], isUsage: true })
       return {}
     }
   }

@@ -11,6 +11,7 @@ import { readText } from './read-text.ts'
 import { checkReferences, type Locate } from './referenced-files.ts'
 import { type RegistriesFile, readRegistriesFile } from './registries-file.ts'
 import { normaliseEndpoint } from '../upstream/endpoint.ts'
+import { proxiesOf, ProxyError } from '../upstream/proxy.ts'
 import { suggest } from './suggest.ts'
 
 export interface Loaded {
@@ -32,7 +33,10 @@ export async function loadConfig(flags: Flags, env: Environment): Promise<Loaded
   if (!ours.content) throw new ConfigError(inReadingOrder(problems))
 
   const config = combine(ours, ours.content, k3s, overrides)
-  problems.push(...listenConflict(config, overrides, ours.source.valuePlace(['admin', 'listen'])))
+  problems.push(
+    ...listenConflict(config, overrides, flags, ours.source.valuePlace(['admin', 'listen'])),
+  )
+  problems.push(...environmentProxies(env))
   problems.push(...sharedHosts(config))
   problems.push(...lintRewrites(config.mirrors))
   problems.push(...unusedConfigs(config))
@@ -97,6 +101,7 @@ function asWritten([section, host, ...rest]: KeyPath, { source }: ConfigFile): K
 function listenConflict(
   { listen, admin }: Config,
   overrides: Overrides,
+  flags: Flags,
   at: Problem['at'],
 ): Problem[] {
   const same = listen.port === admin.listen.port && listen.port !== 0
@@ -105,7 +110,21 @@ function listenConflict(
   const message = `${formatListenAddress(admin.listen)} is taken by listen; give admin.listen another port`
   const where = (overrides.listen ?? overrides.adminListen) ? 'listen addresses' : at
   const path = typeof where === 'string' ? [] : ['admin', 'listen']
-  return [{ severity: 'error', at: where, path, message }]
+  const isUsage = flags.listen !== undefined || flags.adminListen !== undefined
+  return [{ severity: 'error', at: where, path, message, ...(isUsage && { isUsage }) }]
+}
+
+/** Of hosts that have no proxy of their own. */
+function environmentProxies(env: Environment): Problem[] {
+  try {
+    proxiesOf(env)
+    return []
+  } catch (error) {
+    if (!(error instanceof ProxyError)) throw error
+    const cure = 'write http://, https:// or socks5://[user:password@]host:port'
+    const message = `${error.message}; ${cure}`
+    return [{ severity: 'error', at: 'environment', path: [], message }]
+  }
 }
 
 function isEveryAddress(host: string | undefined): boolean {

@@ -18,6 +18,8 @@ export interface Problem {
   readonly path: KeyPath
   /** What is wrong and what would be right; never holds a secret. */
   readonly message: string
+  /** It is the command line that is wrong: a flag's value. */
+  readonly isUsage?: true
 }
 
 /** Everything that is wrong, not only the first; the message holds a line for each. */
@@ -28,6 +30,11 @@ export class ConfigError extends Error {
   constructor(problems: readonly Problem[]) {
     super(problems.map(formatProblem).join('\n'))
     this.problems = problems
+  }
+
+  /** Whether the command line is among what is wrong. */
+  get isUsage(): boolean {
+    return this.problems.some(({ isUsage }) => isUsage === true)
   }
 }
 

@@ -335,7 +335,7 @@ describe('a realm', () => {
     expect(failure.message).toMatch(/its token server .* answers 200 with a web page: .*proxies/)
     expect(x.at.events.tokens).toMatchObject([{ outcome: 'failed' }])
     x.tokens.clearFaults()
-    expect(await x.pull()).toMatchObject({ endpoint: `${x.at.endpoints[0]!.key}` })
+    expect(await x.pull()).toMatchObject({ endpoint: x.at.endpoints[0]!.key })
   })
 
   test('that redirects gets the password on the same host only', async () => {
