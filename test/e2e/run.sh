@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Real clients against a real registry, through Chandlery. Needs Debian 12, root and npm's PATH
-# (`npm run e2e`); installs the Debian packages it lacks. Everything runs on loopback.
+# Real clients against a real registry, through Chandlery, then its packages. Needs Debian 12, root and
+# npm's PATH (`npm run e2e`, or `npm run e2e -- packaging` for one part); installs the Debian packages
+# it lacks. Everything runs on loopback; the image's build reaches npm's registry.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,6 +13,7 @@ packages=(
   tinyproxy-bin dante-server  # egress proxies: HTTP and SOCKS
   openssl  # certificates of the token server
   ca-certificates
+  buildah  # builds the image
 )
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
@@ -34,5 +36,9 @@ fi
 
 # sbin: Debian keeps runc there, and cron-like environments leave it out.
 export PATH="$PATH:/usr/sbin:/sbin"
-# timeout passes the signal on, so that the driver stops what it started.
-exec timeout --kill-after=15 350 node test/e2e/main.ts
+parts=("$@")
+[ "$#" -gt 0 ] || parts=(main packaging)
+for part in "${parts[@]}"; do
+  # timeout passes the signal on, so that the driver stops what it started.
+  timeout --kill-after=15 350 node "test/e2e/$part.ts"
+done

@@ -1,0 +1,23 @@
+// How Chandlery is packaged, shown with what runs it: the image in a container. Started by run.sh; prints a
+// sentence per check.
+import { rmSync } from 'node:fs'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { checkImage } from './image.ts'
+import { print, Report } from './report.ts'
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+  process.once(signal, () => {
+    print(`e2e: ended by ${signal}`)
+    process.exit(1)
+  })
+}
+
+const report = new Report()
+const directory = await temporaryDirectory('chandlery-e2e')
+// Also when a signal ends us; what ran then may take a moment to die.
+const remove = { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }
+process.on('exit', () => rmSync(directory.path, remove))
+await report.check('everything was tried', async () => {
+  await checkImage(report, `${directory.path}/image`)
+})
+process.exitCode = report.finish() ? 0 : 1
