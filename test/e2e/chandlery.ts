@@ -18,6 +18,7 @@ export interface ChandleryOptions {
 
 export class Chandlery implements AsyncDisposable {
   readonly host: string
+  readonly port: number
   readonly url: string
   readonly adminUrl: string
   readonly cache: string
@@ -28,6 +29,7 @@ export class Chandlery implements AsyncDisposable {
   private constructor(options: ChandleryOptions, port: number, adminPort: number) {
     this.#options = options
     this.cache = options.cache ?? `${options.directory}/cache`
+    this.port = port
     this.host = `127.0.0.1:${port}`
     this.url = `http://${this.host}`
     this.#adminHost = `127.0.0.1:${adminPort}`
