@@ -85,7 +85,7 @@ async function openBody(exchange: Exchange, content: Content): Promise<BlobBody>
     const body = planBlobBody(request, size)
     content.plan(body.ranges)
     if (firstAvailable(content, body) === 0) {
-      patience ??= AbortSignal.timeout(HEAD_PATIENCE_MS)
+      patience ??= AbortSignal.any([AbortSignal.timeout(HEAD_PATIENCE_MS), exchange.impatience])
       await firstByte(content, body, exchange.gone, patience)
     }
     if (content.size !== size) continue

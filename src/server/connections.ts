@@ -118,6 +118,11 @@ export class Connections {
     }
   }
 
+  /** What is about to be cut gets its head if it can: a client goes on after half a body, not after a 503. */
+  hurry(): void {
+    for (const exchange of this.#running.values()) exchange.hurry()
+  }
+
   /** Ends what runs: 503 where nothing was said yet, else in the middle. No connection is taken any more. */
   cut(): Cut {
     this.#isOver = true

@@ -35,6 +35,10 @@ export async function drain(options: DrainOptions): Promise<Cut> {
     meanwhile?.()
     await pause(LOOK_EVERY_MS, hurry)
   }
+  if (connections.running > 0) {
+    connections.hurry()
+    await pause(LOOK_EVERY_MS, undefined)
+  }
   return connections.cut()
 }
 

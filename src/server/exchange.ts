@@ -36,6 +36,7 @@ export class Exchange implements RequestRecord {
   #gone: AbortController | undefined
   /** Of a response that goes out at once, or not at all. */
   #single = 0
+  #impatience: AbortController | undefined
   #over = false
 
   constructor(req: IncomingMessage, res: ServerResponse, id: string, observer: RequestObserver) {
@@ -83,6 +84,16 @@ export class Exchange implements RequestRecord {
     this.#gone ??= new AbortController()
     if (this.aborted) this.#gone.abort()
     return this.#gone.signal
+  }
+
+  /** Fires when the server is about to end: what can be said of the answer is to be said now. */
+  get impatience(): AbortSignal {
+    this.#impatience ??= new AbortController()
+    return this.#impatience.signal
+  }
+
+  hurry(): void {
+    this.#impatience?.abort()
   }
 
   /** A header of which several lines count as one list; Node joins all but a few by itself. */

@@ -117,6 +117,18 @@ describe('draining', () => {
     expect(records.at(-1)).toMatchObject({ status: 503, aborted: false, failure: 'UNAVAILABLE' })
   })
 
+  it('begins the answer whose first byte is awaited, and cuts that: a client goes on after it', async () => {
+    const content = new FakeContent(patternBytes(MIB), 0)
+    const { port } = await start({ blobs: blobsOf(() => content) })
+    const { socket, got } = await open(port)
+    socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
+    await until(() => content.waiters === 1)
+    expect(await end({ timeoutMs: 50 })).toMatchObject({ responses: 1, missingBytes: MIB })
+    await until(() => got.ended)
+    expect(got.text).toMatch(/^HTTP\/1\.1 200 [^]*content-length: 1048576/i)
+    expect(got.error).toBeUndefined()
+  })
+
   it('takes connections and requests during the delay, each response being the last', async () => {
     const { port } = await start()
     const kept = await open(port)

@@ -127,7 +127,7 @@ export class ContainerdClient implements Disposable {
       }
       if (at >= size) break
       res = await open(at)
-      if (res.statusCode !== 206) throw new Error(`${res.statusCode} for a range of ${path}`)
+      if (at > 0 && res.statusCode !== 206) throw new Error(`${res.statusCode} for a range of ${path}`)
     }
     const bytes = Buffer.concat(parts)
     if (bytes.length !== size) throw new Error(`${path} has ${bytes.length} bytes, not ${size}`)
@@ -184,7 +184,8 @@ export class ContainerdClient implements Disposable {
       try {
         return await promise
       } catch (error) {
-        if (!req.reusedSocket) throw new Error(`${method} ${url}: ${String(error)}`, { cause: error })
+        if (!req.reusedSocket)
+          throw new Error(`${method} ${url}: ${String(error)}`, { cause: error })
       }
     }
   }
@@ -200,13 +201,14 @@ async function* bodyOf(res: IncomingMessage): AsyncGenerator<Buffer> {
   let reset: Error | undefined
   // Node calls both an aborted body; the socket knows which it was.
   const onError = (error: Error) => (reset = error)
-  res.socket.once('error', onError)
+  const { socket } = res
+  socket.once('error', onError)
   try {
     for await (const chunk of res) yield chunk as Buffer
   } catch (cause) {
     if (reset) throw new Error(`the body was reset: ${reset.message}`, { cause })
     throw new UnexpectedEnd('the body ended too early', { cause })
   } finally {
-    res.socket?.removeListener('error', onError)
+    socket.removeListener('error', onError)
   }
 }
