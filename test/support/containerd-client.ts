@@ -127,7 +127,8 @@ export class ContainerdClient implements Disposable {
       }
       if (at >= size) break
       res = await open(at)
-      if (at > 0 && res.statusCode !== 206) throw new Error(`${res.statusCode} for a range of ${path}`)
+      if (at > 0 && res.statusCode !== 206)
+        throw new Error(`${res.statusCode} for a range of ${path}`)
     }
     const bytes = Buffer.concat(parts)
     if (bytes.length !== size) throw new Error(`${path} has ${bytes.length} bytes, not ${size}`)
