@@ -5,6 +5,7 @@ import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Digest, digestOf } from '../src/oci/digest.ts'
 import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import { failFiles } from './support/failing-files.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
 
@@ -148,6 +149,31 @@ describe.skipIf(!canMount())('on a small file system', () => {
     await expect.poll(() => storeErrors('write manifest')).toBeGreaterThan(0)
     expect(await admin('/readyz?verbose')).toContain('manifests are not being kept')
   })
+})
+
+test.each([
+  ['ENOSPC', 'in the middle of a blob', 'the file system is full'],
+  ['EDQUOT', 'in the middle of a blob', 'the quota is used up'],
+  ['EROFS', 'at once', 'the cache directory cannot be written'],
+  ['EIO', 'in the middle of a blob', 'the disk reports errors'],
+  ['EIO', 'when the blob is to be kept', 'the disk reports errors'],
+])('%s %s costs no pull, and is told until blobs are kept again', async (code, when, meaning) => {
+  await start()
+  const { digest } = upstream.addSyntheticBlob(20 * MIB, code)
+  const isLate = when === 'when the blob is to be kept'
+  const after = when === 'in the middle of a blob' ? 3 : 0
+  using disk = await failFiles(isLate ? 'sync' : 'writev', code, after)
+  const part = pull(digest, { range: 'bytes=15000000-15999999' })
+  const wholes = await Promise.all([pull(digest), pull(digest), pull(digest)])
+  for (const bytes of wholes) expect(digestOf(bytes)).toBe(digest)
+  expect(wholes[0]?.subarray(15_000_000, 16_000_000).equals(await part)).toBe(true)
+  await expect.poll(() => storeErrors(isLate ? 'commit' : 'write')).toBeGreaterThan(0)
+  const ready = await fetch(`${chandlery.adminUrl}/readyz?verbose`)
+  expect([ready.status, await ready.text()]).toEqual([200, expect.stringContaining(meaning)])
+  expect(disk.failures).toBeGreaterThan(0)
+  disk[Symbol.dispose]()
+  await pullUntilHeld(digest)
+  expect(await admin('/readyz?verbose')).not.toContain('not being kept')
 })
 
 test('a cache that is emptied under a running server is filled again', async () => {

@@ -1,5 +1,24 @@
-import { expect, test } from 'vitest'
+// The memory of all blobs that pass through at once is bounded, whatever their number.
+import { afterEach, expect, test } from 'vitest'
+import type { DownloadObserver } from '../../src/cache/download.ts'
+import { Downloads } from '../../src/cache/downloads.ts'
 import { PassingMemory } from '../../src/cache/passing-memory.ts'
+import { digestOf } from '../../src/oci/digest.ts'
+import { begin, blob, createOn, MIB, read, upstream } from './passing-fixture.ts'
+
+const ignored = () => {}
+const observer: DownloadObserver = {
+  downloadStarted: ignored,
+  downloadEnded: ignored,
+  readersChanged: ignored,
+  verificationFailed: ignored,
+  sourceFailed: ignored,
+  storeError: ignored,
+}
+
+let downloads: Downloads | undefined
+
+afterEach(() => downloads?.stop())
 
 test('what there is is shared out among those that pass through, also when one leaves twice', () => {
   const memory = new PassingMemory(120)
@@ -11,3 +30,41 @@ test('what there is is shared out among those that pass through, also when one l
   two.leave()
   expect([one.bytes, three.bytes]).toEqual([60, 60])
 })
+
+test.each([true, false])(
+  'thirty blobs at once take no more than there is, ranges honoured: %s',
+  { timeout: 30_000 },
+  async (ranged) => {
+    const createIngest = createOn({ directory: '/nowhere', room: -1 })
+    const memory = new PassingMemory(200 * MIB)
+    downloads = new Downloads({ observer, createIngest, memory, fetch: { idleMs: 50 } })
+    const bytes = blob(12 * MIB)
+    const passing = Array.from({ length: 30 }, (_, each) => {
+      bytes.writeUInt32LE(each)
+      const content = Buffer.from(bytes)
+      const sources = [upstream(() => content, { ranged })]
+      const download = begin(downloads!, digestOf(content), sources, content.length)
+      return { download, content }
+    })
+    let mostBytes = 0
+    const look = setInterval(() => {
+      const taken = passing.reduce((sum, { download }) => sum + (download.memory?.bytes ?? 0), 0)
+      mostBytes = Math.max(mostBytes, taken)
+    }, 5)
+    await Promise.all(
+      passing.map(async ({ download, content }, each) => {
+        const far = { range: { start: 8 * MIB, end: 11 * MIB }, pauseMs: 10 }
+        const readings = [await read(download, { pauseMs: each % 10 }), await read(download, far)]
+        const [whole, part] = await Promise.all(readings.map(({ done }) => done))
+        expect(whole?.equals(content)).toBe(true)
+        expect(part?.equals(content.subarray(far.range.start, far.range.end))).toBe(true)
+      }),
+    )
+    clearInterval(look)
+    // At every edge of its zones a blob may take a block more.
+    expect(mostBytes).toBeLessThan(200 * MIB + 30 * 4 * 0.25 * MIB)
+    expect(mostBytes).toBeGreaterThan(50 * MIB)
+    await Promise.all(passing.map(({ download }) => download.ended))
+    expect(memory.share().bytes).toBe(200 * MIB)
+  },
+)
