@@ -13,6 +13,12 @@ const DISABLED = [
   'io.containerd.snapshotter.v1.zfs',
 ]
 
+export interface Hosts {
+  readonly mirror: string
+  /** Asked where the mirror fails. */
+  readonly server: string
+}
+
 export class Containerd implements AsyncDisposable {
   readonly #directory: string
   readonly #daemon: Daemon
@@ -22,13 +28,14 @@ export class Containerd implements AsyncDisposable {
     this.#daemon = daemon
   }
 
-  /** An empty containerd whose registries are all reached through the mirror, and never directly. */
+  /** An empty containerd whose registries are all reached through the mirror, and directly only at `server`. */
   static async start(
     directory: string,
-    mirror: string,
+    mirror: string | Hosts,
     registries: readonly string[],
   ): Promise<Containerd> {
-    for (const name of registries) await writeHosts(`${directory}/certs.d/${name}`, mirror)
+    const hosts = typeof mirror === 'string' ? { mirror, server: mirror } : mirror
+    for (const name of registries) await writeHosts(`${directory}/certs.d/${name}`, hosts)
     const config = `${directory}/config.toml`
     await writeFile(config, configFile(directory))
     const log = `${directory}/containerd.log`
@@ -48,6 +55,17 @@ export class Containerd implements AsyncDisposable {
     await this.#ctr(['images', 'pull', ...hosts, '--snapshotter=native', platform, image])
     const listed = await this.#ctr(['images', 'ls', `name==${image}`])
     return /sha256:[0-9a-f]{64}/.exec(listed)?.[0] ?? ''
+  }
+
+  /** Gets all content of it, without unpacking. */
+  async fetch(image: string): Promise<void> {
+    const hosts = ['--hosts-dir', `${this.#directory}/certs.d`]
+    await this.#ctr(['content', 'fetch', ...hosts, '--all-platforms', image])
+  }
+
+  /** Removes the image and what no other has of it. */
+  async remove(image: string): Promise<void> {
+    await this.#ctr(['images', 'rm', '--sync', image])
   }
 
   /** The digests of all it holds. */
@@ -70,9 +88,9 @@ export class Containerd implements AsyncDisposable {
 }
 
 // `server` too is the mirror: without it containerd would go to the registry itself after a failure.
-async function writeHosts(directory: string, mirror: string): Promise<void> {
+async function writeHosts(directory: string, { mirror, server }: Hosts): Promise<void> {
   await mkdir(directory, { recursive: true })
-  const hosts = `server = "${mirror}"\n[host."${mirror}"]\n  capabilities = ["pull", "resolve"]\n`
+  const hosts = `server = "${server}"\n[host."${mirror}"]\n  capabilities = ["pull", "resolve"]\n`
   await writeFile(`${directory}/hosts.toml`, hosts)
 }
 

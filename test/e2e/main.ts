@@ -11,6 +11,7 @@ import { pullEverything } from './pulls.ts'
 import { print, Report } from './report.ts'
 import { checkResume } from './resume.ts'
 import { checkKill, checkSecondServer } from './restarts.ts'
+import { checkRolling } from './rolling.ts'
 import { checkSmallDisk } from './small-disk.ts'
 import { buildWorld } from './world.ts'
 
@@ -54,6 +55,7 @@ async function scenario(report: Report, directory: string): Promise<void> {
     await checkKill(report, skopeo, world, scratch)
     await checkResume(report, skopeo, world, scratch)
     await checkEgress(report, `${directory}/egress`)
+    await checkRolling(report, `${directory}/rolling`)
     await checkSmallDisk(report, `${directory}/small-disk`)
     await checkSecondServer(report, skopeo, world, directory)
   } finally {
