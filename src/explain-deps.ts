@@ -11,15 +11,25 @@ import { Manifests } from './store/manifests.ts'
 import { Tags } from './store/tags.ts'
 import { summariseAuth, summariseDockerConfig } from './upstream/credential-summary.ts'
 import type { CredentialSeeker } from './upstream/credentials.ts'
-import { configForHost } from './upstream/host-config.ts'
+import type { Endpoint } from './upstream/endpoint.ts'
+import { configForHost, configKeyFor } from './upstream/host-config.ts'
+import { chooseProxy } from './upstream/proxy-choice.ts'
+import { NO_PROXIES, type ProxyEnvironment } from './upstream/proxy.ts'
 import { Registries } from './upstream/registries.ts'
 
-export function explainDeps(config: Config, now: number): ExplainDeps {
+export function explainDeps(
+  config: Config,
+  now: number,
+  proxies: ProxyEnvironment = NO_PROXIES,
+): ExplainDeps {
   const policy = new FreshnessPolicy(config.freshness)
   return {
     registries: new Registries(config),
     defaultRegistry: config.defaultRegistry,
-    host: (host, byClient) => summarise(config, { host, byClient }),
+    host: async (endpoint, byClient) => ({
+      ...(await summarise(config, { host: endpoint.host, byClient })),
+      ...proxyOf(config, proxies, endpoint),
+    }),
     freshness: (repository, tag) => {
       const rule = policy.ruleFor(repository, tag)
       const { ttlMs } = policy.settingsFor(repository, tag)
@@ -60,7 +70,7 @@ async function summarise(config: Config, seeker: Seeker): Promise<HostSummary> {
   const { configs, dockerConfig } = config
   const { host, byClient } = seeker
   const entry = configForHost(configs, host)
-  const key = Object.keys(configs).find((name) => configs[name] === entry)
+  const key = configKeyFor(configs, host)
   const from = `configs.${JSON.stringify(key)}`
   const credentials =
     summariseAuth(byClient && key === '*' ? [] : entry?.auth, from) ??
@@ -69,6 +79,7 @@ async function summarise(config: Config, seeker: Seeker): Promise<HostSummary> {
     ...(credentials && { credentials }),
     ...(entry && tlsOf(entry, from)),
     ...(entry?.resolve && { resolve: entry.resolve }),
+    ...(entry?.timeouts && { timeouts: { from, ...entry.timeouts } }),
   }
 }
 
@@ -77,6 +88,15 @@ async function summariseDockerConfigs(paths: readonly string[], seeker: Seeker) 
   const all = await Promise.all(paths.map((path) => summariseDockerConfig(path, seeker)))
   const found = all.find((summary) => summary.all.length > 0)
   return found ?? all.find(({ problem }) => problem !== undefined) ?? all[0]
+}
+
+function proxyOf(
+  { configs }: Config,
+  proxies: ProxyEnvironment,
+  { base, host }: Endpoint,
+): Pick<HostSummary, 'proxy'> {
+  const { proxy, from } = chooseProxy(configs, proxies, { url: base, host })
+  return from === undefined ? {} : { proxy: { url: String(proxy ?? 'direct'), from } }
 }
 
 function tlsOf({ tls }: HostConfig, from: string): Pick<HostSummary, 'tls'> {

@@ -48,7 +48,7 @@ async function runExplain(image: string, options: Options, io: Io): Promise<0> {
   const { config, warnings } = await loadConfig(options, io.env)
   for (const warning of warnings) io.stderr.write(`${formatProblem(warning)}\n`)
   checkImage(image, config.defaultRegistry)
-  const explanation = await explain(image, explainDeps(config, Date.now()))
+  const explanation = await explain(image, explainDeps(config, Date.now(), proxiesOf(io.env)))
   const write = (text: string) => void io.stdout.write(text)
   printExplanation(explanation, { json: options.json === true, write })
   return 0

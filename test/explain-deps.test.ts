@@ -5,6 +5,7 @@ import { explain } from '../src/cli/explain.ts'
 import { printExplanation } from '../src/cli/print-explanation.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { explainDeps } from '../src/explain-deps.ts'
+import { proxiesOf } from '../src/upstream/proxy.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
 
 const base64 = (text: string) => Buffer.from(text).toString('base64')
@@ -137,6 +138,63 @@ test('several credentials of a host are all told', async () => {
     { identity_token: 'secret' },
   ]
   expect(await credentialsOf(undefined, { 'a.test': { auth } })).toBe(
-    'password of "one", password of "two", identity token (configs."a.test")',
+    'password of "one", password of "two", identity token (configs."a.test": the one with most requests left is used)',
   )
+})
+
+describe('the proxy of an endpoint', () => {
+  const HTTPS_PROXY = 'http://u:secret@env.test:3128'
+  const own = { 'a.test': { proxy: 'socks5://bot:secret@own.test' } }
+
+  test.each([
+    { says: 'none' },
+    { env: { HTTPS_PROXY }, says: 'http://<redacted>@env.test:3128 (HTTPS_PROXY)' },
+    { env: { all_proxy: HTTPS_PROXY }, says: 'http://<redacted>@env.test:3128 (all_proxy)' },
+    { env: { HTTPS_PROXY, NO_PROXY: '.b.test,a.test' }, says: 'none (NO_PROXY)' },
+    { env: { HTTP_PROXY: HTTPS_PROXY }, says: 'none' },
+    {
+      env: { HTTPS_PROXY },
+      configs: own,
+      says: 'socks5://<redacted>@own.test:1080 (configs."a.test")',
+    },
+    {
+      env: { HTTPS_PROXY },
+      configs: { '*': { proxy: 'direct' } },
+      says: 'none (configs."*")',
+    },
+    {
+      env: { HTTPS_PROXY },
+      configs: { '*': { proxy: 'direct' }, 'a.test': {} },
+      says: 'http://<redacted>@env.test:3128 (HTTPS_PROXY)',
+    },
+  ])('is told: $says', async ({ env = {}, configs = {}, says }) => {
+    const file = directory.join('chandlery.yaml')
+    const storage = { directory: directory.join('cache') }
+    await writeFile(file, JSON.stringify({ mirrors: { 'a.test': {} }, configs, storage }))
+    const { config } = await loadConfig({ config: file }, env)
+    const explanation = await explain('a.test/app', explainDeps(config, 0, proxiesOf(env)))
+    const printed: string[] = []
+    for (const json of [false, true]) {
+      printExplanation(explanation, { json, write: (part) => printed.push(part) })
+    }
+    const [text = '', json = ''] = printed
+    expect(/^ {3}proxy {8}(.*)$/m.exec(text)?.[1]).toBe(says)
+    expect(text + json).not.toContain('secret')
+    const [, url, from] = /^(\S+) \((.*)\)$/.exec(says) ?? []
+    const told = url === undefined ? undefined : { url: url === 'none' ? 'direct' : url, from }
+    expect(JSON.parse(json).endpoints[0].proxy).toEqual(told)
+  })
+})
+
+test('docker.io’s entry is named as it is written', async () => {
+  const file = directory.join('chandlery.yaml')
+  const storage = { directory: directory.join('cache') }
+  const configs = { 'docker.io': { proxy: 'p.test:3128', timeouts: { connect: '3s' } } }
+  await writeFile(file, JSON.stringify({ configs, storage }))
+  const { config } = await loadConfig({ config: file }, {})
+  const { endpoints } = await explain('alpine', explainDeps(config, 0))
+  const from = 'configs."docker.io"'
+  expect(endpoints).toMatchObject([
+    { proxy: { url: 'http://p.test:3128', from }, timeouts: { connectMs: 3000, from } },
+  ])
 })

@@ -19,8 +19,22 @@ export interface HostSummary {
     readonly certFile?: string
     readonly insecureSkipVerify?: boolean
   }
+  /** Absent: none. */
+  readonly proxy?: {
+    /** Without its password; `direct`: none, though one is set for others. */
+    readonly url: string
+    /** A key of the configuration, or a variable. */
+    readonly from: string
+  }
   /** Addresses used instead of DNS. */
   readonly resolve?: readonly string[]
+  /** Where they are other than for all. */
+  readonly timeouts?: {
+    readonly from: string
+    readonly connectMs?: number
+    readonly firstByteMs?: number
+    readonly stallMs?: number
+  }
 }
 
 /** For how long a tag's answer holds, and the `freshness.rules` entry that says so, if one does. */
@@ -47,7 +61,7 @@ export interface ExplainDeps {
   readonly registries: Pick<Registries, 'route' | 'endpoints' | 'names'>
   readonly defaultRegistry: string
   /** `byClient`: it is asked only because an image names it. */
-  readonly host: (host: string, byClient: boolean) => HostSummary | Promise<HostSummary>
+  readonly host: (endpoint: Endpoint, byClient: boolean) => HostSummary | Promise<HostSummary>
   readonly freshness: (repository: Repository, tag: string) => FreshnessSummary
   /** Absent: what is held is not said. */
   readonly store?: ExplainStore
@@ -156,7 +170,7 @@ async function explainEndpoint(
     name,
     scope: `repository:${nameOnWire(endpoint, name)}:pull`,
     url: `${endpoint.key}/${name}/manifests/${reference}`,
-    ...(await deps.host(endpoint.host, byClient)),
+    ...(await deps.host(endpoint, byClient)),
   }
 }
 

@@ -44,7 +44,9 @@ function formatEndpoint(endpoint: ExplainedEndpoint, place: number): string {
     ['url', endpoint.url],
     ['credentials', formatCredentials(endpoint.credentials)],
     ['tls', formatTls(endpoint)],
+    ['proxy', formatProxy(endpoint.proxy)],
     ['addresses', endpoint.resolve?.join(', ')],
+    ['timeouts', formatTimeouts(endpoint.timeouts)],
   ]
   return title + formatLines(lines, '   ')
 }
@@ -62,7 +64,24 @@ function formatCredentials(credentials: HostSummary['credentials']): string {
   const [first] = all
   // A helper is asked first; what is stored is for when it has nothing.
   const separator = first?.kind === 'credential helper' ? ', else ' : ', '
-  return `${all.map(formatCredential).join(separator)} (${from})`
+  const choice = credentials.choice === undefined ? '' : ': the one with most requests left is used'
+  return `${all.map(formatCredential).join(separator)} (${from}${choice})`
+}
+
+function formatProxy(proxy: HostSummary['proxy']): string {
+  if (proxy === undefined) return 'none'
+  return `${proxy.url === 'direct' ? 'none' : printable(proxy.url)} (${printable(proxy.from)})`
+}
+
+function formatTimeouts(timeouts: HostSummary['timeouts']): string | undefined {
+  if (timeouts === undefined) return undefined
+  const { connectMs, firstByteMs, stallMs, from } = timeouts
+  const parts = [
+    connectMs === undefined ? undefined : `connect ${formatDuration(connectMs)}`,
+    firstByteMs === undefined ? undefined : `firstByte ${formatDuration(firstByteMs)}`,
+    stallMs === undefined ? undefined : `stall ${formatDuration(stallMs)}`,
+  ]
+  return `${parts.filter((part) => part !== undefined).join(', ')} (${from})`
 }
 
 function formatCredential(credential: CredentialSummary): string {

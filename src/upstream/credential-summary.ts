@@ -15,8 +15,10 @@ export type CredentialSummary =
 export interface CredentialsSummary {
   /** `configs."mirror.example.com"`, or the path of docker's config.json. */
   readonly from: string
-  /** Of `configs` all are used; of docker's file the first that there is. Empty: anonymous. */
+  /** As written; of docker's file the first that there is is used. Empty: anonymous. */
   readonly all: readonly CredentialSummary[]
+  /** Which of several is used is found out request by request: the one with most requests left, equals in turn. */
+  readonly choice?: 'most-left'
   /** Why it cannot be read. */
   readonly problem?: string
 }
@@ -30,7 +32,8 @@ export function summariseAuth(
     const kind = token === undefined ? 'password' : 'identity token'
     return username === undefined ? { kind } : { kind, username }
   })
-  return all.length === 0 ? undefined : { from, all }
+  if (all.length === 0) return undefined
+  return { from, all, ...(all.length > 1 && { choice: 'most-left' }) }
 }
 
 /** Of docker's config.json. Never rejects. */

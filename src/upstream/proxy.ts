@@ -90,9 +90,15 @@ function decode(text: string): string {
 // The environment.
 
 export interface ProxyEnvironment {
-  readonly http: Proxy | undefined
-  readonly https: Proxy | undefined
+  readonly http: FromEnvironment | undefined
+  readonly https: FromEnvironment | undefined
   readonly except: readonly string[]
+}
+
+interface FromEnvironment {
+  readonly proxy: Proxy
+  /** The variable. */
+  readonly from: string
 }
 
 export const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined, except: [] }
@@ -101,15 +107,15 @@ export const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined,
 export function proxiesOf(env: Readonly<Record<string, string | undefined>>): ProxyEnvironment {
   const read = (...names: string[]) => {
     const both = names.flatMap((name) => [name.toLowerCase(), name])
-    const name = both.find((each) => env[each] !== undefined && env[each] !== '')
-    return { name, value: env[name ?? '']?.trim() ?? '' }
+    const from = both.find((each) => env[each] !== undefined && env[each] !== '') ?? ''
+    return { from, value: env[from]?.trim() ?? '' }
   }
   const proxy = (...names: string[]) => {
-    const { name, value } = read(...names)
+    const { from, value } = read(...names)
     try {
-      return value === '' ? undefined : new Proxy(value)
+      return value === '' ? undefined : { proxy: new Proxy(value), from }
     } catch (error) {
-      if (error instanceof ProxyError) throw new ProxyError(`${name} ${error.message}`)
+      if (error instanceof ProxyError) throw new ProxyError(`${from} ${error.message}`)
       throw error
     }
   }
@@ -122,11 +128,16 @@ export function proxiesOf(env: Readonly<Record<string, string | undefined>>): Pr
   }
 }
 
-/** The environment's proxy for a URL. Loopback is never reached through one, as Go has it. */
-export function environmentProxy(url: URL, environment: ProxyEnvironment): Proxy | undefined {
-  const proxy = url.protocol === 'https:' ? environment.https : environment.http
-  if (proxy === undefined || isLoopback(url.hostname)) return undefined
-  return environment.except.some((entry) => excepts(entry.toLowerCase(), url)) ? undefined : proxy
+/** The environment's proxy for a URL, or why it is excepted. Loopback is never reached through one, as Go has it. */
+export function environmentProxy(
+  url: URL,
+  environment: ProxyEnvironment,
+): { readonly proxy?: Proxy; readonly from?: string } {
+  const found = url.protocol === 'https:' ? environment.https : environment.http
+  if (found === undefined) return {}
+  if (isLoopback(url.hostname)) return { from: 'localhost' }
+  const isExcepted = environment.except.some((entry) => excepts(entry.toLowerCase(), url))
+  return isExcepted ? { from: 'NO_PROXY' } : found
 }
 
 /** An entry of NO_PROXY: "*", a network, an address, a domain (with its subdomains, or ".only" them), each with or without a port. */

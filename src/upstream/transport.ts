@@ -16,7 +16,8 @@ import type { UpstreamLimits } from './limits.ts'
 import { proxyAuthorization, wantsUs } from './http-connect.ts'
 import { checkLiteral, checkProxied, guardedLookup } from './lookup.ts'
 import { throughProxy, toProxy } from './proxy-connector.ts'
-import { environmentProxy, NO_PROXIES } from './proxy.ts'
+import { chooseProxy } from './proxy-choice.ts'
+import { NO_PROXIES } from './proxy.ts'
 import type { Proxy, ProxyEnvironment } from './proxy.ts'
 import { Resolver } from './resolver.ts'
 import type { SourceFetchOptions } from './source.ts'
@@ -161,7 +162,7 @@ export class Transport {
   async #lineFor(question: Question): Promise<Line> {
     const { url, host, reach: asked } = question
     const own = exactConfig(this.#hosts, host)
-    const proxy = this.#proxyFor(question)
+    const { proxy } = chooseProxy(this.#hosts, this.#proxies, question)
     // The operator gave the addresses of this very host: wherever they are, they are meant.
     const reach = own?.resolve === undefined ? asked : 'any'
     checkLiteral(url.hostname, reach)
@@ -196,13 +197,6 @@ export class Transport {
       // Without the path: it may be signed, and it is kept.
       return { pool, question: { url: new URL(url.origin), host, via, reach, lane } }
     })
-  }
-
-  #proxyFor({ url, host, via }: Question): Proxy | undefined {
-    const own = exactConfig(this.#hosts, host)?.proxy
-    const configured = own ?? configForHost(this.#hosts, via ?? host)?.proxy
-    if (configured === 'direct') return undefined
-    return configured ?? environmentProxy(url, this.#proxies)
   }
 
   #proxyTls({ host }: Proxy): Promise<TlsState> {

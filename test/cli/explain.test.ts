@@ -9,6 +9,7 @@ import { printExplanation } from '../../src/cli/print-explanation.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../../src/oci/media-types.ts'
 import { OciError } from '../../src/oci/errors.ts'
+import type { Endpoint } from '../../src/upstream/endpoint.ts'
 import { Registries } from '../../src/upstream/registries.ts'
 
 const NOW = 1_800_000_000_000
@@ -135,7 +136,7 @@ describe('explain', () => {
 
   test('asks for the host of each endpoint', async () => {
     const hosts: string[] = []
-    const host = (name: string) => {
+    const host = ({ host: name }: Endpoint) => {
       hosts.push(name)
       return { resolve: [name] }
     }
@@ -210,16 +211,19 @@ describe('what is held', () => {
   })
 })
 
-const configuredHost: ExplainDeps['host'] = (name) => {
+const configuredHost: ExplainDeps['host'] = ({ host: name }) => {
   if (name === 'mirror.example.com') {
     const from = 'configs."mirror.example.com"'
     return {
       credentials: { from, all: [{ kind: 'password', username: 'bot' }] },
       tls: { from, caFile: '/etc/ca.pem', insecureSkipVerify: true },
+      proxy: { url: 'http://<redacted>@proxy.test:3128', from },
       resolve: ['203.0.113.7', '203.0.113.8'],
+      timeouts: { from, connectMs: 3000, stallMs: 60_000 },
     }
   }
-  return name === '10.0.0.1:5000' ? { tls: { from: 'configs."*"' } } : {}
+  if (name !== '10.0.0.1:5000') return {}
+  return { tls: { from: 'configs."*"' }, proxy: { url: 'direct', from: 'NO_PROXY' } }
 }
 
 describe('printed', () => {
@@ -242,7 +246,9 @@ freshness    30s, by the rule "docker.io/library/*:latest"
    url          https://mirror.example.com/v2/team/alpine/manifests/latest
    credentials  password of "bot" (configs."mirror.example.com")
    tls          certificates are not checked, ca_file "/etc/ca.pem" (configs."mirror.example.com")
+   proxy        http://<redacted>@proxy.test:3128 (configs."mirror.example.com")
    addresses    203.0.113.7, 203.0.113.8
+   timeouts     connect 3s, stall 1m (configs."mirror.example.com")
 
 2. http://10.0.0.1:5000/v2/proxy
    passed over  "^library/" → "UPPER/": "UPPER/alpine" is no repository name
@@ -252,6 +258,7 @@ freshness    30s, by the rule "docker.io/library/*:latest"
    url          http://10.0.0.1:5000/v2/proxy/team/alpine/manifests/latest
    credentials  none (anonymous)
    tls          none: plain HTTP; configs."*" is not used
+   proxy        none (NO_PROXY)
 
 3. https://registry-1.docker.io/v2
    rewrite      none: it is the registry's own endpoint
@@ -260,6 +267,7 @@ freshness    30s, by the rule "docker.io/library/*:latest"
    url          https://registry-1.docker.io/v2/library/alpine/manifests/latest
    credentials  none (anonymous)
    tls          the system's authorities
+   proxy        none
 
 held
    tag          ${digestOf(index)}, checked 30s ago, expired

@@ -69,7 +69,7 @@ describe('the proxy of the environment', () => {
     [env, 'https://127.0.0.1/', undefined],
     [env, 'https://[::1]:5000/', undefined],
   ])('%j is for %s: %s', (variables, url, origin) => {
-    expect(environmentProxy(new URL(url), proxiesOf(variables))?.origin).toBe(origin)
+    expect(environmentProxy(new URL(url), proxiesOf(variables)).proxy?.origin).toBe(origin)
   })
 
   test.each([
@@ -98,7 +98,7 @@ describe('the proxy of the environment', () => {
     ['', 'registry.test', false],
   ])('NO_PROXY=%j excepts %s: %s', (except, host, isExcepted) => {
     const environment = proxiesOf({ ...env, NO_PROXY: except })
-    const proxy = environmentProxy(new URL(`https://${host}/`), environment)
+    const { proxy } = environmentProxy(new URL(`https://${host}/`), environment)
     expect(proxy === undefined).toBe(isExcepted)
   })
 
