@@ -5,34 +5,38 @@ import { createAdminApp } from './admin/app.ts'
 import { Readiness } from './admin/readiness.ts'
 import { BlobCache } from './cache/blob-cache.ts'
 import { Downloads } from './cache/downloads.ts'
+import { FreshnessPolicy } from './cache/freshness.ts'
 import { HeldBlobs } from './cache/held-blobs.ts'
-import { openManifestRoom } from './cache/manifest-room.ts'
+import { type ManifestRoom, openManifestRoom } from './cache/manifest-room.ts'
 import type { Config } from './config/config.ts'
 import { formatListenAddress, type ListenAddress } from './config/listen-address.ts'
+import {
+  type Generation,
+  type GenerationOptions,
+  firstGeneration,
+  listedEndpoints,
+  nextGeneration,
+} from './generation.ts'
 import { AccessLog } from './observability/access-log.ts'
 import { EventLog } from './observability/event-log.ts'
 import type { Logger } from './observability/logger.ts'
 import { Metrics } from './observability/metrics.ts'
 import { Observer } from './observability/observer.ts'
 import { OciError } from './oci/errors.ts'
+import { Reloading, type ReloadingOptions } from './reloading.ts'
 import { createApp } from './server/app.ts'
 import { Connections, type Cut } from './server/connections.ts'
 import { drain } from './server/drain.ts'
 import type { Faces } from './server/faces.ts'
+import { TlsKeyPair } from './server/tls-key-pair.ts'
 import { type Ownership, takeOwnership } from './store/owner.ts'
 import { openStore, type Store } from './store/store.ts'
-import { RegistryClient } from './upstream/client.ts'
-import { ConfiguredCredentials } from './upstream/configured-credentials.ts'
-import { wholesFor } from './upstream/host-limits.ts'
-import { DEFAULT_LIMITS } from './upstream/limits.ts'
+import { CurrentUpstream } from './upstream/current-upstream.ts'
 import type { UpstreamLimits } from './upstream/limits.ts'
-import type { Endpoint } from './upstream/endpoint.ts'
 import type { EndpointReport } from './upstream/endpoint-health.ts'
 import { Probing } from './upstream/probing.ts'
+import { settingsId } from './upstream/settings-id.ts'
 import type { ProxyEnvironment } from './upstream/proxy.ts'
-import { Registries } from './upstream/registries.ts'
-import { Resolver } from './upstream/resolver.ts'
-import { Upstream } from './upstream/upstream.ts'
 
 export interface ChandleryOptions {
   readonly version: string
@@ -43,6 +47,9 @@ export interface ChandleryOptions {
   readonly proxies?: ProxyEnvironment
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
+  /** How the configuration is read again; without it, it is not. */
+  readonly reloads?: Pick<ReloadingOptions, 'loaded' | 'load'> &
+    Partial<Pick<ReloadingOptions, 'lookEveryMs'>>
 }
 
 export interface StopOptions {
@@ -58,14 +65,14 @@ type App = ReturnType<typeof createApp>
 interface Open {
   readonly store: Store
   readonly downloads: Downloads
-  readonly faces: Faces
-  /** Resolves when what was learned is on disk. */
-  settle(): Promise<void>
+  readonly room: ManifestRoom
+  readonly faces: Omit<Faces, 'caller'>
 }
 
 /** A blob does not take the last of the space: manifests and links need some. */
 const SPARE_BYTES = 1024 * 1024
 const SWEEP_EVERY_MS = 3600_000
+const LOOK_EVERY_MS = 2_000
 /** While it stops: a SIGKILL that comes then costs no more than what arrived since. */
 const CHECKPOINT_EVERY_MS = 2_000
 /** At the end the disk gets so long to take what is left. */
@@ -74,18 +81,20 @@ const SETTLE_MS = 3_000
 const LAST_READ_MS = 500
 
 export class Chandlery {
-  readonly #config: Config
+  readonly #generationOptions: GenerationOptions
   readonly #logger: Logger
   readonly #observer: Observer
   readonly #readiness = new Readiness()
-  readonly #registries: Registries
-  readonly #client: RegistryClient
+  readonly #freshness: FreshnessPolicy
+  readonly #keyPair: TlsKeyPair | undefined
+  readonly #reloading: Reloading | undefined
   readonly #admin: App
   readonly #app: App
   readonly #starting = new AbortController()
   readonly #connections = new Connections()
   readonly #lost = Promise.withResolvers<void>()
   readonly #retryDelayMs: number | undefined
+  #generation: Generation
   #started: Promise<void> | undefined
   #ownership: Ownership | undefined
   #probing: Probing | undefined
@@ -95,40 +104,80 @@ export class Chandlery {
 
   /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
   constructor(config: Config, options: ChandleryOptions) {
-    const { version, logger } = options
-    this.#config = config
+    const { version, logger, limits, proxies } = options
     this.#retryDelayMs = options.retryDelayMs
     this.#logger = logger
-    const metrics = new Metrics({
+    const metrics = this.#createMetrics(version)
+    this.#observer = new Observer(metrics, new AccessLog(logger), new EventLog(logger))
+    const instanceId = `chandlery-${randomUUID()}`
+    const observer = this.#observer
+    this.#generationOptions = { version, instanceId, observer, limits, proxies }
+    this.#generation = firstGeneration(config, this.#generationOptions)
+    this.#freshness = new FreshnessPolicy(config.freshness)
+    this.#keyPair = config.tls && new TlsKeyPair(config.tls)
+    this.#reloading = this.#createReloading(options.reloads)
+    this.#readiness.missing('store', 'the cache directory is not open yet')
+    this.#admin = this.#createAdmin(metrics)
+    this.#app = this.#createApp(instanceId)
+  }
+
+  get #config(): Config {
+    return this.#generation.config
+  }
+
+  #createMetrics(version: string): Metrics {
+    return new Metrics({
       version,
       storeUsage: async () => (await this.#open?.store.blobs.usage()) ?? { blobs: 0, bytes: 0 },
       upstreams: {
-        endpoints: () => this.#client.health.report(),
-        rateLimits: () => this.#client.health.rateLimits.report(),
+        endpoints: () => this.#generation.client.health.report(),
+        rateLimits: () => this.#generation.client.health.rateLimits.report(),
       },
     })
-    this.#observer = new Observer(metrics, new AccessLog(logger), new EventLog(logger))
-    const instanceId = `chandlery-${randomUUID()}`
-    this.#registries = new Registries(config)
-    this.#client = createClient(config, options, { instanceId, observer: this.#observer })
-    for (const endpoint of this.#endpoints()) this.#client.health.know(endpoint)
-    this.#readiness.missing('store', 'the cache directory is not open yet')
-    this.#admin = createAdminApp({
+  }
+
+  #createReloading(reloads: ChandleryOptions['reloads']): Reloading | undefined {
+    if (reloads === undefined) return undefined
+    return new Reloading({
+      lookEveryMs: LOOK_EVERY_MS,
+      ...reloads,
+      apply: (config, changed) => this.#apply(config, changed),
+      onOutcome: (outcome, trigger) => this.#observer.configReloaded(outcome, trigger),
+      onError: (error) => this.#observer.unexpectedError('look at files', error),
+    })
+  }
+
+  #createAdmin(metrics: Metrics): App {
+    const reloading = this.#reloading
+    return createAdminApp({
       metrics,
       readiness: this.#readiness,
       details: () => [
+        ...(reloading?.describe() ?? []),
         ...this.#observer.keeping.describe(),
-        ...[...this.#client.health.report()].map(describeEndpoint),
+        ...this.#generation.client.health.report().map(describeEndpoint),
       ],
+      ...(reloading && {
+        reload: {
+          reload: () => reloading.reload('POST /-/reload'),
+          token: async () => await this.#config.admin.token?.read(),
+        },
+      }),
     })
-    this.#app = createApp({
-      registries: this.#registries,
+  }
+
+  #createApp(instanceId: string): App {
+    const config = () => this.#config
+    return createApp({
+      registries: { route: (...asked) => this.#generation.registries.route(...asked) },
       faces: () => this.#faces(),
       observer: this.#observer,
-      logger,
+      logger: this.#logger,
       instanceId,
-      clientStallTimeoutMs: config.clientStallTimeoutMs,
-      tls: config.tls,
+      get clientStallTimeoutMs() {
+        return config().clientStallTimeoutMs
+      },
+      tls: this.#keyPair,
       connections: this.#connections,
     })
   }
@@ -149,7 +198,13 @@ export class Chandlery {
     await this.#started
   }
 
+  /** Reads the configuration and what it names again, at once; the log says what came of it. */
+  async reload(trigger: string): Promise<void> {
+    await this.#reloading?.reload(trigger)
+  }
+
   async #start(): Promise<void> {
+    await this.#reloading?.start()
     const { listen, admin, storage } = this.#config
     await bind(this.#admin, admin.listen, 'admin.listen')
     await bind(this.#app, listen, 'listen')
@@ -166,10 +221,7 @@ export class Chandlery {
       },
     )
     this.#open = await this.#openStore()
-    const { probeMs: everyMs } = this.#config.health
-    if (everyMs !== undefined) {
-      this.#probing = new Probing({ client: this.#client, endpoints: this.#endpoints(), everyMs })
-    }
+    this.#probe()
     this.#readiness.met('store')
     this.#logger.info({ directory: storage.directory }, 'ready')
   }
@@ -182,6 +234,7 @@ export class Chandlery {
     const { shutdownDelayMs, shutdownTimeoutMs } = this.#config
     this.#readiness.missing('running', 'the server is stopping')
     this.#starting.abort(new Error('the server is stopping'))
+    this.#reloading?.stop()
     // What it is about to take, a port or the directory, would stay taken.
     await this.#started?.catch(() => undefined)
     const delayMs = delay && this.#open ? shutdownDelayMs : 0
@@ -250,8 +303,8 @@ export class Chandlery {
     try {
       const left = early ? open?.downloads.refuse() : await open?.downloads.stop()
       if (left) this.#logger.info({ downloads: left }, 'what downloads have is left for the next')
-      await this.#client.close()
-      await open?.settle()
+      await this.#generation.client.close()
+      await open?.room.drain()
       open?.store.close()
     } catch (error) {
       this.#observer.unexpectedError('stop', error)
@@ -269,14 +322,39 @@ export class Chandlery {
     this.#logger.warn({ directory, owner }, reason)
   }
 
-  /** Of the registries that are listed; with "*" there may be others. */
-  #endpoints(): Endpoint[] {
-    const endpoints = this.#registries.names.flatMap((name) => this.#registries.endpoints(name))
-    return [...new Map(endpoints.map((endpoint) => [endpoint.key, endpoint])).values()]
+  /** Puts a configuration into force, at once for all that comes after; what runs ends as it began. */
+  async #apply(config: Config, changed: { readonly files: boolean }): Promise<void> {
+    const former = this.#generation
+    const next = nextGeneration(config, this.#generationOptions, former)
+    if (next.credentials !== former.credentials) await next.credentials.prepare()
+    const pair = config.tls && (await this.#keyPair?.read(config.tls))
+    // From here on nothing fails.
+    this.#generation = next
+    this.#logger.level = config.log.level
+    if (pair) this.#keyPair?.use(pair)
+    if (settingsId(config.freshness) !== settingsId(former.config.freshness)) {
+      this.#freshness.use(config.freshness)
+    }
+    next.credentials.recheck()
+    next.client.settle().catch((error: unknown) => this.#observer.unexpectedError('reload', error))
+    const isAskedOtherwise = next.upstream !== former.upstream
+    if (isAskedOtherwise || changed.files) this.#open?.room.forgetFailures()
+    if (isAskedOtherwise || config.health.probeMs !== former.config.health.probeMs) this.#probe()
+  }
+
+  /** Endpoints are looked after in the background, if that is wanted, from when the store is open. */
+  #probe(): void {
+    this.#probing?.[Symbol.dispose]()
+    this.#probing = undefined
+    const { client, config } = this.#generation
+    const { probeMs: everyMs } = config.health
+    if (everyMs === undefined || this.#open === undefined) return
+    const endpoints = listedEndpoints(this.#generation)
+    this.#probing = new Probing({ client, endpoints, everyMs })
   }
 
   #faces(): Faces {
-    if (this.#open) return this.#open.faces
+    if (this.#open) return { ...this.#open.faces, caller: this.#generation.caller }
     throw new OciError('UNAVAILABLE', this.#readiness.reasons.join('; '), {
       status: 503,
       headers: { 'retry-after': '5' },
@@ -295,16 +373,19 @@ export class Chandlery {
   }
 
   async #openStore(): Promise<Open> {
-    const { storage, freshness, configs: hosts, dockerConfig } = this.#config
+    const { directory } = this.#config.storage
     const observer = this.#observer
-    const store = await openStore({ directory: storage.directory, observer })
+    const config = () => this.#config
+    const store = await openStore({ directory, observer })
     void store.blobs.usage() // begins to count in the background
     this.#sweep(store)
-    const upstream = new Upstream({ registries: this.#registries, client: this.#client, observer })
-    const room = openManifestRoom({ upstream, store, observer, freshness })
+    const upstream = new CurrentUpstream(() => this.#generation.upstream)
+    const room = openManifestRoom({ upstream, store, observer, freshness: this.#freshness })
     const downloads = new Downloads({
       observer,
-      fetch: this.#config.fetch,
+      get fetch() {
+        return config().fetch
+      },
       createIngest: (digest) => store.blobs.ingest(digest),
       hasRoom: (bytes) => hasRoom(store, bytes),
       ...(this.#retryDelayMs !== undefined && { retryDelayMs: this.#retryDelayMs }),
@@ -317,12 +398,9 @@ export class Chandlery {
       upstream,
       downloads,
       negative,
-      negativeTtlMs: freshness.negativeTtlMs,
-    })
-    const credentials = new ConfiguredCredentials({
-      hosts,
-      dockerConfigPaths: dockerConfig,
-      rateLimits: this.#client.health.rateLimits,
+      get negativeTtlMs() {
+        return config().freshness.negativeTtlMs
+      },
     })
     const faces = {
       manifests: room.manifests,
@@ -330,9 +408,8 @@ export class Chandlery {
       tags: room.tagLister,
       referrers: room.referrers,
       catalog: room.catalog,
-      caller: { credentials },
     }
-    return { store, downloads, faces, settle: () => room.drain() }
+    return { store, downloads, room, faces }
   }
 }
 
@@ -358,28 +435,6 @@ async function within(ms: number, work: () => Promise<void>): Promise<boolean> {
 async function hasRoom(store: Store, bytes: number): Promise<boolean> {
   const space = await store.blobs.space().catch(() => undefined)
   return space === undefined || bytes + SPARE_BYTES <= space.freeBytes
-}
-
-function createClient(
-  { configs: hosts, timeouts, dns }: Config,
-  { version, limits, proxies }: ChandleryOptions,
-  { instanceId, observer }: { instanceId: string; observer: Observer },
-): RegistryClient {
-  const configured = {
-    ...DEFAULT_LIMITS,
-    connectTimeoutMs: timeouts.connectMs,
-    headersTimeoutMs: timeouts.firstByteMs,
-    bodyStallMs: timeouts.stallMs,
-  }
-  return new RegistryClient({
-    version,
-    instanceId,
-    hosts,
-    limits: { ...configured, ...wholesFor(configured), ...limits },
-    observer,
-    resolver: new Resolver(dns),
-    proxies,
-  })
 }
 
 function describeEndpoint({ endpoint, state, message }: EndpointReport): string {

@@ -29,8 +29,9 @@ const COMMANDS: Readonly<Record<Arguments['command'], Run>> = {
   check: ({ options }, io) => runCheck(options, io),
   explain: ({ options, positionals }, io) => runExplain(positionals[0] ?? '', options, io),
   serve: ({ options }, io) =>
-    runServe(options, io, (config, logger) => {
-      return new Chandlery(config, { version, logger, proxies: proxiesOf(io.env) })
+    runServe(options, io, ({ loaded, load, logger }) => {
+      const proxies = proxiesOf(io.env)
+      return new Chandlery(loaded.config, { version, logger, proxies, reloads: { loaded, load } })
     }),
 }
 

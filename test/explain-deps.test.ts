@@ -26,7 +26,9 @@ async function credentialsOf(
   registry = 'a.test',
 ): Promise<string> {
   const text = typeof dockerConfig === 'string' ? dockerConfig : JSON.stringify(dockerConfig)
-  if (dockerConfig !== undefined) await writeFile(docker, text)
+  // One that is broken is no configuration: it may become so after.
+  const first = typeof dockerConfig === 'string' ? '{}' : text
+  if (dockerConfig !== undefined) await writeFile(docker, first)
   const file = directory.join('chandlery.yaml')
   const storage = { directory: directory.join('cache') }
   const written = { mirrors: { [registry]: {} }, configs, storage }
@@ -34,6 +36,7 @@ async function credentialsOf(
   await writeFile(file, JSON.stringify({ ...written, ...key }))
   const { config } = await loadConfig({ config: file }, {})
   if (text === 'GONE') await rm(docker)
+  else if (dockerConfig !== undefined) await writeFile(docker, text)
   const explanation = await explain(`${registry}/team/app`, explainDeps(config, 0))
   const printed: string[] = []
   for (const json of [false, true]) {

@@ -1,5 +1,6 @@
-// What operators and Prometheus ask: /metrics, /healthz, /readyz. On its own port, read-only.
+// What operators and Prometheus ask: /metrics, /healthz, /readyz; and /-/reload. On its own port.
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
+import { addReload, type ReloadOptions } from './reload.ts'
 
 const TEXT = 'text/plain; charset=utf-8'
 
@@ -8,6 +9,7 @@ export interface AdminOptions {
   readonly readiness: { readonly ready: boolean; readonly reasons: readonly string[] }
   /** What /readyz?verbose tells besides, a line each. */
   readonly details?: () => readonly string[]
+  readonly reload?: ReloadOptions
 }
 
 export function createAdminApp(options: AdminOptions): FastifyInstance {
@@ -20,8 +22,15 @@ export function createAdminApp(options: AdminOptions): FastifyInstance {
   // Alive is whoever answers: it says nothing of upstreams, or their trouble would get us restarted.
   app.get('/healthz', (_request, reply) => reply.type(TEXT).send('ok\n'))
   app.get('/readyz', (request, reply) => answerReady(options, reply, isVerbose(request.query)))
+  // Nothing that is sent to us is read; Node discards it when the response is over.
+  app.removeAllContentTypeParsers()
+  app.addContentTypeParser('*', (_request, _payload, done) => done(null))
+  if (options.reload) addReload(app, options.reload)
   app.setNotFoundHandler((_request, reply) =>
-    reply.code(404).type(TEXT).send('not found; here are /metrics, /healthz and /readyz\n'),
+    reply
+      .code(404)
+      .type(TEXT)
+      .send('not found; here are /metrics, /healthz, /readyz and /-/reload\n'),
   )
   return app
 }

@@ -51,12 +51,28 @@ export type Freshness = 'fresh' | 'stale-while-revalidate' | 'expired'
 
 /** The settings of each tag, with the rules compiled once. */
 export class FreshnessPolicy {
-  readonly defaults: FreshnessSettings
-  readonly #rules: readonly CompiledRule[]
+  #defaults: FreshnessSettings = DEFAULT_FRESHNESS
+  #rules: readonly CompiledRule[] = []
+  #version = 0
 
   constructor(options: FreshnessOptions = DEFAULT_FRESHNESS) {
+    this.use(options)
+  }
+
+  get defaults(): FreshnessSettings {
+    return this.#defaults
+  }
+
+  /** Grows when what was said before may not hold any more. */
+  get version(): number {
+    return this.#version
+  }
+
+  /** From now on these hold. */
+  use(options: FreshnessOptions): void {
     const { rules = [], ...defaults } = options
-    this.defaults = defaults
+    this.#version += 1
+    this.#defaults = defaults
     this.#rules = rules.map(({ match, ...changes }) => {
       return { match, ...splitMatch(match), settings: { ...defaults, ...changes } }
     })

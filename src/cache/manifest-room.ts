@@ -33,7 +33,8 @@ export interface ManifestRoomOptions {
     readonly referrers: Pick<Referrers, 'get' | 'put'>
   }
   readonly observer: CacheObserver
-  readonly freshness?: FreshnessOptions
+  /** A policy may say something else later. */
+  readonly freshness?: FreshnessOptions | FreshnessPolicy
   /** Bytes of manifests kept in memory. */
   readonly memoryBytes?: number
   /** Milliseconds of the wall clock. */
@@ -48,13 +49,16 @@ export interface ManifestRoom {
   readonly tagLister: TagLister
   readonly referrers: ReferrersCache
   readonly catalog: Catalog
+  /** Upstreams are asked otherwise from now on: what they failed at, and did not have, is asked again. */
+  forgetFailures(): void
   /** Resolves when what was learned is in the store: before the server exits. */
   drain(): Promise<void>
 }
 
 export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
   const { upstream, store, observer, memoryBytes, now = Date.now } = options
-  const freshness = new FreshnessPolicy(options.freshness)
+  const { freshness: given } = options
+  const freshness = given instanceof FreshnessPolicy ? given : new FreshnessPolicy(given)
   const writes = new WriteBehind({ observer })
   const kept = { writes, observer }
   const grants = new Grants({ links: store.links, ...kept })
@@ -70,14 +74,20 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
   const common = { upstream, held, intake, freshness, negative, observer, access, now }
   const manifests = new ManifestCache({ ...common, resolver: new TagResolver({ ...common, tags }) })
   const referrersOf = { referrers: store.referrers, grants, manifests }
+  const referrers = new ReferrersCache({ upstream, freshness, now, ...kept, ...referrersOf })
   return {
     access,
     grants,
     negative,
     manifests,
     tagLister: new TagLister({ upstream, tags: store.tags, freshness, observer, now }),
-    referrers: new ReferrersCache({ upstream, freshness, now, ...kept, ...referrersOf }),
+    referrers,
     catalog: new Catalog({ links: store.links, now }),
+    forgetFailures: () => {
+      negative.clear()
+      tags.forgetFailures()
+      referrers.forgetFailures()
+    },
     drain: () => writes.drain(),
   }
 }

@@ -41,6 +41,10 @@ export class NegativeCache {
     this.#entries.set(key, { error: new RememberedFailure(error), at: this.#now(), ttlMs })
   }
 
+  clear(): void {
+    this.#entries.clear()
+  }
+
   forget(key: string): void {
     this.#entries.delete(key)
   }

@@ -103,6 +103,12 @@ export class ReferrersCache {
     }
   }
 
+  /** What failed may work now: the upstream is asked again by the next who wants something. */
+  forgetFailures(): void {
+    const failed = [...this.#memory.entries()].filter(([, { failure }]) => failure !== undefined)
+    for (const [key, { failure: _, ...known }] of failed) this.#memory.set(key, known)
+  }
+
   async #asked(subject: Subject, caller: Caller, known: Known | undefined): Promise<ReferrersList> {
     const { settings } = subject
     const key = sharedKey(subject.key, caller)

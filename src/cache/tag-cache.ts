@@ -12,6 +12,8 @@ import type { WriteBehind } from './write-behind.ts'
 export interface TagRecord {
   readonly entry: TagEntry
   readonly settings: FreshnessSettings
+  /** Of the policy that the settings are from. */
+  readonly version: number
   /** Asking the upstream failed, and until then it is not asked again. */
   readonly failure?: Failure
 }
@@ -35,20 +37,25 @@ export class TagCache {
 
   /** From memory alone. */
   peek(repo: Repository, tag: string): TagRecord | undefined {
-    return this.#memory.get(tagKeyOf(repo, tag))
+    return this.#known(repo, tag)
+  }
+
+  /** What failed may work now: the upstream is asked again by the next who wants something. */
+  forgetFailures(): void {
+    const failed = [...this.#memory.entries()].filter(([, { failure }]) => failure !== undefined)
+    for (const [key, { failure: _, ...record }] of failed) this.#memory.set(key, record)
   }
 
   /** From memory, else from the store. An unreadable entry counts as none and is reported. */
   async load(repo: Repository, tag: string): Promise<TagRecord | undefined> {
     const key = tagKeyOf(repo, tag)
-    const known = this.#memory.get(key)
+    const known = this.#known(repo, tag)
     if (known !== undefined) return known
     const entry = await this.#read(repo, tag)
     // What was put while the disk was read is the newer one.
-    const newer = this.#memory.get(key)
+    const newer = this.#known(repo, tag)
     if (newer !== undefined || entry === undefined) return newer
-    const settings = this.#options.freshness.settingsFor(repo, tag)
-    const record: TagRecord = { entry, settings }
+    const record: TagRecord = { entry, ...this.#settings(repo, tag) }
     this.#memory.set(key, record)
     return record
   }
@@ -56,9 +63,9 @@ export class TagCache {
   /** The upstream has just said so; a failure before it is forgotten. */
   put(repo: Repository, tag: string, entry: TagEntry): TagRecord {
     const key = tagKeyOf(repo, tag)
-    const { tags, writes, freshness } = this.#options
-    const settings = this.#memory.get(key)?.settings ?? freshness.settingsFor(repo, tag)
-    const record: TagRecord = { entry, settings }
+    const { tags, writes } = this.#options
+    const { settings, version } = this.#known(repo, tag) ?? this.#settings(repo, tag)
+    const record: TagRecord = { entry, settings, version }
     this.#memory.set(key, record)
     // The store itself writes a mere `checkedAt` now and then only.
     writes.push(`tag ${key}`, 'write tag', () => tags.put(repo, tag, entry))
@@ -70,6 +77,21 @@ export class TagCache {
     const key = tagKeyOf(repo, tag)
     const known = this.#memory.get(key)
     if (known !== undefined) this.#memory.set(key, { ...known, failure })
+  }
+
+  /** With the settings that hold now. */
+  #known(repo: Repository, tag: string): TagRecord | undefined {
+    const key = tagKeyOf(repo, tag)
+    const known = this.#memory.get(key)
+    if (known === undefined || known.version === this.#options.freshness.version) return known
+    const record: TagRecord = { ...known, ...this.#settings(repo, tag) }
+    this.#memory.set(key, record)
+    return record
+  }
+
+  #settings(repo: Repository, tag: string): Pick<TagRecord, 'settings' | 'version'> {
+    const { freshness } = this.#options
+    return { settings: freshness.settingsFor(repo, tag), version: freshness.version }
   }
 
   async #read(repo: Repository, tag: string): Promise<TagEntry | undefined> {

@@ -1,6 +1,5 @@
 // `chandlery serve`: runs a server until a signal, and turns how it ended into an exit code.
-import type { Config } from '../config/config.ts'
-import { loadConfig } from '../config/load.ts'
+import { type Loaded, loadConfig } from '../config/load.ts'
 import { formatProblem } from '../config/problem.ts'
 import { createLogger, type Logger } from '../observability/logger.ts'
 import type { Options } from './arguments.ts'
@@ -11,21 +10,33 @@ export interface Servable {
   /** Resolves when the server must stop by itself. */
   readonly lost: Promise<void>
   start(): Promise<void>
+  /** Reads the configuration again; the log says what came of it. */
+  reload(trigger: string): Promise<void>
   /** True: no response was cut. `hurry` ends it at once; without `delay` nobody new is let in. */
   stop(options?: { readonly hurry?: AbortSignal; readonly delay?: boolean }): Promise<boolean>
+}
+
+/** What a server is made of. */
+export interface Start {
+  readonly loaded: Loaded
+  /** Reads all of it again: flags and variables win as they did at the start. */
+  readonly load: () => Promise<Loaded>
+  readonly logger: Logger
 }
 
 /** Serves until SIGTERM or SIGINT; 1 where it could not start or had to give up. */
 export async function runServe(
   options: Options,
   io: Io,
-  create: (config: Config, logger: Logger) => Servable,
+  create: (start: Start) => Servable,
 ): Promise<0 | 1> {
-  const { config, warnings } = await loadConfig(options, io.env)
+  const load = () => loadConfig(options, io.env)
+  const loaded = await load()
+  const { config, warnings } = loaded
   const logger = createLogger({ level: config.log.level })
   for (const warning of warnings) logger.warn(formatProblem(warning))
   try {
-    return await serve(create(config, logger), logger)
+    return await serve(create({ loaded, load, logger }), logger)
   } catch (error) {
     logger.fatal({ err: error }, 'the server cannot start')
     io.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
@@ -39,6 +50,7 @@ async function serve(server: Servable, logger: Logger): Promise<0 | 1> {
   const signals = listenForSignals()
   const stopping = Promise.race([signals.first, server.lost.then(() => 'lost' as const)])
   const { hurry } = signals
+  reloadOnHangup(server)
   try {
     // A second server waits for the directory as long as it takes: a signal ends that as well.
     const first = await Promise.race([server.start().then(() => 'started' as const), stopping])
@@ -53,6 +65,12 @@ async function serve(server: Servable, logger: Logger): Promise<0 | 1> {
     await server.stop({ hurry, delay: false })
     throw error
   }
+}
+
+/** On a terminal a hangup means that it was closed: then it ends the server, as ever. */
+function reloadOnHangup(server: Servable): void {
+  if (process.stdout.isTTY) return
+  process.on('SIGHUP', () => void server.reload('SIGHUP'))
 }
 
 /** Ctrl-C under npm comes twice at once, from the terminal and from npm; systemd and timeout do the like. */

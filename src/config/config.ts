@@ -100,7 +100,11 @@ export interface Fetch {
 export interface Config {
   readonly listen: ListenAddress
   readonly tls?: { readonly certFile: string; readonly keyFile: string }
-  readonly admin: { readonly listen: ListenAddress }
+  readonly admin: {
+    readonly listen: ListenAddress
+    /** Lets others than who is on this machine change state. */
+    readonly token?: Secret | undefined
+  }
   readonly storage: { readonly driver: 'filesystem'; readonly directory: string }
   readonly defaultRegistry: string
   readonly defaultEndpoints: boolean

@@ -20,7 +20,10 @@ export function effectiveConfig(config: Config): Effective {
   return withoutNothing({
     listen: formatListenAddress(config.listen),
     tls: config.tls,
-    admin: { listen: formatListenAddress(config.admin.listen) },
+    admin: withoutNothing({
+      listen: formatListenAddress(config.admin.listen),
+      token: config.admin.token?.source,
+    }),
     storage: config.storage,
     defaultRegistry: config.defaultRegistry,
     defaultEndpoints: config.defaultEndpoints,

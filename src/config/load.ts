@@ -8,7 +8,7 @@ import { lintRewrites } from './lint.ts'
 import { formatListenAddress } from './listen-address.ts'
 import { ConfigError, inReadingOrder, type KeyPath, type Problem } from './problem.ts'
 import { readText } from './read-text.ts'
-import { checkReferences, type Locate } from './referenced-files.ts'
+import { checkReferences, type Locate, namedFiles } from './referenced-files.ts'
 import { type RegistriesFile, readRegistriesFile } from './registries-file.ts'
 import { normaliseEndpoint } from '../upstream/endpoint.ts'
 import { proxiesOf, ProxyError } from '../upstream/proxy.ts'
@@ -17,6 +17,10 @@ import { suggest } from './suggest.ts'
 export interface Loaded {
   readonly config: Config
   readonly warnings: readonly Problem[]
+  /** The configuration's own files. */
+  readonly sources: readonly string[]
+  /** The files that it names. */
+  readonly files: readonly string[]
 }
 
 /**
@@ -29,8 +33,9 @@ export async function loadConfig(flags: Flags, env: Environment): Promise<Loaded
     openConfig(overrides.config),
     openK3s(overrides.registries),
   ])
+  const sources = [overrides.config, overrides.registries].filter((file) => file !== undefined)
   const problems = [...overrides.problems, ...ours.problems, ...k3s.problems]
-  if (!ours.content) throw new ConfigError(inReadingOrder(problems))
+  if (!ours.content) throw new ConfigError(inReadingOrder(problems), sources)
 
   const config = combine(ours, ours.content, k3s, overrides)
   problems.push(
@@ -41,10 +46,11 @@ export async function loadConfig(flags: Flags, env: Environment): Promise<Loaded
   problems.push(...lintRewrites(config.mirrors))
   problems.push(...unusedConfigs(config))
   problems.push(...(await checkReferences(config, env, locate(ours, config))))
+  const files = namedFiles(config)
   if (problems.some(({ severity }) => severity === 'error')) {
-    throw new ConfigError(inReadingOrder(problems))
+    throw new ConfigError(inReadingOrder(problems), [...sources, ...files])
   }
-  return { config, warnings: inReadingOrder(problems) }
+  return { config, warnings: inReadingOrder(problems), sources, files }
 }
 
 async function openConfig(file: string | undefined): Promise<ConfigFile> {
@@ -72,7 +78,7 @@ function combine(
   return {
     ...settings,
     ...(listen && { listen }),
-    ...(adminListen && { admin: { listen: adminListen } }),
+    ...(adminListen && { admin: { ...settings.admin, listen: adminListen } }),
     ...(directory !== undefined && { storage: { ...settings.storage, directory } }),
     ...(logLevel && { log: { level: logLevel } }),
     ...mergeRegistries(registrySettingsOf(content, ours.source), k3s),

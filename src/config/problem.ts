@@ -26,10 +26,13 @@ export interface Problem {
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   readonly problems: readonly Problem[]
+  /** Every file that was looked at: the cure may be a change of any. */
+  readonly files: readonly string[]
 
-  constructor(problems: readonly Problem[]) {
+  constructor(problems: readonly Problem[], files: readonly string[] = []) {
     super(problems.map(formatProblem).join('\n'))
     this.problems = problems
+    this.files = files
   }
 
   /** Whether the command line is among what is wrong. */

@@ -1,11 +1,11 @@
-// Files and variables that a configuration names: whether they are there. Their content is for
-// those who use them.
+// Files and variables that a configuration names: whether they are there, and hold what they should.
 import { access, constants, stat } from 'node:fs/promises'
 import type { Config } from './config.ts'
 import type { Environment } from './env.ts'
 import type { KeyPath, Place, Problem } from './problem.ts'
 import { readFailure } from './read-text.ts'
 import { Secret } from './secret.ts'
+import { type Finding, wrongContents } from './wrong-contents.ts'
 
 interface Reference {
   readonly path: KeyPath
@@ -29,10 +29,23 @@ export async function checkReferences(
       return message === undefined ? [] : [{ ...locate(path), path, message }]
     }),
   )
-  return problems.flat()
+  const missing = problems.flat()
+  // What is not there is told once.
+  const isTold = ({ path }: Finding) => missing.some((each) => isWithin(each.path, path))
+  const wrong = (await wrongContents(config)).filter((finding) => !isTold(finding))
+  return [...missing, ...wrong.map(({ path, message }) => ({ ...locate(path), path, message }))]
 }
 
-function referencesOf({ tls, dockerConfig, configs }: Config): Reference[] {
+/** Every file that a configuration names, once. */
+export function namedFiles(config: Config): string[] {
+  return [...new Set(referencesOf(config).flatMap(({ file }) => file ?? []))]
+}
+
+function isWithin(path: KeyPath, whole: KeyPath): boolean {
+  return whole.every((part, index) => path[index] === part)
+}
+
+function referencesOf({ tls, admin, dockerConfig, configs }: Config): Reference[] {
   const references: Reference[] = []
   const add = (path: KeyPath, value: unknown) => {
     if (value instanceof Secret) {
@@ -41,6 +54,7 @@ function referencesOf({ tls, dockerConfig, configs }: Config): Reference[] {
   }
   add(['tls', 'certFile'], tls?.certFile)
   add(['tls', 'keyFile'], tls?.keyFile)
+  add(['admin', 'token'], admin.token)
   for (const [index, file] of dockerConfig.entries()) {
     add(dockerConfig.length === 1 ? ['dockerConfig'] : ['dockerConfig', index], file)
   }

@@ -395,6 +395,11 @@ export const fileSchema = section({
     listen: listen()
       .prefault('127.0.0.1:5001')
       .describe('Address of /metrics, /healthz and /readyz.'),
+    token: secret()
+      .optional()
+      .describe(
+        'Who sends it (Authorization: Bearer) may change state, such as by POST /-/reload; without it only who is on this machine.',
+      ),
   })
     .nullable()
     .prefault({})

@@ -2,6 +2,7 @@
 // comes from, never as what it is, whatever logs, inspects or serialises it.
 import { readFile } from 'node:fs/promises'
 import { inspect } from 'node:util'
+import { hiddenId, IDENTITY } from '../upstream/settings-id.ts'
 
 /** Where a secret comes from; safe to print. */
 export type SecretSource = { readonly env: string } | { readonly file: string } | '<redacted>'
@@ -31,6 +32,10 @@ export class Secret {
 
   toJSON(): SecretSource {
     return this.source
+  }
+
+  [IDENTITY](): string {
+    return `${this.toString()} ${hiddenId(this.#literal)}`
   }
 
   toString(): string {

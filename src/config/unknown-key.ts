@@ -11,9 +11,14 @@ export function unknownKeyMessage(path: KeyPath, key: string): string {
   const keys = nodesAt(root, path).flatMap(({ properties = {} }) => Object.keys(properties))
   const near = suggest(key, keys)
   if (near !== undefined) return `unknown key; did you mean ${near}?`
-  const elsewhere = placesOf(root, key)
+  const elsewhere = placesOf(root, key).filter((place) => isNear(place, path))
   if (elsewhere.length > 0) return `unknown key here; did you mean ${elsewhere.join(' or ')}?`
   return `unknown key; known here: ${keys.toSorted().join(', ')}`
+}
+
+/** Who is that deep in one section hardly means another. */
+function isNear(place: string, path: KeyPath): boolean {
+  return path.length < 2 || place.startsWith(`${String(path[0])}.`)
 }
 
 function nodesAt(root: JsonSchema, path: KeyPath): JsonSchema[] {

@@ -2,6 +2,7 @@
 // connections without a request. The same
 // failure of the same endpoint is told once in a while with a count, however often it happens.
 import type { Logger } from 'pino'
+import type { ReloadOutcome } from '../admin/reload.ts'
 import type { DownloadObserver } from '../cache/download.ts'
 import type { CacheObserver } from '../cache/observer.ts'
 import type { RefusedConnection, ServerObserver } from '../server/observer.ts'
@@ -76,6 +77,24 @@ export class EventLog
     } else {
       this.#logger.debug(details, `${endpoint} is ${state}`)
     }
+  }
+
+  /** `trigger`: what made us read it again. */
+  configReloaded(outcome: ReloadOutcome, trigger: string): void {
+    if (outcome.result === 'refused') {
+      const { problems } = outcome
+      const message = 'the new configuration is refused, the former one stays'
+      return this.#logger.error({ trigger, problems }, message)
+    }
+    const { result, changed, restart, warnings } = outcome
+    const isNew = result === 'reloaded'
+    this.#logger.info(
+      { trigger, changed },
+      isNew ? 'the configuration has changed' : 'the configuration is as it was',
+    )
+    for (const warning of warnings) this.#logger.warn(warning)
+    if (restart.length === 0) return
+    this.#logger.warn({ keys: restart }, `a restart is needed for ${restart.join(', ')}`)
   }
 
   tokenRequest(event: { realm: string; outcome: 'ok' | 'refused' | 'failed' }): void {

@@ -1,6 +1,7 @@
 // Every metric, in one file: what Chandlery tells Prometheus about itself. Labels are kinds, states,
 // codes and endpoints; never a repository, a tag, a digest or a client.
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
+import type { ReloadOutcome } from '../admin/reload.ts'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
 import type { DownloadObserver } from '../cache/download.ts'
 import type { RefusedConnection, RequestRecord, ServerObserver } from '../server/observer.ts'
@@ -47,6 +48,8 @@ export interface MetricsOptions {
     rateLimits(): Iterable<RateLimitReport>
   }
 }
+
+const RELOAD_RESULTS: readonly ReloadOutcome['result'][] = ['reloaded', 'unchanged', 'refused']
 
 const ENDPOINT_STATES: readonly EndpointState[] = ['ok', 'limited', 'half-open', 'open']
 
@@ -151,6 +154,19 @@ export class Metrics
     'chandlery_unexpected_errors_total',
     'Errors that are faults in Chandlery itself.',
   )
+  readonly #reloads = this.#counter(
+    'chandlery_config_reloads_total',
+    'Times that the configuration was read again, by what came of it.',
+    ['result'],
+  )
+  readonly #reloadGood = this.#gauge(
+    'chandlery_config_last_reload_successful',
+    'Whether the configuration could be used when it was last read: 0 means that a former one holds.',
+  )
+  readonly #reloadedAt = this.#gauge(
+    'chandlery_config_last_reload_success_timestamp_seconds',
+    'When the configuration was last read that could be used.',
+  )
   readonly #proxyRequests = this.#alias('requests', 'Requests for content')
   readonly #proxyHits = this.#alias('hits', 'Requests answered from the cache')
   readonly #proxyMisses = this.#alias('misses', 'Requests that had to ask the upstream')
@@ -158,6 +174,7 @@ export class Metrics
   readonly #proxyPushed = this.#alias('pushed_bytes', 'Bytes sent to clients')
 
   constructor(options: MetricsOptions) {
+    this.#beginReloads()
     if (options.processMetrics !== false) this.#collectProcess()
     this.#gauge('chandlery_build_info', 'Always 1; the version is a label.', [
       'version',
@@ -262,6 +279,13 @@ export class Metrics
     this.#verificationFailures.inc({ endpoint: this.#endpoints.of(endpoint) })
   }
 
+  /** The configuration was read again. */
+  configReloaded({ result }: Pick<ReloadOutcome, 'result'>): void {
+    this.#reloads.inc({ result })
+    this.#reloadGood.set(result === 'refused' ? 0 : 1)
+    if (result !== 'refused') this.#reloadedAt.setToCurrentTime()
+  }
+
   staleServed(reason: StaleReason): void {
     this.#staleServed.inc({ reason })
   }
@@ -284,6 +308,13 @@ export class Metrics
     } else if (cache !== undefined) {
       this.#proxyMisses.inc({ type })
     }
+  }
+
+  // The one that it starts with is good.
+  #beginReloads(): void {
+    for (const result of RELOAD_RESULTS) this.#reloads.inc({ result }, 0)
+    this.#reloadGood.set(1)
+    this.#reloadedAt.setToCurrentTime()
   }
 
   // prom-client's three gauges that are named like counters would fail promtool's check; their

@@ -1,4 +1,5 @@
 // Joins metrics and log into the one observer that main hands to every room.
+import type { ReloadOutcome } from '../admin/reload.ts'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
 import type { DownloadObserver } from '../cache/download.ts'
 import type { RefusedConnection, RequestRecord, ServerObserver } from '../server/observer.ts'
@@ -99,6 +100,11 @@ export class Observer
 
   staleServed(reason: StaleReason): void {
     this.#metrics.staleServed(reason)
+  }
+
+  configReloaded(outcome: ReloadOutcome, trigger: string): void {
+    this.#metrics.configReloaded(outcome)
+    this.#events.configReloaded(outcome, trigger)
   }
 
   stored(operation: string): void {

@@ -18,7 +18,8 @@ import type { RequestObserver, ServerObserver } from './observer.ts'
 import { PiecePool } from './piece-pool.ts'
 import { queryValue } from './query.ts'
 import { requestIds } from './request-id.ts'
-import { createListener, type KeyPairFiles } from './tls-listener.ts'
+import type { TlsKeyPair } from './tls-key-pair.ts'
+import { createListener } from './tls-listener.ts'
 
 const MAX_BODY_BYTES = 64 * 1024 // bodies are not read at all; this is for what Fastify may try
 /** What a chain of caches may have put into CDN-Loop; a longer one is taken for a loop. */
@@ -34,10 +35,9 @@ export interface AppOptions {
   readonly logger: ServerLogger
   /** Ours in CDN-Loop (RFC 8586). */
   readonly instanceId: string
-  /** A reader that takes nothing for so long is dropped. */
+  /** A reader that takes nothing for so long is dropped; looked at for each. */
   readonly clientStallTimeoutMs: number
-  readonly tls?: KeyPairFiles | undefined
-  readonly tlsLookEveryMs?: number | undefined
+  readonly tls?: TlsKeyPair | undefined
   /** How long a request may take to arrive. Default: the listener's. */
   readonly arrivalMs?: number | undefined
   readonly pool?: PiecePool | undefined
@@ -46,7 +46,7 @@ export interface AppOptions {
 }
 
 export function createApp(options: AppOptions): FastifyInstance {
-  const { logger, observer, connections = new Connections() } = options
+  const { observer, connections = new Connections() } = options
   const serve = createServe(options, connections)
   const take = (request: FastifyRequest, reply: FastifyReply) => {
     reply.hijack()
@@ -58,14 +58,8 @@ export function createApp(options: AppOptions): FastifyInstance {
   }
   const app = fastify<Server, IncomingMessage, ServerResponse>({
     serverFactory: (handler) => {
-      const server = createListener(handler, {
-        tls: options.tls,
-        lookEveryMs: options.tlsLookEveryMs,
-        arrivalMs: options.arrivalMs,
-        onReload: () => logger.info({}, 'the TLS certificate was read again'),
-        onBadPair: (err) => logger.error({ err }, 'the TLS certificate stays the former one'),
-      })
-      return connections.watch(server)
+      const { tls, arrivalMs } = options
+      return connections.watch(createListener(handler, { tls, arrivalMs }))
     },
     exposeHeadRoutes: false,
     bodyLimit: MAX_BODY_BYTES,
@@ -87,7 +81,7 @@ export function createApp(options: AppOptions): FastifyInstance {
 type Serve = (req: IncomingMessage, res: ServerResponse, error?: unknown) => void
 
 function createServe(options: AppOptions, connections: Connections): Serve {
-  const { logger, clientStallTimeoutMs } = options
+  const { logger } = options
   const observer: RequestObserver = {
     requestStarted: () => options.observer.requestStarted(),
     requestFinished: (record) => {
@@ -95,7 +89,10 @@ function createServe(options: AppOptions, connections: Connections): Serve {
       options.observer.requestFinished(record)
     },
   }
-  const sender = new ContentSender(options.pool ?? new PiecePool(), clientStallTimeoutMs)
+  const sender = new ContentSender(
+    options.pool ?? new PiecePool(),
+    () => options.clientStallTimeoutMs,
+  )
   const idFor = requestIds()
   const serve = async (exchange: Exchange, failed: unknown): Promise<void> => {
     try {

@@ -37,9 +37,10 @@ export interface SendOptions {
 
 export class ContentSender {
   readonly #pool: PiecePool
-  readonly #stallTimeoutMs: number
+  readonly #stallTimeoutMs: () => number
 
-  constructor(pool: PiecePool, stallTimeoutMs: number) {
+  /** A reader that takes nothing for `stallTimeoutMs` is dropped. */
+  constructor(pool: PiecePool, stallTimeoutMs: () => number) {
     this.#pool = pool
     this.#stallTimeoutMs = stallTimeoutMs
   }
@@ -50,7 +51,7 @@ export class ContentSender {
    * told how many body bytes the kernel has taken, each time it takes some.
    */
   async send(options: SendOptions, onBytes: (bytes: number) => void): Promise<void> {
-    const outgoing = new Outgoing(options.res, options.gone, this.#stallTimeoutMs, onBytes)
+    const outgoing = new Outgoing(options.res, options.gone, this.#stallTimeoutMs(), onBytes)
     const run = new Run(this.#pool, outgoing, options.content, options.gone)
     try {
       for (const stretch of options.body) await run.send(stretch)

@@ -24,6 +24,13 @@ export interface TlsState {
 /** A file named in `configs.<host>.tls` cannot be used. */
 export class TlsFileError extends Error {
   override readonly name = 'TlsFileError'
+  /** The one that is wrong; undefined: how they go together. */
+  readonly key: FileKey | undefined
+
+  constructor(message: string, options: { cause?: unknown; key?: FileKey } = {}) {
+    super(message, 'cause' in options ? { cause: options.cause } : undefined)
+    this.key = options.key
+  }
 }
 
 const FILES = ['ca_file', 'cert_file', 'key_file'] as const
@@ -89,11 +96,11 @@ export class TlsFiles {
 
 async function read(key: FileKey, file: WatchedFile<Buffer>): Promise<Buffer> {
   const bytes = await file.current().catch((error: unknown) => {
-    throw new TlsFileError(`${key} ${file.path}: ${describe(error)}`, { cause: error })
+    throw new TlsFileError(`${key} ${file.path}: ${describe(error)}`, { cause: error, key })
   })
-  if (bytes === undefined) throw new TlsFileError(`${key} ${file.path}: no such file`)
+  if (bytes === undefined) throw new TlsFileError(`${key} ${file.path}: no such file`, { key })
   if (key !== 'key_file' && !bytes.includes('-----BEGIN')) {
-    throw new TlsFileError(`${key} ${file.path}: holds no PEM certificate`)
+    throw new TlsFileError(`${key} ${file.path}: holds no PEM certificate`, { key })
   }
   return bytes
 }

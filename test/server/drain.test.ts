@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Connections } from '../../src/server/connections.ts'
 import { drain, type DrainOptions } from '../../src/server/drain.ts'
+import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
 import { blobsOf, type RunningApp, sleep, startApp, type TestOptions, until } from './fixture.ts'
@@ -214,7 +215,7 @@ describe('draining', () => {
 
   it('does not wait for handshakes that never end', async () => {
     await using authority = await createAuthority()
-    const { port } = await start({ tls: await authority.server('127.0.0.1') })
+    const { port } = await start({ tls: new TlsKeyPair(await authority.server('127.0.0.1')) })
     await open(port)
     const startedAt = performance.now()
     await end()

@@ -7,9 +7,9 @@ import { join } from 'node:path'
 import { connect as connectTls, type TLSSocket } from 'node:tls'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { PiecePool } from '../../src/server/piece-pool.ts'
-import { createListener } from '../../src/server/tls-listener.ts'
+import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
-import { blobsOf, type RunningApp, sleep, startApp, until } from './fixture.ts'
+import { blobsOf, type RunningApp, startApp, until } from './fixture.ts'
 
 const MIB = 1024 * 1024
 const PATH = `/v2/library/alpine/blobs/sha256:${'a'.repeat(64)}`
@@ -56,20 +56,12 @@ function nameServed(port: number): Promise<unknown> {
   })
 }
 
-async function untilServed(port: number, name: string): Promise<void> {
-  for (let tries = 0; tries < 100; tries++) {
-    if ((await nameServed(port)) === name) return
-    await sleep(20)
-  }
-  throw new Error(`${name} was never served`)
-}
-
 describe('the TLS listener', () => {
   it('sends a blob whole, in growing pieces, and keeps the connection', async () => {
     const bytes = patternBytes(5 * MIB + 3)
     const pool = new PiecePool()
     app = await startApp({
-      tls: mountedPair('one').files,
+      tls: new TlsKeyPair(mountedPair('one').files),
       blobs: blobsOf(() => new FakeContent(bytes)),
       pool,
     })
@@ -92,7 +84,7 @@ describe('the TLS listener', () => {
   it('drops a reader that takes nothing', async () => {
     const content = new FakeContent(patternBytes(64 * MIB))
     app = await startApp({
-      tls: mountedPair('one').files,
+      tls: new TlsKeyPair(mountedPair('one').files),
       blobs: blobsOf(() => content),
       clientStallTimeoutMs: 200,
     })
@@ -105,42 +97,37 @@ describe('the TLS listener', () => {
     socket.destroy()
   })
 
-  it('serves a renewed certificate, swapped as Kubernetes does it', async () => {
+  it('serves a renewed certificate, swapped as Kubernetes does it, on the connections that come', async () => {
     const { files, swap } = mountedPair('one')
-    app = await startApp({ tls: files, tlsLookEveryMs: 20 })
+    const tls = new TlsKeyPair(files)
+    app = await startApp({ tls })
     expect(await nameServed(app.port)).toBe('one')
+    expect(await tls.read(files)).toBeUndefined()
     swap('two')
-    await untilServed(app.port, 'two')
-    expect(app.logged.map((each) => each.message)).toEqual(['the TLS certificate was read again'])
+    expect(await nameServed(app.port)).toBe('one')
+    tls.use((await tls.read(files))!)
+    expect(await nameServed(app.port)).toBe('two')
   })
 
-  it('keeps the old pair while the new one cannot be used, and says so once', async () => {
-    const { files, swap } = mountedPair('one')
-    app = await startApp({ tls: files, tlsLookEveryMs: 10 })
-    const { logged, port } = app
-    swap('two')
-    await untilServed(port, 'two')
+  it('keeps the old pair while the new one cannot be used, and says why', async () => {
+    const { files } = mountedPair('one')
+    const tls = new TlsKeyPair(files)
+    app = await startApp({ tls })
     rmSync(files.keyFile)
     writeFileSync(files.keyFile, 'no key')
-    await until(() => logged.length === 2)
-    await sleep(60)
-    expect(logged.length).toBe(2)
-    expect(logged[1]?.message).toBe('the TLS certificate stays the former one')
-    expect(await nameServed(port)).toBe('two')
+    await expect(tls.read(files)).rejects.toThrow(/tls\.crt.*tls\.key cannot be used/)
+    expect(await nameServed(app.port)).toBe('one')
   })
 
   it('does not start with a pair that cannot be used', () => {
     const certFile = join(directory, 'one.crt')
-    const listen = (keyFile: string) => () =>
-      createListener(() => {}, { tls: { certFile, keyFile } })
-    expect(listen(join(directory, 'none.key'))).toThrow(
-      /one\.crt.*none\.key.*cannot be used.*ENOENT/,
-    )
-    expect(listen(join(directory, 'two.key'))).toThrow(/cannot be used.*mismatch/i)
+    const pair = (keyFile: string) => () => new TlsKeyPair({ certFile, keyFile })
+    expect(pair(join(directory, 'none.key'))).toThrow(/one\.crt.*none\.key.*cannot be used.*ENOENT/)
+    expect(pair(join(directory, 'two.key'))).toThrow(/cannot be used.*mismatch/i)
   })
 
   it('tells whoever speaks plain HTTP to it, and closes', async () => {
-    app = await startApp({ tls: mountedPair('one').files })
+    app = await startApp({ tls: new TlsKeyPair(mountedPair('one').files) })
     const answer = await new Promise<string>((resolve) => {
       const socket = connect(app!.port, '127.0.0.1', () =>
         socket.write('GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n'),

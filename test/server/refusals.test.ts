@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
+import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
 import {
   blobsOf,
   type RunningApp,
@@ -118,14 +119,14 @@ describe('on the TLS port', () => {
   afterAll(() => directory.remove())
 
   it('plain HTTP is told to use https, and counted', async () => {
-    await start({ tls })
+    await start({ tls: new TlsKeyPair(tls) })
     const answer = await talkTo(app.port, 'GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n')
     expect(answer).toMatch(/^HTTP\/1.1 400 [^]*use https:/)
     expect(app.refused).toMatchObject([{ reason: 'plain-to-tls-port', client: '127.0.0.1' }])
   })
 
   it('a handshake that fails is counted, with the reason', async () => {
-    await start({ tls })
+    await start({ tls: new TlsKeyPair(tls) })
     const socket = connectTls({ port: app.port, maxVersion: 'TLSv1.2', ciphers: 'AES128-SHA' })
     socket.on('error', () => {})
     await until(() => app.refused.length === 1)
@@ -135,7 +136,7 @@ describe('on the TLS port', () => {
   })
 
   it('a client that does not trust the certificate is counted', async () => {
-    await start({ tls })
+    await start({ tls: new TlsKeyPair(tls) })
     const distrusting = ['s_client', '-verify_return_error', '-connect', `127.0.0.1:${app.port}`]
     const client = spawn('openssl', distrusting, { stdio: 'ignore' })
     await until(() => app.refused.length === 1)

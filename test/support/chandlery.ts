@@ -8,6 +8,8 @@ import { createLogger } from '../../src/observability/logger.ts'
 export interface RunningChandlery extends AsyncDisposable {
   readonly url: string
   readonly adminUrl: string
+  /** Its configuration file. */
+  readonly file: string
   /** The log so far, one parsed line each. */
   readonly log: Record<string, unknown>[]
   stop(): Promise<void>
@@ -32,9 +34,15 @@ export async function startChandlery(
   await writeFile(file, JSON.stringify({ ...fixed, ...config }))
   const log: Record<string, unknown>[] = []
   const destination = { write: (line: string) => void log.push(JSON.parse(line)) }
-  const loaded = await loadConfig({ config: file }, {})
+  const load = () => loadConfig({ config: file }, {})
+  const loaded = await load()
   const logger = createLogger({ level: 'info', destination })
-  const server = new Chandlery(loaded.config, { ...options, version: '0.0.0-test', logger })
+  const server = new Chandlery(loaded.config, {
+    reloads: { loaded, load },
+    ...options,
+    version: '0.0.0-test',
+    logger,
+  })
   await server.start()
   let stopped: Promise<boolean> | undefined
   const stop = async () => {
@@ -44,6 +52,7 @@ export async function startChandlery(
   return {
     url: `http://127.0.0.1:${server.ports.api}`,
     adminUrl: `http://127.0.0.1:${server.ports.admin}`,
+    file,
     log,
     stop,
     [Symbol.asyncDispose]: stop,

@@ -1,0 +1,89 @@
+// What the files that a configuration names hold, if that cannot be used: as those who will use it
+// see it, so that neither a start nor a reload goes on to fail with it.
+import { readFile } from 'node:fs/promises'
+import { createSecureContext } from 'node:tls'
+import { parseDockerConfig } from '../upstream/docker-config.ts'
+import { TlsFileError, TlsFiles } from '../upstream/tls.ts'
+import type { Config } from './config.ts'
+import type { KeyPath } from './problem.ts'
+import type { Secret } from './secret.ts'
+
+export interface Finding {
+  readonly path: KeyPath
+  /** Never holds what a file says. */
+  readonly message: string
+}
+
+type Check = () => Promise<unknown>
+
+/** A finding for each thing that is there but of no use. */
+export async function wrongContents(config: Config): Promise<Finding[]> {
+  const findings = await Promise.all(checksOf(config).map(([path, check]) => found(path, check)))
+  return findings.flat()
+}
+
+async function found(path: KeyPath, check: Check): Promise<Finding[]> {
+  try {
+    await check()
+    return []
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    const key = error instanceof TlsFileError ? error.key : undefined
+    return [{ path: key === undefined ? path : [...path, key], message }]
+  }
+}
+
+function checksOf({ tls, admin, dockerConfig, configs }: Config): [KeyPath, Check][] {
+  const checks: [KeyPath, Check][] = []
+  if (tls) checks.push([['tls'], () => checkKeyPair(tls)])
+  const { token } = admin
+  if (token) checks.push([['admin', 'token'], () => checkToken(token)])
+  for (const [index, file] of dockerConfig.entries()) {
+    const path = dockerConfig.length === 1 ? ['dockerConfig'] : ['dockerConfig', index]
+    checks.push([path, () => checkDockerConfig(file)])
+  }
+  for (const [host, { auth = [], tls: clientTls }] of Object.entries(configs)) {
+    if (clientTls) checks.push([['configs', host, 'tls'], () => new TlsFiles(clientTls).current()])
+    for (const [index, each] of auth.entries()) {
+      const at = auth.length === 1 ? [] : [index]
+      for (const key of ['password', 'auth', 'identity_token'] as const) {
+        const secret = each[key]
+        const path = ['configs', host, 'auth', ...at, key]
+        if (isFile(secret)) checks.push([path, () => secret.read()])
+      }
+    }
+  }
+  return checks
+}
+
+/** Variables are looked at by their name. */
+function isFile(secret: Secret | undefined): secret is Secret {
+  return secret !== undefined && secret.source !== '<redacted>' && 'file' in secret.source
+}
+
+async function checkKeyPair({ certFile, keyFile }: NonNullable<Config['tls']>): Promise<void> {
+  const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)])
+  try {
+    createSecureContext({ cert, key })
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error)
+    throw new Error(`${certFile} with the key ${keyFile}: ${why}`, { cause: error })
+  }
+}
+
+async function checkToken(token: Secret): Promise<void> {
+  if (!isFile(token)) return
+  if (!/^\S+$/.test(await token.read())) {
+    throw new Error(`${token.toString()}: is empty or holds a blank; a token is one word`)
+  }
+}
+
+async function checkDockerConfig(file: string): Promise<void> {
+  try {
+    parseDockerConfig(await readFile(file, 'utf8'))
+  } catch (error) {
+    throw new Error(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
+      cause: error,
+    })
+  }
+}
