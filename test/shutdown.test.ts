@@ -1,0 +1,111 @@
+// How a whole server ends: what it says meanwhile, what it leaves, and when the next one may begin.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { digestOf } from '../src/oci/digest.ts'
+import { Chandlery } from './e2e/chandlery.ts'
+import { answers } from './e2e/processes.ts'
+import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import { rawRequest } from './support/raw-client.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
+import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+
+const MIB = 1024 * 1024
+const REGISTRY = 'registry.test'
+/** More than the sockets between a server and a client that does not read can hold. */
+const LARGE = 48 * MIB
+
+let directory: TemporaryDirectory
+let upstream: TestRegistry
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+  upstream = await startRegistry()
+})
+
+afterEach(async () => {
+  await upstream.close()
+  await directory.remove()
+})
+
+function start(config: Record<string, unknown> = {}): Promise<RunningChandlery> {
+  return startChandlery(directory.path, { ...mirrorOf(REGISTRY, upstream.url), ...config })
+}
+
+function urlOf(server: { url: string }, digest: string): string {
+  return `${server.url}/v2/team/app/blobs/${digest}?ns=${REGISTRY}`
+}
+
+async function pull(server: { url: string }, digest: string): Promise<string> {
+  using response = await rawRequest(urlOf(server, digest))
+  const { bytes, complete } = await response.body()
+  expect({ complete, status: response.status }).toEqual({ complete: true, status: 200 })
+  return digestOf(bytes)
+}
+
+describe('a server that is told to end', () => {
+  test('is unready at once and alive to the end, and takes requests for shutdownDelay', async () => {
+    const { digest } = upstream.addSyntheticBlob(MIB, 'delay')
+    await using server = await start({ shutdownDelay: '500ms' })
+    const stopped = server.stop()
+    expect(await answers(`${server.adminUrl}/readyz`, 503)).toBe(true)
+    expect(await answers(`${server.adminUrl}/healthz`, 200)).toBe(true)
+    expect(await pull(server, digest)).toBe(digest)
+    using response = await rawRequest(urlOf(server, digest))
+    expect(response.headers.get('connection')).toBe('close')
+    const metrics = await (await fetch(`${server.adminUrl}/metrics`)).text()
+    expect(metrics).toContain('chandlery_shutdown_phase{phase="delay"} 1')
+    await response.body()
+    await stopped
+    await expect(pull(server, digest)).rejects.toThrow()
+    await expect(answers(`${server.adminUrl}/healthz`, 200)).rejects.toThrow()
+  })
+
+  test('counts and logs what it cuts', async () => {
+    const { digest } = upstream.addSyntheticBlob(LARGE, 'cut')
+    await using server = await start({ shutdownTimeout: '100ms' })
+    await pull(server, digest)
+    using response = await rawRequest(urlOf(server, digest))
+    response.pause()
+    await server.stop()
+    const line = server.log.find(({ msg }) => String(msg).includes('were cut'))
+    expect(line).toMatchObject({ level: 'warn', responses: 1, refused: 0 })
+    expect(line?.missingBytes).toBeGreaterThan(MIB)
+  })
+
+  test('gives the directory to the next while held content is still being sent', async () => {
+    const { digest } = upstream.addSyntheticBlob(LARGE, 'held')
+    await using old = await start()
+    await pull(old, digest)
+    using response = await rawRequest(urlOf(old, digest))
+    response.pause()
+    const stopped = old.stop()
+    const startedAt = performance.now()
+    await using next = await start() // resolves when it has the directory
+    expect(performance.now() - startedAt).toBeLessThan(2000)
+    await upstream.stop()
+    expect(await pull(next, digest)).toBe(digest)
+    const { bytes, complete } = await response.body()
+    expect(complete).toBe(true)
+    expect(digestOf(bytes)).toBe(digest)
+    await stopped
+  })
+
+  test('killed meanwhile, has left what downloads had: only the rest is fetched', async () => {
+    const { digest } = upstream.addSyntheticBlob(LARGE, 'killed')
+    upstream.fault({ match: { kind: 'blob', method: 'GET' }, drip: { bytes: MIB, everyMs: 25 } })
+    const config = { ...mirrorOf(REGISTRY, upstream.url), shutdownTimeout: '60s' }
+    await using server = await Chandlery.create({ directory: directory.path, config })
+    await server.start()
+    using response = await rawRequest(urlOf(server, digest))
+    await response.read(LARGE / 2)
+    const ended = server.stop('SIGTERM')
+    await sleep(300)
+    process.kill(server.pid, 'SIGKILL')
+    await ended
+    await server.start()
+    const before = upstream.bytesSent(digest)
+    upstream.clearFaults()
+    expect(await pull(server, digest)).toBe(digest)
+    expect(upstream.bytesSent(digest) - before).toBeLessThan(LARGE * 0.75)
+  })
+})
