@@ -1,9 +1,10 @@
 // The blob path of the whole server, where upstreams, disks and clients misbehave.
-import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { digestOf } from '../src/oci/digest.ts'
+import { filesBelow } from './support/cache-files.ts'
 import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
 import { syntheticBytes } from './support/content.ts'
 import { rawRequest } from './support/raw-client.ts'
@@ -67,9 +68,8 @@ async function withSecondEndpoint(): Promise<TestRegistry> {
 }
 
 async function files(under: string): Promise<string[]> {
-  const path = join(directory.path, 'cache', under)
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
-  return entries.filter((entry) => entry.isFile()).map((entry) => entry.name)
+  const paths = await filesBelow(join(directory.path, 'cache', under))
+  return paths.map((path) => basename(path))
 }
 
 /** Until the condition holds: what happens behind an answer. */

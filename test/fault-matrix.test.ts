@@ -1,9 +1,8 @@
 // Every fault of an upstream, met in everything that a client can ask for, held or not, with and
 // without another endpoint: what comes of it, by the table in fault-matrix/table.ts.
-import { readdir, readFile, readlink } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { digestOf } from '../src/oci/digest.ts'
+import { expectVerified, filesBelow, openBelow } from './support/cache-files.ts'
 import { createAuthority, type TestAuthority } from './support/certificates.ts'
 import { type RunningChandlery, startChandlery } from './support/chandlery.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
@@ -181,29 +180,16 @@ describe.each(TARGETS)('%s', (target) => {
 
   test('nothing unverified is kept, and nothing is left open', async () => {
     await chandlery.stop()
-    const kept = [...(await filesIn('blobs')), ...(await filesIn('manifests'))]
+    const cache = directory.join('cache')
+    const kept = [
+      ...(await filesBelow(join(cache, 'blobs'))),
+      ...(await filesBelow(join(cache, 'manifests'))),
+    ]
     if (target !== 'referrers') expect(kept.length).toBeGreaterThan(0)
-    for (const path of kept) {
-      const algorithm = basename(dirname(dirname(path)))
-      expect(`${algorithm}:${basename(path)}`).toBe(digestOf(await readFile(path)))
-    }
-    expect(await openFiles()).toEqual([])
+    await expectVerified(kept)
+    expect(await openBelow(cache)).toEqual([])
     expect(chandlery.log.filter(({ level }) => level === 'error')).toEqual([])
   })
-
-  async function filesIn(under: string): Promise<string[]> {
-    const path = join(directory.path, 'cache', under)
-    const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
-    const files = entries.filter((entry) => entry.isFile())
-    return files.map(({ parentPath, name }) => join(parentPath, name))
-  }
-
-  /** What this process has open of the cache. */
-  async function openFiles(): Promise<string[]> {
-    const links = (await readdir('/proc/self/fd')).map((number) => `/proc/self/fd/${number}`)
-    const targets = await Promise.all(links.map((link) => readlink(link).catch(() => '')))
-    return targets.filter((at) => at.startsWith(join(directory.path, 'cache')))
-  }
 })
 
 /** It says how long the blob is, and that the repository has it. */

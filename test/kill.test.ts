@@ -1,11 +1,11 @@
 // The real process, killed at any moment: what was held is served again, what was half there is
 // cleared away, and nothing wrong is ever given or kept.
-import { readdir, readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { type Digest, digestOf } from '../src/oci/digest.ts'
 import { Chandlery } from './e2e/chandlery.ts'
+import { expectVerified, filesBelow } from './support/cache-files.ts'
 import { mirrorOf } from './support/chandlery.ts'
 import { syntheticBytes } from './support/content.ts'
 import { rawRequest } from './support/raw-client.ts'
@@ -54,18 +54,11 @@ async function pull(digest: Digest): Promise<Buffer | undefined> {
   }
 }
 
-async function filesIn(under: string): Promise<string[]> {
-  const path = join(chandlery.cache, under)
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
-  const files = entries.filter((entry) => entry.isFile())
-  return files.map(({ parentPath, name }) => join(parentPath, name))
-}
+const filesIn = (under: string) => filesBelow(join(chandlery.cache, under))
 
-async function expectVerified(): Promise<string[]> {
+async function verified(): Promise<string[]> {
   const kept = await filesIn('blobs')
-  for (const path of kept) {
-    expect(digestOf(await readFile(path))).toBe(`sha256:${basename(path)}`)
-  }
+  await expectVerified(kept)
   return kept
 }
 
@@ -83,7 +76,7 @@ describe('a server that is killed', () => {
       for (const got of await Promise.all(pulls)) {
         if (got) expect(got.equals(bytes)).toBe(true)
       }
-      const kept = await expectVerified()
+      const kept = await verified()
       await chandlery.start()
       expect(await filesIn('owner')).toHaveLength(1)
       for (const each of held) expect(kept.map((path) => basename(path))).toContain(each.slice(7))
@@ -110,7 +103,7 @@ describe('a server that is told to stop', () => {
     expect((await pulled)?.equals(bytes)).toBe(true)
     expect(await filesIn('ingest')).toEqual([])
     expect(await filesIn('owner')).toEqual([])
-    expect((await expectVerified()).map((path) => basename(path))).toEqual([digest.slice(7)])
+    expect((await verified()).map((path) => basename(path))).toEqual([digest.slice(7)])
   })
 
   test('twice at once, as Ctrl-C under npm does, still lets a download end', async () => {

@@ -1,16 +1,11 @@
 // The command line: which command, its options, its operands. Checks form only; what an address or
 // a level is, the configuration knows.
 import { parseArgs } from 'node:util'
+import type { Flags } from '../config/env.ts'
 import { suggest } from '../config/suggest.ts'
 import { type Command, COMMANDS, isCommand, OPTIONS, type OptionName, UsageError } from './usage.ts'
 
-export interface Options {
-  readonly config?: string
-  readonly registries?: string
-  readonly listen?: string
-  readonly adminListen?: string
-  readonly directory?: string
-  readonly logLevel?: string
+export interface Options extends Flags {
   readonly json?: boolean
 }
 

@@ -3,12 +3,12 @@
 // are asked for little more than was needed.
 // CHAOS_MS: how long; CHAOS_SEED: the seed that a failure printed.
 import { randomInt } from 'node:crypto'
-import { readdir, readFile, readlink } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { type Algorithm, type Digest, digestOf } from '../../src/oci/digest.ts'
+import type { Algorithm, Digest } from '../../src/oci/digest.ts'
+import { expectVerified, filesBelow, openBelow } from '../support/cache-files.ts'
 import { mirrorOf, type RunningChandlery, startChandlery } from '../support/chandlery.ts'
 import { syntheticBytes } from '../support/content.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
@@ -206,34 +206,19 @@ async function inTime(what: string, work: Promise<void>): Promise<void> {
 
 async function expectNothingLeft({ digest }: Subject): Promise<void> {
   const patience = { timeout: 8000, interval: 5 }
-  await expect.poll(() => filesIn('ingest'), patience).toEqual([])
-  await expect.poll(openFiles, patience).toEqual([])
-  const kept = (await filesIn('blobs')).filter((path) => digest.endsWith(basename(path)))
+  await expect.poll(() => filesBelow(inCache('ingest')), patience).toEqual([])
+  await expect.poll(() => openBelow(inCache()), patience).toEqual([])
+  const kept = (await filesBelow(inCache('blobs'))).filter((path) =>
+    digest.endsWith(basename(path)),
+  )
   expect(kept).toHaveLength(1)
   await expectVerified(kept)
   const errors = [...log, ...chandlery.log].filter(({ level }) => level === 'error')
   expect(errors).toEqual([])
 }
 
-async function expectVerified(paths: readonly string[]): Promise<void> {
-  for (const path of paths) {
-    const algorithm = basename(dirname(dirname(path))) === 'sha512' ? 'sha512' : 'sha256'
-    expect(digestOf(await readFile(path), algorithm)).toBe(`${algorithm}:${basename(path)}`)
-  }
-}
-
-async function filesIn(under: string): Promise<string[]> {
-  const path = join(directory.path, 'cache', under)
-  const entries = await readdir(path, { recursive: true, withFileTypes: true }).catch(() => [])
-  const files = entries.filter((entry) => entry.isFile())
-  return files.map(({ parentPath, name }) => join(parentPath, name))
-}
-
-/** What this process has open of the cache. */
-async function openFiles(): Promise<string[]> {
-  const links = (await readdir('/proc/self/fd')).map((number) => `/proc/self/fd/${number}`)
-  const targets = await Promise.all(links.map((link) => readlink(link).catch(() => '')))
-  return targets.filter((target) => target.startsWith(join(directory.path, 'cache')))
+function inCache(...parts: string[]): string {
+  return join(directory.path, 'cache', ...parts)
 }
 
 test(
@@ -252,7 +237,7 @@ test(
       throw new Error(`Property failed in test ${runs}\n{ seed: ${SEED} }`, { cause })
     })
     await restart()
-    await expectVerified(await filesIn('blobs'))
+    await expectVerified(await filesBelow(inCache('blobs')))
     expect(runs).toBeGreaterThan(5)
   },
   TIME_MS + 30_000,

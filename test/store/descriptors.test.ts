@@ -2,7 +2,7 @@
 // finds when it collects garbage. Counted where the system shows them.
 
 import { randomBytes } from 'node:crypto'
-import { mkdir, readdir, readlink, rm, truncate, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import { FilesystemDriver } from '../../src/store/filesystem.ts'
@@ -11,6 +11,7 @@ import type { Ingest } from '../../src/store/ingest.ts'
 import { blobKey } from '../../src/store/layout.ts'
 import { openStore } from '../../src/store/store.ts'
 import type { Store } from '../../src/store/store.ts'
+import { openBelow } from '../support/cache-files.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import type { TemporaryDirectory } from '../support/temporary-directory.ts'
 
@@ -20,14 +21,8 @@ const digest = digestOf(content)
 let directory: TemporaryDirectory
 let store: Store
 
-/** What this process has open below the test's directory. */
-async function descriptors(): Promise<string[]> {
-  const numbers = await readdir('/proc/self/fd')
-  const targets = await Promise.all(
-    numbers.map((n) => readlink(`/proc/self/fd/${n}`).catch(() => '')),
-  )
-  return targets.filter((target) => target.startsWith(directory.path))
-}
+const descriptors = () => openBelow(directory.path)
+
 const failureOf = (work: Promise<unknown>) =>
   work.then(
     () => expect.unreachable('it did not fail'),
