@@ -1,8 +1,9 @@
 // Every fault of an upstream, met in everything that a client can ask for, held or not, with and
 // without another endpoint: what comes of it, by the table in fault-matrix/table.ts.
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { expectVerified, filesBelow, openBelow } from './support/cache-files.ts'
+import { digestOf } from '../src/oci/digest.ts'
 import { createAuthority, type TestAuthority } from './support/certificates.ts'
 import { type RunningChandlery, startChandlery } from './support/chandlery.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
@@ -26,6 +27,7 @@ import {
   type Target,
   TARGETS,
   type Troubled,
+  type Wanted,
 } from './fault-matrix/world.ts'
 
 /** 30 s and more, scaled. */
@@ -91,11 +93,34 @@ test('the table has every fault once, and says why a cell cannot occur', () => {
   expect([...table.keys()].toSorted()).toEqual(Object.keys(TROUBLES).toSorted())
   const impossible = [...table].filter(([, cells]) => [...cells.values()].includes('-'))
   expect(impossible.map(([fault]) => fault)).toEqual(Object.keys(CANNOT_OCCUR))
+  for (const cells of table.values()) {
+    expect(cells.size).toBe(8)
+    for (const column of ['blob', 'large blob']) expect(cells.get(column)).not.toBe('-')
+  }
   const words = [...table.values()].flatMap((cells) => [...cells.values()])
   for (const word of words) {
     expect(word).toMatch(/^(\d{3} [a-z-]+|good|cut|none|-|[a-z]+-[a-z]+|denied)$/)
   }
 })
+
+/** What became of a cell, asked twice. */
+interface Played {
+  readonly first: Given
+  readonly next: Given
+  readonly met: number | undefined
+  readonly wanted: Wanted
+}
+
+/** Whether the cache has the content afterwards: if it was given, or was there; undefined: no one file tells. */
+function isKept({ target, fault, held }: Cell, { first, next }: Played): boolean | undefined {
+  if (target === 'referrers' || TROUBLES[fault]?.ranged) return undefined
+  const wasThere = held && SERVED_WITHOUT_ASKING.includes(target)
+  return wasThere || first.told === 'good' || next.told === 'good'
+}
+
+function encodedOf(bytes: Buffer): string {
+  return digestOf(bytes).slice('sha256:'.length)
+}
 
 let authority: TestAuthority
 let untrusted: Awaited<ReturnType<TestAuthority['server']>>
@@ -111,7 +136,7 @@ afterAll(async () => {
 
 describe.each(TARGETS)('%s', (target) => {
   const cells = cellsOf(target).filter((cell) => expectedOf(cell) !== undefined)
-  const given = new Map<Cell, { first: Given; next: Given; met: number | undefined }>()
+  const given = new Map<Cell, Played>()
   let directory: TemporaryDirectory
   let good: TestRegistry
   let chandlery: RunningChandlery
@@ -160,7 +185,7 @@ describe.each(TARGETS)('%s', (target) => {
     const wanted = fill(good, cell)
     const first = await ask(chandlery.url, cell, wanted)
     const { met } = troubled.get(cell)!
-    given.set(cell, { first, next: await ask(chandlery.url, cell, wanted), met })
+    given.set(cell, { first, next: await ask(chandlery.url, cell, wanted), met, wanted })
   }
 
   test.each(cells.map((cell) => [titleOf(cell), cell] as const))('%s', (_title, cell) => {
@@ -178,7 +203,7 @@ describe.each(TARGETS)('%s', (target) => {
     }
   })
 
-  test('nothing unverified is kept, and nothing is left open', async () => {
+  test('what was given is kept, nothing else and nothing unverified, and nothing is left open', async () => {
     await chandlery.stop()
     const cache = directory.join('cache')
     const kept = [
@@ -187,6 +212,12 @@ describe.each(TARGETS)('%s', (target) => {
     ]
     if (target !== 'referrers') expect(kept.length).toBeGreaterThan(0)
     await expectVerified(kept)
+    const digests = new Set(kept.map((path) => basename(path)))
+    const wrong = [...given].filter(([cell, played]) => {
+      const expected = isKept(cell, played)
+      return expected !== undefined && digests.has(encodedOf(played.wanted.bytes)) !== expected
+    })
+    expect(wrong.map(([cell]) => titleOf(cell))).toEqual([])
     expect(await openBelow(cache)).toEqual([])
     expect(chandlery.log.filter(({ level }) => level === 'error')).toEqual([])
   })

@@ -42,7 +42,7 @@ export interface Given {
 }
 
 /** A part of a pull, as the test's registries have it. */
-interface Wanted {
+export interface Wanted {
   readonly path: string
   readonly bytes: Buffer
   /** What a held answer holds: before the registries had what they have now. */
