@@ -1,10 +1,14 @@
-// Random readers of blobs that cannot be kept: whatever they do, each gets the right bytes, nobody
-// waits for ever, and memory stays within its bound.
+// Random readers of blobs that cannot be kept, also where what was written cannot be read again, or one
+// of two sources lies: whatever they do, each gets the right bytes, nobody waits for ever, nothing is
+// asked for without end, and memory stays within its bound.
 import * as fc from 'fast-check'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
-import { Downloads } from '../../src/cache/downloads.ts'
+import { Downloads, type DownloadsOptions } from '../../src/cache/downloads.ts'
+import { PassingMemory } from '../../src/cache/passing-memory.ts'
 import { digestOf } from '../../src/oci/digest.ts'
+import { OciError } from '../../src/oci/errors.ts'
+import { UpstreamError } from '../../src/upstream/failure.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { begin, blob, createOn, MIB, MOST_BYTES, read, upstream } from './passing-fixture.ts'
 
@@ -36,16 +40,51 @@ const aScene = fc.record({
   connections: fc.constantFrom(1, 2, 4),
   maxConnections: fc.constantFrom(1, 2, 16),
   cuts: fc.array(fc.integer({ min: 2 * MIB, max: 30 * MIB }), { maxLength: 3 }),
+  shareMib: fc.constantFrom(256, 256, 9, 1),
+  /** From the nth call on. */
+  breaks: fc.option(
+    fc.record({
+      step: fc.constantFrom('read', 'handOver', 'verify'),
+      after: fc.integer({ min: 0, max: 20 }),
+    }),
+    { nil: undefined, freq: 2 },
+  ),
+  /** One source more, asked first, with one wrong byte. */
+  liesAt: fc.option(position, { nil: undefined, freq: 2 }),
   readers: fc.array(aReader, { minLength: 1, maxLength: 8 }),
 })
 
 type Scene = typeof aScene extends fc.Arbitrary<infer T> ? T : never
 
+function breaking(
+  create: DownloadsOptions['createIngest'],
+  { step, after }: NonNullable<Scene['breaks']>,
+): DownloadsOptions['createIngest'] {
+  return async (digest) => {
+    const ingest = await create(digest)
+    const original = ingest[step].bind(ingest) as (...args: unknown[]) => Promise<never>
+    let calls = 0
+    ingest[step] = (...args: unknown[]): Promise<never> => {
+      calls += 1
+      if (calls <= after) return original(...args)
+      return Promise.reject(Object.assign(new Error('I/O error'), { code: 'EIO' }))
+    }
+    return ingest
+  }
+}
+
+/** Who reads all of it is cut rather than given what nobody can vouch for any more. */
+function mayFail({ breaks, liesAt }: Scene, isWhole: boolean, error: unknown): boolean {
+  if (liesAt !== undefined && error instanceof UpstreamError) return true
+  return breaks !== undefined && isWhole && error instanceof OciError
+}
+
 async function play(scene: Scene): Promise<void> {
   await using directory = await temporaryDirectory()
-  const { room, connections, maxConnections, ranged, delayMs, cuts } = scene
+  const { room, connections, maxConnections, ranged, delayMs, cuts, breaks, liesAt } = scene
   // Where ranges are ignored, one cut before the place that is wanted is no progress: two are the end.
   const cutAfter = (nth: number) => (ranged || nth === 0 ? cuts[nth] : undefined) ?? Infinity
+  const create = createOn({ directory: directory.path, room })
   const downloads = new Downloads({
     observer: {
       downloadStarted: () => {},
@@ -56,20 +95,33 @@ async function play(scene: Scene): Promise<void> {
       storeError: () => {},
     },
     retryDelayMs: 1,
-    createIngest: createOn({ directory: directory.path, room }),
+    memory: new PassingMemory(scene.shareMib * MIB),
+    createIngest: breaks ? breaking(create, breaks) : create,
     fetch: { idleMs: 200, connections, maxConnections },
   })
   const one = upstream(() => bytes, { ranged, delayMs, cutAfter })
+  const wrong = Buffer.from(bytes)
+  if (liesAt !== undefined) wrong[liesAt]! ^= 1
+  const liar = upstream(() => wrong, { ranged, delayMs, id: 'liar' })
+  const sources = liesAt === undefined ? [one] : [liar, one]
   const digest = digestOf(bytes)
   const size = scene.knowsSize ? bytes.length : undefined
   const readers = scene.readers.map(async ({ afterMs, leavesAfter, range, ...pace }) => {
     await sleep(afterMs)
-    const download = begin(downloads, digest, [one], size)
+    const download = begin(downloads, digest, sources, size)
     await (size === undefined ? download.opened : download.ready)
     const stopAt = (range?.start ?? 0) + leavesAfter
-    const got = await (await read(download, { ...pace, range, stopAt })).done
     const { start, end } = range ?? { start: 0, end: bytes.length }
-    expect(got.equals(bytes.subarray(start, Math.min(end, stopAt)))).toBe(true)
+    const isWhole = start === 0 && end === bytes.length
+    const reading = await read(download, { ...pace, range, stopAt })
+    const got = await reading.done.catch((error: unknown) => {
+      if (!mayFail(scene, isWhole, error)) throw error
+    })
+    // What is not read to its end is not verified.
+    const mayBeWrong = liesAt !== undefined && (!isWhole || stopAt < end)
+    if (got && !mayBeWrong) {
+      expect(got.equals(bytes.subarray(start, Math.min(end, stopAt)))).toBe(true)
+    }
     expect(download.memory?.mostBytes ?? 0).toBeLessThanOrEqual(MOST_BYTES)
   })
   try {

@@ -145,6 +145,28 @@ test('twenty readers at different speeds get all of it, within bounds', async ()
   expect(one.mostRunning).toBeLessThanOrEqual(4 + 4)
 }, 20_000)
 
+describe.each([true, false])('a size that is wrong, ranges honoured: %s', (ranged) => {
+  const bytes = blob(20 * MIB)
+
+  test.each([
+    ['too small', -1],
+    ['too small by far', -10 * MIB],
+    ['too large', 1],
+    ['too large by far', 10 * MIB],
+  ])('%s, ends the download, whether the upstream says another or none', async (_how, by) => {
+    for (const size of [true, false]) {
+      const one = upstream(() => bytes, { ranged, size })
+      const download = begin(open(), digestOf(bytes), [one], bytes.length + by)
+      const range = { start: 15 * MIB, end: 16 * MIB }
+      const readings = [await read(download), await read(download, { range })]
+      await expect(readings[0]!.done).rejects.toThrow()
+      await readings[1]!.done.catch(() => {})
+      await download.ended
+      expect(one.asked.length).toBeLessThan(40)
+    }
+  })
+})
+
 test('a reader that leaves changes nothing for the others', async () => {
   const bytes = blob(48 * MIB)
   const one = upstream(() => bytes)
