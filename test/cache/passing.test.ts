@@ -325,6 +325,49 @@ test('what others are about to write counts as taken', async () => {
   expect(kept).toEqual([digestOf(a)])
 })
 
+describe.each(['when more is written', 'before it begins'])('a disk that is full %s', (when) => {
+  const bytes = blob(40 * MIB)
+
+  /** What an earlier download left: the beginning, and a part further on. */
+  function resuming(left: (nth: number) => Buffer): Partial<DownloadsOptions> {
+    let asked = 0
+    return {
+      hasRoom: async () => when !== 'before it begins',
+      createIngest: async (digest) => {
+        const ingest = await ingestsOn(9 * MIB)(digest)
+        const content = left(asked)
+        asked += 1
+        await ingest.write(0, content.subarray(0, 5 * MIB + 77))
+        await ingest.write(9 * MIB + 5, content.subarray(9 * MIB + 5, 11 * MIB))
+        return ingest
+      },
+    }
+  }
+
+  test('costs nothing of what an earlier download left', async () => {
+    const one = upstream(() => bytes)
+    const downloads = open(resuming(() => bytes))
+    const download = begin(downloads, digestOf(bytes), [one], bytes.length)
+    const range = { start: 8 * MIB, end: 12 * MIB }
+    const [whole, part] = [await read(download), await read(download, { range })]
+    expectSame(await part.done, bytes.subarray(range.start, range.end))
+    expectSame(await whole.done, bytes)
+    expect(one.sent).toBeLessThan(36 * MIB)
+  })
+
+  test('makes nobody trust what an earlier download left, if that is wrong', async () => {
+    const wrong = Buffer.from(bytes)
+    wrong[3 * MIB]! ^= 1
+    const one = upstream(() => bytes)
+    const downloads = open(resuming((nth) => (nth === 0 ? wrong : bytes)))
+    const download = begin(downloads, digestOf(bytes), [one], bytes.length)
+    await expect((await read(download)).done).rejects.toMatchObject({ reason: 'wrong-digest' })
+    const again = begin(downloads, digestOf(bytes), [one], bytes.length)
+    expectSame(await (await read(again)).done, bytes)
+    expect(events).not.toContain('wrong bytes from one')
+  })
+})
+
 test('each download tries the disk anew', async () => {
   const bytes = blob(20 * MIB)
   let room = 5 * MIB
