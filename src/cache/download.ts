@@ -21,7 +21,9 @@ const MOST_ATTEMPTS = 4
 const CHECKPOINT_BYTES = 64 * 1024 * 1024
 
 /** Told to clients. */
-const UNREADABLE = 'the disk of the cache fails: the log of the server says why'
+const UNREADABLE = 'the disk of the cache fails: the log of the server says why'/** While nobody knows how long it is, the room for it is looked at so often. */
+const ROOM_BYTES = 8 * 1024 * 1024
+
 /** What passes through ends when nobody has read for so long: long enough for who is about to. */
 const PASSING_IDLE_MS = 5000
 
@@ -34,7 +36,7 @@ class Idle extends Error {
 class NoRoom extends Error {
   readonly code = 'ENOSPC'
   constructor(size: number) {
-    super(`the file system has no room for a blob of ${size} bytes, which is not kept`)
+    super(`the file system has no room for ${size} bytes of a blob, which is not kept`)
   }
 }
 
@@ -101,6 +103,7 @@ export class Download implements DownloadView {
   #isStopped = false
   #isWanted = false
   #checkpointAt = CHECKPOINT_BYTES
+  #roomAt = ROOM_BYTES
   #filling: Filling | undefined
   #idle: NodeJS.Timeout | undefined
 
@@ -324,6 +327,10 @@ export class Download implements DownloadView {
     }
   }
 
+  #makeRoomFor(attempt: Attempt, size: number): void {
+    this.#makeRoom(attempt, size).catch((error: Error) => this.#filling?.fail(error))
+  }
+
   // Better no byte on the disk than as many as fit.
   async #makeRoom(attempt: Attempt, size: number): Promise<void> {
     const { hasRoom } = this.#options
@@ -392,12 +399,17 @@ export class Download implements DownloadView {
     const isNews = this.#size === undefined && size !== undefined
     this.#size = size
     this.#open.resolve()
-    if (isNews) this.#makeRoom(attempt, size).catch((error: Error) => this.#filling?.fail(error))
+    if (isNews) this.#makeRoomFor(attempt, size)
   }
 
   #progress(attempt: Attempt): void {
     this.#wake()
     const { bytes } = attempt.have
+    if (this.#size === undefined && bytes >= this.#roomAt) {
+      this.#roomAt = bytes + ROOM_BYTES
+      // It may have no end: it gets no more than there is left for others.
+      this.#makeRoomFor(attempt, 2 * bytes)
+    }
     if (bytes < this.#checkpointAt) return
     this.#checkpointAt = bytes + CHECKPOINT_BYTES
     void this.checkpoint()
