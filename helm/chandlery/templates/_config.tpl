@@ -1,0 +1,53 @@
+{{/* The configuration file that the server gets: values.config and what other values add to it. */}}
+
+{{- define "chandlery.configFile" -}}
+{{- $config := deepCopy (.Values.config | default dict) }}
+{{- $added := dict }}
+{{- if include "chandlery.tlsSecret" . }}
+{{- if $config.tls }}
+{{- fail "config.tls is set, and so is tls.existingSecret or tls.certManager: keep one." }}
+{{- end }}
+{{- $_ := set $added "tls" (dict "certFile" "/etc/chandlery/tls/tls.crt" "keyFile" "/etc/chandlery/tls/tls.key") }}
+{{- end }}
+{{- if include "chandlery.adminTokenSecret" . }}
+{{- $admin := include "chandlery.section" (list $config "admin") | fromJson }}
+{{- if $admin.token }}
+{{- fail "config.admin.token is set, and so is admin.token: keep one." }}
+{{- end }}
+{{- $token := dict "file" (printf "/etc/chandlery/admin/%s" .Values.admin.token.key) }}
+{{- $_ := set $added "admin" (set $admin "token" $token) }}
+{{- end }}
+{{- if .Values.credentials.dockerConfigSecrets }}
+{{- $own := $config.dockerConfig | default list }}
+{{- $files := kindIs "slice" $own | ternary $own (list $own) }}
+{{- range .Values.credentials.dockerConfigSecrets }}
+{{- $files = append $files (printf "/etc/chandlery/docker-config/%s/.dockerconfigjson" .) }}
+{{- end }}
+{{- $_ := set $added "dockerConfig" $files }}
+{{- end }}
+{{- $merged := merge $added $config }}
+{{- empty $merged | ternary "{}" (toYaml $merged) }}
+{{- end }}
+
+{{/* Whether a secret is written out in config, so that it has to be kept in a Secret. */}}
+{{- define "chandlery.configHoldsSecret" -}}
+{{- $admin := include "chandlery.section" (list .Values.config "admin") | fromJson }}
+{{- if kindIs "string" $admin.token }}true{{- end }}
+{{- range $host, $entry := include "chandlery.section" (list .Values.config "configs") | fromJson }}
+{{- $auth := get ($entry | default dict) "auth" | default list }}
+{{- range kindIs "slice" $auth | ternary $auth (list $auth) }}
+{{- $entry := . }}
+{{- range list "password" "auth" "identity_token" }}
+{{- if kindIs "string" (get $entry .) }}true{{- end }}
+{{- end }}
+{{- end }}
+{{- if contains "@" (get ($entry | default dict) "proxy" | default "") }}true{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The part of the configuration that the server reads at its start alone. */}}
+{{- define "chandlery.restartKeys" -}}
+{{- if .Values.restartOnConfigChange }}
+{{- include "chandlery.configFile" . | sha256sum }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,246 @@
+{{/* Names, labels and what several templates need to agree on. */}}
+
+{{- define "chandlery.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* At most 52 characters: a StatefulSet's pods get a label of name and a hash of ten. */}}
+{{- define "chandlery.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 52 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 52 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "chandlery.headless" -}}
+{{ include "chandlery.fullname" . }}-headless
+{{- end }}
+
+{{- define "chandlery.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "chandlery.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "chandlery.chart" -}}
+{{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Not the chart's version: a new one of the chart alone need not replace the pods. */}}
+{{- define "chandlery.podLabels" -}}
+{{ include "chandlery.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+app.kubernetes.io/part-of: {{ include "chandlery.name" . }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "chandlery.labels" -}}
+helm.sh/chart: {{ include "chandlery.chart" . }}
+{{ include "chandlery.podLabels" . }}
+{{- end }}
+
+{{/*
+Name, namespace, labels and annotations of an object. A dict of root, name, and where they are wanted
+namespace, labels, annotations.
+*/}}
+{{- define "chandlery.metadata" -}}
+name: {{ .name }}
+namespace: {{ .namespace | default .root.Release.Namespace }}
+labels:
+  {{- include "chandlery.labels" .root | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "chandlery.image" -}}
+{{- with .Values.image }}
+{{- $repository := empty .registry | ternary .repository (printf "%s/%s" .registry .repository) }}
+{{- if .digest }}
+{{- printf "%s@%s" $repository .digest }}
+{{- else }}
+{{- printf "%s:%s" $repository (.tag | default $.Chart.AppVersion) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "chandlery.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- .Values.serviceAccount.name | default (include "chandlery.fullname" .) }}
+{{- else }}
+{{- .Values.serviceAccount.name | default "default" }}
+{{- end }}
+{{- end }}
+
+{{/* A map of config, also where it is null or not there. A list of the map and the key. */}}
+{{- define "chandlery.section" -}}
+{{- $section := get (first . | default dict) (last .) }}
+{{- toJson ($section | default dict) }}
+{{- end }}
+
+{{/* The address of a listener: config's, else every address of the pod. */}}
+{{- define "chandlery.anyAddress" -}}
+{{- $dual := hasSuffix "DualStack" (.Values.service.ipFamilyPolicy | default "") }}
+{{- or $dual (has "IPv6" .Values.service.ipFamilies) | ternary "[::]" "0.0.0.0" }}
+{{- end }}
+
+{{- define "chandlery.listen" -}}
+{{- get (.Values.config | default dict) "listen" | default (printf "%s:5000" (include "chandlery.anyAddress" .)) }}
+{{- end }}
+
+{{- define "chandlery.adminListen" -}}
+{{- $admin := include "chandlery.section" (list .Values.config "admin") | fromJson }}
+{{- $listen := $admin.listen | default (printf "%s:5001" (include "chandlery.anyAddress" .)) }}
+{{- if regexMatch "^(localhost|127\\.[0-9.]+|\\[::1\\]):" $listen }}
+{{- fail (printf "config.admin.listen is %s: the kubelet's probes and Prometheus come by the pod's address. Leave it out." $listen) }}
+{{- end }}
+{{- $listen }}
+{{- end }}
+
+{{- define "chandlery.directory" -}}
+{{- $storage := include "chandlery.section" (list .Values.config "storage") | fromJson }}
+{{- $directory := $storage.directory | default "/var/lib/chandlery" }}
+{{- if not (hasPrefix "/" $directory) }}
+{{- fail (printf "config.storage.directory is %s: the volume is mounted there, so write the whole path, or leave it out." $directory) }}
+{{- end }}
+{{- $directory }}
+{{- end }}
+
+{{/* The port of a listen address. */}}
+{{- define "chandlery.portOf" -}}
+{{- regexFind "[0-9]+$" . }}
+{{- end }}
+
+{{/* Where the key pair of the registry API comes from: the name of a Secret, or nothing. */}}
+{{- define "chandlery.tlsSecret" -}}
+{{- if and .Values.tls.certManager.enabled .Values.tls.existingSecret }}
+{{- fail "tls.certManager.enabled and tls.existingSecret exclude each other: keep one." }}
+{{- end }}
+{{- if .Values.tls.certManager.enabled }}
+{{- printf "%s-tls" (include "chandlery.fullname" .) }}
+{{- else }}
+{{- .Values.tls.existingSecret }}
+{{- end }}
+{{- end }}
+
+{{- define "chandlery.scheme" -}}
+{{- $own := get (.Values.config | default dict) "tls" }}
+{{- empty (or $own (include "chandlery.tlsSecret" .)) | ternary "http" "https" }}
+{{- end }}
+
+{{/* The Secret with the admin token, or nothing. */}}
+{{- define "chandlery.adminTokenSecret" -}}
+{{- with .Values.admin.token }}
+{{- if .existingSecret }}
+{{- .existingSecret }}
+{{- else if .generate }}
+{{- printf "%s-admin" (include "chandlery.fullname" $) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* Whole seconds of a duration of the configuration, such as 1m30s, rounded up. */}}
+{{- define "chandlery.seconds" -}}
+{{- $ms := 0 }}
+{{- range regexFindAll "[0-9]+(ms|d|h|m|s)" (toString .) -1 }}
+{{- $amount := regexFind "^[0-9]+" . | int64 }}
+{{- $unit := dict "d" 86400000 "h" 3600000 "m" 60000 "s" 1000 "ms" 1 }}
+{{- $ms = add $ms (mul $amount (get $unit (regexFind "[a-z]+$" .))) }}
+{{- end }}
+{{- div (add $ms 999) 1000 }}
+{{- end }}
+
+{{/* What Kubernetes waits before it kills: longer than the server takes to end by itself. */}}
+{{- define "chandlery.gracePeriod" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}
+{{- $config := .Values.config | default dict }}
+{{- $delay := include "chandlery.seconds" ($config.shutdownDelay | default "0s") | int }}
+{{- $timeout := include "chandlery.seconds" ($config.shutdownTimeout | default "30s") | int }}
+{{- add $delay $timeout 15 }}
+{{- else }}
+{{- .Values.terminationGracePeriodSeconds | int }}
+{{- end }}
+{{- end }}
+
+{{/* Bytes of a quantity of Kubernetes, such as 50Gi; nothing where it is none. */}}
+{{- define "chandlery.bytes" -}}
+{{- $text := toString . }}
+{{- if regexMatch "^[0-9]+([KMGTP]i|[kMGTP])?$" $text }}
+{{- $amount := regexFind "^[0-9]+" $text | int64 }}
+{{- range $i, $unit := list "k" "M" "G" "T" "P" }}
+{{- $isBinary := or (hasSuffix (printf "%si" $unit) $text) (hasSuffix (printf "%si" (upper $unit)) $text) }}
+{{- if or $isBinary (hasSuffix $unit $text) }}
+{{- range until (add1 $i | int) }}
+{{- $amount = mul $amount ($isBinary | ternary 1024 1000) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- $amount }}
+{{- end }}
+{{- end }}
+
+{{/* Bytes of a server's volume, where the chart knows them. */}}
+{{- define "chandlery.volumeBytes" -}}
+{{- with .Values.persistence }}
+{{- if eq .type "volumeClaimTemplate" }}
+{{- include "chandlery.bytes" .size }}
+{{- else if eq .type "emptyDir" }}
+{{- include "chandlery.bytes" .emptyDir.sizeLimit }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What cannot work is refused with a cure, before anything is made. */}}
+{{- define "chandlery.validate" -}}
+{{- with .Values.persistence }}
+{{- if and (eq .type "existingClaim") (not .existingClaim) }}
+{{- fail "persistence.type is existingClaim: name the claim in persistence.existingClaim." }}
+{{- end }}
+{{- if and (ne .type "existingClaim") .existingClaim }}
+{{- fail (printf "persistence.existingClaim is set, but persistence.type is %s: write type: existingClaim." .type) }}
+{{- end }}
+{{- if and (eq .type "existingClaim") (gt (int $.Values.replicaCount) 1) }}
+{{- fail "replicaCount is above 1 with one existing claim, but one server owns a directory: use persistence.type volumeClaimTemplate." }}
+{{- end }}
+{{- if and (eq .type "hostPath") (not .hostPath.path) }}
+{{- fail "persistence.type is hostPath: name the directory in persistence.hostPath.path." }}
+{{- end }}
+{{- end }}
+{{- range $registry, $mirror := (.Values.config | default dict).mirrors }}
+{{- $rewrite := get ($mirror | default dict) "rewrite" }}
+{{- $maps := kindIs "map" $rewrite | ternary (list $rewrite) $rewrite }}
+{{- range $maps }}
+{{- if gt (len .) 1 }}
+{{- fail (printf "config.mirrors.%q.rewrite has several rules in one map, and Helm sorts maps, so that their order would be lost: write a list, a rule each: rewrite: [{\"^a$\": \"b\"}, {\"^c$\": \"d\"}]." $registry) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if and .Values.registries .Values.registriesSecret.name }}
+{{- fail "registries and registriesSecret.name exclude each other: keep one." }}
+{{- end }}
+{{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) }}
+{{- fail "tls.certManager.enabled: name the issuer in tls.certManager.issuerRef, such as {name: internal-ca, kind: ClusterIssuer}." }}
+{{- end }}
+{{- $trusted := 0 }}
+{{- range .Values.caBundles }}
+{{- if eq (empty .configMap) (empty .secret) }}
+{{- fail (printf "caBundles: %q needs either configMap or secret." .name) }}
+{{- end }}
+{{- if .trusted }}{{- $trusted = add1 $trusted }}{{- end }}
+{{- end }}
+{{- if gt (int $trusted) 1 }}
+{{- fail "caBundles: one entry may have trusted; put the authorities into one file." }}
+{{- end }}
+{{- end }}
