@@ -32,13 +32,14 @@
 {{/* Whether a secret is written out in config, so that it has to be kept in a Secret. */}}
 {{- define "chandlery.configHoldsSecret" -}}
 {{- $admin := include "chandlery.section" (list .Values.config "admin") | fromJson }}
-{{- if kindIs "string" $admin.token }}true{{- end }}
+{{- if and $admin.token (kindIs "string" $admin.token) }}true{{- end }}
 {{- range $host, $entry := include "chandlery.section" (list .Values.config "configs") | fromJson }}
 {{- $auth := get ($entry | default dict) "auth" | default list }}
 {{- range kindIs "slice" $auth | ternary $auth (list $auth) }}
 {{- $entry := . }}
 {{- range list "password" "auth" "identity_token" }}
-{{- if kindIs "string" (get $entry .) }}true{{- end }}
+{{- $value := get $entry . }}
+{{- if and $value (kindIs "string" $value) }}true{{- end }}
 {{- end }}
 {{- end }}
 {{- if contains "@" (get ($entry | default dict) "proxy" | default "") }}true{{- end }}

@@ -220,7 +220,7 @@ annotations:
 {{- end }}
 {{- range $registry, $mirror := (.Values.config | default dict).mirrors }}
 {{- $rewrite := get ($mirror | default dict) "rewrite" }}
-{{- $maps := kindIs "map" $rewrite | ternary (list $rewrite) $rewrite }}
+{{- $maps := kindIs "map" $rewrite | ternary (list $rewrite) ($rewrite | default list) }}
 {{- range $maps }}
 {{- if gt (len .) 1 }}
 {{- fail (printf "config.mirrors.%q.rewrite has several rules in one map, and Helm sorts maps, so that their order would be lost: write a list, a rule each: rewrite: [{\"^a$\": \"b\"}, {\"^c$\": \"d\"}]." $registry) }}

@@ -1,0 +1,65 @@
+import { execFile } from 'node:child_process'
+import { mkdir, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
+import { promisify } from 'node:util'
+import { parse } from 'yaml'
+import { expect, test } from 'vitest'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { configFileOf, serverOf } from './pod.ts'
+import { CASES, objectOf } from './rendered.ts'
+
+/** Runs chandlery check as the pod of the case would, with its mounts below the directory. */
+async function check(name: string, directory: string): Promise<string> {
+  const moved = (text: string) => text.replaceAll('/etc/chandlery/', `${directory}/`)
+  const file = moved(configFileOf(name))
+  const env = (serverOf(name).env ?? []).map(({ name: key, value }) => [key, moved(value ?? '')])
+  for (const [path] of file.matchAll(new RegExp(`${directory}/[\\w./-]+`, 'g'))) {
+    await write(path, 'something')
+  }
+  await write(`${directory}/config/chandlery.yaml`, file)
+  const { CHANDLERY_REGISTRIES: registries } = Object.fromEntries(env) as Record<string, string>
+  if (registries) await write(registries, k3sFileOf(name))
+  const ours = Object.fromEntries(env.filter(([key]) => key?.startsWith('CHANDLERY_')))
+  const { stdout, stderr } = await promisify(execFile)('node', ['src/main.ts', 'check'], {
+    env: { PATH: process.env['PATH'], ...ours },
+  })
+  return stderr + stdout
+}
+
+async function write(path: string, text: string): Promise<void> {
+  await mkdir(dirname(path), { recursive: true })
+  await writeFile(path, text)
+}
+
+function k3sFileOf(name: string): string {
+  if (name !== 'host-port') return 'mirrors: {}'
+  const { stringData } = objectOf(name, 'Secret', 'chandlery-cache-registries')
+  return (stringData as { 'registries.yaml': string })['registries.yaml']
+}
+
+test.each(CASES)('chandlery check takes the configuration of the case %s', async (name) => {
+  await using directory = await temporaryDirectory('chandlery-chart')
+  expect(await check(name, directory.path)).toContain('storage:')
+})
+
+test("K3s's own file arrives word for word, its rules in order", async () => {
+  await using directory = await temporaryDirectory('chandlery-chart')
+  const printed = await check('host-port', directory.path)
+  expect(printed.indexOf('^z/')).toBeGreaterThan(0)
+  expect(printed.indexOf('^z/')).toBeLessThan(printed.indexOf('^a/'))
+})
+
+test('what the values add to config stands beside what config says', () => {
+  expect(parse(configFileOf('everything'))).toMatchObject({
+    tls: { certFile: '/etc/chandlery/tls/tls.crt', keyFile: '/etc/chandlery/tls/tls.key' },
+    admin: { token: { file: '/etc/chandlery/admin/admin' } },
+    dockerConfig: [
+      '/etc/chandlery/secrets/own/config.json',
+      '/etc/chandlery/docker-config/hub-login/.dockerconfigjson',
+      '/etc/chandlery/docker-config/ghcr.login/.dockerconfigjson',
+    ],
+    health: { probe: 'off' },
+    fetch: { connections: 8 },
+  })
+  expect(parse(configFileOf('default'))).toEqual({ shutdownDelay: '5s' })
+})

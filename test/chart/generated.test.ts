@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs'
+import { relative } from 'node:path'
+import { parse } from 'yaml'
+import { describe, expect, test } from 'vitest'
+import { generated } from '../../helm/generate.ts'
+import { type ValuesNode, valuesJsonSchema } from '../../helm/values-schema.ts'
+import { describedValues } from '../../helm/values-table.ts'
+
+const read = (path: string) => readFileSync(path, 'utf8')
+const VALUES = read('helm/chandlery/values.yaml')
+
+test.each([...(await generated())].map(([path, text]) => [relative('.', path), text] as const))(
+  '%s is what its sources generate (npm run chart)',
+  (path, text) => {
+    expect(read(path)).toBe(text)
+  },
+)
+
+test('chart and image have the version of the package', () => {
+  const { version } = JSON.parse(read('package.json')) as { version: string }
+  const chart = parse(read('helm/chandlery/Chart.yaml')) as Record<string, unknown>
+  expect(chart).toMatchObject({ version, appVersion: version })
+})
+
+describe('the values', () => {
+  const described = describedValues(VALUES).map(({ path }) => path)
+  const ofSchema = leaves(valuesJsonSchema(), parse(VALUES))
+
+  test('have each a comment, which makes its line in the README', () => {
+    expect(described.length).toBeGreaterThan(100)
+    expect(ofSchema.filter((path) => !described.includes(path))).toEqual([])
+  })
+
+  test('are all known to the schema, and none twice', () => {
+    expect(described.filter((path) => !ofSchema.includes(path))).toEqual([])
+    expect(new Set(described).size).toBe(described.length)
+  })
+})
+
+/** Paths of the schema down to those that values.yaml gives a value of any shape. */
+function leaves(node: ValuesNode, value: unknown, path = ''): string[] {
+  const { global: _, enabled: __, ...top } = node.properties ?? {}
+  const entries = Object.entries(path === '' ? top : (node.properties ?? {}))
+  if (path === 'config' || entries.length === 0) return [path]
+  const given = new Map(Object.entries(value ?? {}))
+  if (given.size === 0 && path !== '') return [path]
+  return entries.flatMap(([key, next]) => {
+    return leaves(next, given.get(key), path === '' ? key : `${path}.${key}`)
+  })
+}
