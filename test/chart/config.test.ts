@@ -3,10 +3,17 @@ import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { parse } from 'yaml'
-import { expect, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createAuthority, type TestAuthority } from '../support/certificates.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { configFileOf, serverOf } from './pod.ts'
 import { CASES, objectOf } from './rendered.ts'
+
+let authority: TestAuthority
+beforeAll(async () => {
+  authority = await createAuthority()
+})
+afterAll(() => authority[Symbol.asyncDispose]())
 
 /** Runs chandlery check as the pod of the case would, with its mounts below the directory. */
 async function check(name: string, directory: string): Promise<string> {
@@ -14,7 +21,7 @@ async function check(name: string, directory: string): Promise<string> {
   const file = moved(configFileOf(name))
   const env = (serverOf(name).env ?? []).map(({ name: key, value }) => [key, moved(value ?? '')])
   for (const [path] of file.matchAll(new RegExp(`${directory}/[\\w./-]+`, 'g'))) {
-    await write(path, 'something')
+    await write(path, contentOf(path))
   }
   await write(`${directory}/config/chandlery.yaml`, file)
   const { CHANDLERY_REGISTRIES: registries } = Object.fromEntries(env) as Record<string, string>
@@ -24,6 +31,13 @@ async function check(name: string, directory: string): Promise<string> {
     env: { PATH: process.env['PATH'], ...ours },
   })
   return stderr + stdout
+}
+
+/** What such a file holds: no other is taken. */
+function contentOf(path: string): string {
+  if (path.endsWith('.crt')) return authority.ca.cert
+  if (path.endsWith('.key')) return authority.ca.key
+  return path.endsWith('json') ? '{}' : 'secret'
 }
 
 async function write(path: string, text: string): Promise<void> {

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs'
 import { relative } from 'node:path'
-import { parse } from 'yaml'
+import { parse, stringify } from 'yaml'
 import { describe, expect, test } from 'vitest'
 import { generated } from '../../helm/generate.ts'
+import { readConfigFile } from '../../src/config/config-file.ts'
 import { type ValuesNode, valuesJsonSchema } from '../../helm/values-schema.ts'
 import { describedValues } from '../../helm/values-table.ts'
 
@@ -20,6 +21,18 @@ test('chart and image have the version of the package', () => {
   const { version } = JSON.parse(read('package.json')) as { version: string }
   const chart = parse(read('helm/chandlery/Chart.yaml')) as Record<string, unknown>
   expect(chart).toMatchObject({ version, appVersion: version })
+})
+
+describe('the examples of the README', () => {
+  const blocks = [...read('helm/chandlery/README.md').matchAll(/```yaml\n(.*?)```/gs)]
+
+  test.each(blocks.map(([, text = '']) => text))('are values: %s', (text) => {
+    const example = parse(text) as Record<string, unknown>
+    const known = Object.keys(parse(VALUES) as object)
+    expect(known).toEqual(expect.arrayContaining(Object.keys(example)))
+    const { problems } = readConfigFile('config', stringify(example['config'] ?? {}))
+    expect(problems).toEqual([])
+  })
 })
 
 describe('the values', () => {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Real clients against a real registry, through Chandlery, then its packages. Needs Debian 12, root and
 # npm's PATH (`npm run e2e`, or `npm run e2e -- packaging` for one part); installs the Debian packages
-# it lacks. Everything runs on loopback; the image's build reaches npm's registry.
+# it lacks. Everything runs on loopback; the image's build reaches npm's registry, helm's the Go proxy.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -37,8 +37,17 @@ fi
 # sbin: Debian keeps runc there, and cron-like environments leave it out.
 export PATH="$PATH:/usr/sbin:/sbin"
 parts=("$@")
-[ "$#" -gt 0 ] || parts=(main packaging)
+[ "$#" -gt 0 ] || parts=(main packaging chart)
+case " ${parts[*]} " in
+  *' chart '*)
+    # helm takes a while to build the first time: it is done beside the other parts, which mostly wait.
+    setsid nice -n 19 bash test/e2e/helm.sh >/dev/null &
+    helm=$!
+    trap 'kill -- "-$helm" 2>/dev/null || true' EXIT
+    ;;
+esac
 for part in "${parts[@]}"; do
+  if [ "$part" = chart ]; then bash test/e2e/chart.sh; continue; fi
   # timeout passes the signal on, so that the driver stops what it started.
   timeout --kill-after=15 350 node "test/e2e/$part.ts"
 done
