@@ -47,6 +47,8 @@ export interface ChandleryOptions {
   readonly proxies?: ProxyEnvironment
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
+  /** Every so many reads of a held blob, it is hashed again. */
+  readonly sampleEvery?: number
   /** How the configuration is read again; without it, it is not. */
   readonly reloads?: Pick<ReloadingOptions, 'loaded' | 'load'> &
     Partial<Pick<ReloadingOptions, 'lookEveryMs'>>
@@ -94,6 +96,7 @@ export class Chandlery {
   readonly #connections = new Connections()
   readonly #lost = Promise.withResolvers<void>()
   readonly #retryDelayMs: number | undefined
+  readonly #sampleEvery: number | undefined
   #generation: Generation
   #started: Promise<void> | undefined
   #ownership: Ownership | undefined
@@ -106,6 +109,7 @@ export class Chandlery {
   constructor(config: Config, options: ChandleryOptions) {
     const { version, logger, limits, proxies } = options
     this.#retryDelayMs = options.retryDelayMs
+    this.#sampleEvery = options.sampleEvery
     this.#logger = logger
     const metrics = this.#createMetrics(version)
     this.#observer = new Observer(metrics, new AccessLog(logger), new EventLog(logger))
@@ -392,7 +396,7 @@ export class Chandlery {
     })
     const { access, grants, negative } = room
     const blobs = new BlobCache({
-      held: new HeldBlobs({ blobs: store.blobs, observer }),
+      held: new HeldBlobs({ blobs: store.blobs, observer, sampleEvery: this.#sampleEvery }),
       access,
       grants,
       upstream,

@@ -1,6 +1,6 @@
 // A cache whose disk lies: held blobs that are short, gone, cannot be read or hold other bytes. No
 // client sees any of it while an upstream has the content.
-import { readdir, rm, truncate, writeFile } from 'node:fs/promises'
+import { open, readdir, rm, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { HeldBlobs } from '../src/cache/held-blobs.ts'
@@ -10,6 +10,7 @@ import { digestOf } from '../src/oci/digest.ts'
 import { openStore, type Store } from '../src/store/store.ts'
 import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
 import { syntheticBytes } from './support/content.ts'
+import { failFiles } from './support/failing-files.ts'
 import { rawRequest } from './support/raw-client.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
@@ -43,7 +44,8 @@ describe('a held blob that is damaged', () => {
 
   beforeEach(async () => {
     upstream = await startRegistry()
-    chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
+    const config = mirrorOf(REGISTRY, upstream.url)
+    chandlery = await startChandlery(directory.path, config, { sampleEvery: 1 })
     const base = `${chandlery.url}/v2/${REGISTRY}/team/app`
     digest = upstream.addImage('team/app', 'v1', { layers: [BYTES] }).layers[0]!.digest
     await (await fetch(`${base}/manifests/v1`)).arrayBuffer()
@@ -64,16 +66,53 @@ describe('a held blob that is damaged', () => {
     expect(bytes.equals(BYTES)).toBe(true)
   }
 
+  /** The upstream is soon not asked any more. */
+  async function expectKept(): Promise<void> {
+    await expect
+      .poll(async () => {
+        const before = upstream.requests.length
+        await expectGood()
+        return upstream.requests.length - before
+      })
+      .toBe(0)
+  }
+
   test('because it is short is fetched again and kept', async () => {
     await truncate(await fileOf(join(directory.path, 'cache'), digest), MIB)
     await expectGood()
-    const asked = upstream.requests.length
-    await expect.poll(async () => (await expectGood(), upstream.requests.length)).toBe(asked)
+    await expectKept()
   })
 
   test('because its file is gone is fetched again', async () => {
     await rm(await fileOf(join(directory.path, 'cache'), digest))
     await expectGood()
+    await expectKept()
+  })
+
+  test('because it holds other bytes is found by a sample, put aside, and fetched in that response', async () => {
+    const cache = join(directory.path, 'cache')
+    const file = await open(await fileOf(cache, digest), 'r+')
+    await file.write(Buffer.from('damaged'), 0, 7, 12 * MIB)
+    await file.close()
+    await expectGood()
+    expect(await readdir(join(cache, 'quarantine'))).toHaveLength(1)
+    const metrics = await (await fetch(`${chandlery.adminUrl}/metrics`)).text()
+    expect(metrics).toContain('chandlery_store_errors_total{operation="damaged blob"} 1')
+    await expectKept()
+  })
+
+  test('after it was kept, while a client still reads what arrived, is replaced in that response', async () => {
+    await rm(await fileOf(join(directory.path, 'cache'), digest))
+    const response = await rawRequest(url)
+    const start = await response.read(1000)
+    response.pause()
+    await expect.poll(() => fileOf(join(directory.path, 'cache'), digest)).toBeTruthy()
+    using disk = await failFiles('read', 'EIO')
+    const { bytes, complete } = await response.body()
+    expect(disk.failures).toBeGreaterThan(0)
+    disk[Symbol.dispose]()
+    expect([complete, Buffer.concat([start, bytes]).equals(BYTES)]).toEqual([true, true])
+    await expectKept()
   })
 
   test('while it is sent goes on from the upstream in the same response', async () => {
@@ -142,7 +181,7 @@ test('a blob that cannot be read goes on from elsewhere, with what was planned a
     told.push(String(why))
     return good
   }
-  const content = new RepairingContent({ digest, object: broken, repair })
+  const content = new RepairingContent({ content: new HeldContent(digest, broken), repair })
   content.plan([{ start: 4, end: 8 }])
   content.promise()
   const into = Buffer.alloc(4)

@@ -5,12 +5,13 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Repository } from '../oci/reference.ts'
 import type { StoredObject } from '../store/driver.ts'
+import { storageTrouble } from '../store/errno.ts'
 import type { Link } from '../store/links.ts'
 import type { Source } from '../upstream/source.ts'
 import type { Upstream } from '../upstream/upstream.ts'
 import type { Access } from './access.ts'
 import { type Caller, downloadKey } from './caller.ts'
-import type { Content } from './content.ts'
+import { type Content, HeldContent } from './content.ts'
 import type { Download } from './download.ts'
 import type { Downloads } from './downloads.ts'
 import { toClientError } from './failure.ts'
@@ -66,7 +67,7 @@ export class BlobCache {
     const joined = downloads.get(downloadKey(digest, caller)) !== undefined
     const download = await this.#download(repo, digest, named?.size, named, caller)
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
-    const content = download.read()
+    const content = this.#arrivingContent(download, repo, digest, named, caller)
     // It may have been another repository's source that answered.
     if (named === undefined) await this.#authorised(content, repo, digest, caller)
     return { content, cache }
@@ -161,7 +162,24 @@ export class BlobCache {
       const size = named?.size ?? object.size
       return (await this.#download(repo, digest, size, named, caller)).read()
     }
-    return new RepairingContent({ digest, object, repair })
+    return new RepairingContent({ content: new HeldContent(digest, object), repair })
+  }
+
+  // What was verified while it arrived is read from its file for as long as the slowest client takes.
+  #arrivingContent(
+    download: Download,
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Content {
+    const content = download.read()
+    const repair = async (why: unknown) => {
+      if (!content.verified || storageTrouble(why) === undefined) throw why
+      await this.#options.held.damaged(digest, undefined, why)
+      return (await this.#download(repo, digest, content.size, named, caller)).read()
+    }
+    return new RepairingContent({ content, repair })
   }
 
   // A manifest's word lets a repository fetch the blob from its own registry, and what that gives is

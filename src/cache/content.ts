@@ -58,8 +58,11 @@ export class HeldContent implements Content {
     signal.throwIfAborted()
   }
 
-  read(into: Uint8Array, at: number): Promise<number> {
-    return this.#object.read(into, at)
+  /** Throws where it ends before its size. */
+  async read(into: Uint8Array, at: number): Promise<number> {
+    const length = await this.#object.read(into, at)
+    if (length === 0 && into.length > 0 && at < this.size) throw new Error(`it ends at byte ${at}`)
+    return length
   }
 
   close(): Promise<void> {

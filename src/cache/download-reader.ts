@@ -63,6 +63,11 @@ export class DownloadReader implements Content {
     return this.#attempt
   }
 
+  /** All that it was given is what the digest names. */
+  get verified(): boolean {
+    return this.#attempt.verified
+  }
+
   /** The span of bytes handed out so far; empty when none were. */
   get given(): ByteRange {
     return this.#first < this.#last ? { start: this.#first, end: this.#last } : { start: 0, end: 0 }

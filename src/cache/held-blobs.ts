@@ -11,10 +11,14 @@ export interface HeldBlobsOptions {
   readonly blobs: Pick<Blobs, 'open' | 'stat' | 'verify' | 'quarantine'>
   readonly observer: Pick<CacheObserver, 'storeError'>
   /** Every so many reads of a blob, it is hashed again. Default 100. */
-  readonly sampleEvery?: number
+  readonly sampleEvery?: number | undefined
   readonly random?: () => number
 }
 
+type Found = 'good' | 'wrong' | 'absent'
+
+/** Up to this size what is sampled is checked before it is sent: nobody is sent what is wrong. */
+const CHECKED_FIRST_BYTES = 32 * 1024 * 1024
 /** What was found right a moment ago is not read again for it. */
 const TRUSTED_MS = 24 * 3600_000
 const MOST_TRUSTED = 50_000
@@ -30,15 +34,8 @@ export class HeldBlobs {
 
   /** A blob of this size in bytes, where its size is known; of an unknown one only after it was hashed again. */
   async open(digest: Digest, size: number | undefined): Promise<StoredObject | undefined> {
-    const { blobs } = this.#options
-    const object = await this.#tried('open blob', () => blobs.open(digest))
-    if (object === undefined) return undefined
-    const sound = size === undefined ? await this.#isRight(digest) : object.size === size
-    if (sound) {
-      this.#sample(digest)
-      return object
-    }
-    await this.damaged(digest, object, new Error(`it has ${object.size} bytes instead of ${size}`))
+    const object = await this.#tried('open blob', () => this.#options.blobs.open(digest))
+    if (object === undefined || (await this.#isSound(digest, object, size))) return object
     await object.close()
     return undefined
   }
@@ -57,22 +54,50 @@ export class HeldBlobs {
     await this.#tried('quarantine', () => blobs.quarantine(digest, object))
   }
 
-  // One at a time, behind the answer: hashing costs as much as many reads.
-  #sample(digest: Digest): void {
-    const { sampleEvery = 100, random = Math.random } = this.#options
-    if (this.#sampling || this.#trusted.has(digest) || random() * sampleEvery >= 1) return
-    this.#sampling = true
-    void this.#isRight(digest).finally(() => {
-      this.#sampling = false
-    })
+  async #isSound(digest: Digest, object: StoredObject, size: number | undefined): Promise<boolean> {
+    if (size === undefined) return (await this.#check(digest, object)) === 'good'
+    if (object.size !== size) {
+      const why = new Error(`it has ${object.size} bytes instead of ${size}`)
+      await this.damaged(digest, object, why)
+      return false
+    }
+    if (!this.#isSampled(digest)) return true
+    if (size <= CHECKED_FIRST_BYTES) return (await this.#sample(digest, object)) !== 'wrong'
+    void this.#sampleBehind(digest)
+    return true
   }
 
-  async #isRight(digest: Digest): Promise<boolean> {
-    if (this.#trusted.has(digest)) return true
-    const found = await this.#tried('verify blob', () => this.#options.blobs.verify(digest))
+  // One at a time: hashing costs as much as many reads.
+  #isSampled(digest: Digest): boolean {
+    const { sampleEvery = 100, random = Math.random } = this.#options
+    return !this.#sampling && !this.#trusted.has(digest) && random() * sampleEvery < 1
+  }
+
+  // The response that reads it goes on meanwhile, and closes what it reads from.
+  async #sampleBehind(digest: Digest): Promise<void> {
+    const object = await this.#tried('open blob', () => this.#options.blobs.open(digest))
+    if (object === undefined) return
+    await this.#sample(digest, object)
+    await this.#tried('close blob', () => object.close())
+  }
+
+  async #sample(digest: Digest, object: StoredObject): Promise<Found | undefined> {
+    this.#sampling = true
+    try {
+      return await this.#check(digest, object)
+    } finally {
+      this.#sampling = false
+    }
+  }
+
+  /** @returns undefined where nobody can tell */
+  async #check(digest: Digest, object: StoredObject): Promise<Found | undefined> {
+    if (this.#trusted.has(digest)) return 'good'
+    const { blobs } = this.#options
+    const found = await this.#tried('verify blob', () => blobs.verify(digest, { object }))
     if (found === 'good') this.#trusted.set(digest, true)
-    if (found === 'wrong') await this.damaged(digest, undefined, new Error('its digest is another'))
-    return found === 'good'
+    if (found === 'wrong') await this.damaged(digest, object, new Error('its digest is another'))
+    return found
   }
 
   // A disk that cannot be read costs the cache, not the pull: the upstream may still have it.

@@ -243,15 +243,16 @@ export class MemoryWindow {
   }
 
   #need(reader: WindowReader): Need[] {
-    const { wanted } = reader
+    const { wanted, waits } = reader
     if (wanted === undefined) return []
-    const at = this.#file?.have().endFrom(wanted.start) ?? wanted.start
+    const whole = reader.whole === true
+    // Who goes on with the whole from elsewhere needs what comes before to be hashed, too.
+    const from = whole ? Math.min(wanted.start, this.hashed) : wanted.start
+    const at = this.#file?.have().endFrom(from) ?? from
     const end = Math.min(wanted.end, this.#size ?? Infinity)
     if (at >= end) return []
     const { start } = this.#inBlocks(at, end)
-    const position = wanted.start
-    const whole = reader.whole === true
-    return [{ reader, at: start, end, position, waits: reader.waits, whole, here: at === position }]
+    return [{ reader, at: start, end, position: wanted.start, waits, whole, here: at === from }]
   }
 
   #front(): Need {

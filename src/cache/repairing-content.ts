@@ -1,14 +1,13 @@
-// A held blob that goes on from the upstream where its file turns out to be damaged: the client that
-// reads it sees nothing of that while an upstream has the content.
+// A blob that goes on from the upstream where its file turns out to be damaged: the client that reads it
+// sees nothing of that while an upstream has the content.
 import type { ByteRange } from '../http/range.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Content, ReadableObject } from './content.ts'
-import { HeldContent } from './content.ts'
+import type { Content } from './content.ts'
 
 export interface RepairingOptions {
-  readonly digest: Digest
-  readonly object: ReadableObject
-  /** Puts the damaged one aside, and opens the same blob as it comes from the upstream. */
+  /** Its bytes are right, unless they cannot be read. */
+  readonly content: Content
+  /** Puts the damaged one aside, and opens the same blob as it comes from the upstream; or throws. */
   readonly repair: (why: unknown) => Promise<Content>
 }
 
@@ -22,7 +21,7 @@ export class RepairingContent implements Content {
 
   constructor(options: RepairingOptions) {
     this.#options = options
-    this.#content = new HeldContent(options.digest, options.object)
+    this.#content = options.content
   }
 
   get digest(): Digest {
@@ -52,15 +51,12 @@ export class RepairingContent implements Content {
   }
 
   async read(into: Uint8Array, at: number): Promise<number> {
-    if (this.#repaired) return await this.#content.read(into, at)
-    let why: unknown = new Error(`it ends at byte ${at}`)
     try {
-      const length = await this.#content.read(into, at)
-      if (length > 0 || at >= (this.size ?? 0)) return length
-    } catch (error) {
-      why = error
+      return await this.#content.read(into, at)
+    } catch (why) {
+      if (this.#repaired || this.#closed) throw why
+      this.#repaired = this.#repair(why)
     }
-    this.#repaired = this.#repair(why)
     this.#content = await this.#repaired
     return await this.#content.read(into, at)
   }

@@ -89,7 +89,7 @@ describe.each([-1, 0, 3 * MIB + 12_345])('on a disk with room for %i bytes', (ro
     const bytes = blob(40 * MIB + 1)
     const one = upstream(() => bytes, { ranged: false })
     const download = begin(open({ room }), digestOf(bytes), [one], bytes.length)
-    const slow = await read(download, { pauseMs: 8 })
+    const slow = await read(download, { pauseMs: 4 })
     const fast = await read(download)
     expectSame(await fast.done, bytes)
     expectSame(await slow.done, bytes)
@@ -166,6 +166,32 @@ describe.each([true, false])('a size that is wrong, ranges honoured: %s', (range
     }
   })
 })
+
+test.each([true, false])(
+  'the rest of a whole is verified with what was given elsewhere: %s',
+  async (ranged) => {
+    const bytes = blob(30 * MIB)
+    const download = begin(
+      open(),
+      digestOf(bytes),
+      [upstream(() => bytes, { ranged })],
+      bytes.length,
+    )
+    await download.ready
+    const content = download.read()
+    content.plan(undefined)
+    const parts: Buffer[] = []
+    for (let at = 20 * MIB; at < bytes.length;) {
+      await content.wait(at, signal)
+      const into = Buffer.alloc(MIB)
+      const count = await content.read(into, at)
+      parts.push(into.subarray(0, count))
+      at += count
+    }
+    await content.close()
+    expectSame(Buffer.concat(parts), bytes.subarray(20 * MIB))
+  },
+)
 
 test('a reader that leaves changes nothing for the others', async () => {
   const bytes = blob(48 * MIB)
