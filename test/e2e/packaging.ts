@@ -1,9 +1,11 @@
-// How Chandlery is packaged, shown with what runs it: the image in a container. Started by run.sh; prints a
-// sentence per check.
+// How Chandlery is packaged, shown with what runs it: the image in a container, Prometheus
+// beside it, systemd's own judgement of the unit. Started by run.sh; prints a sentence per check.
 import { rmSync } from 'node:fs'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { checkImage } from './image.ts'
+import { checkMonitoring } from './monitoring.ts'
 import { print, Report } from './report.ts'
+import { checkSystemdUnit } from './systemd-unit.ts'
 
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
   process.once(signal, () => {
@@ -18,6 +20,8 @@ const directory = await temporaryDirectory('chandlery-e2e')
 const remove = { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }
 process.on('exit', () => rmSync(directory.path, remove))
 await report.check('everything was tried', async () => {
+  await checkSystemdUnit(report, `${directory.path}/unit`)
+  await checkMonitoring(report, `${directory.path}/monitoring`)
   await checkImage(report, `${directory.path}/image`)
 })
 process.exitCode = report.finish() ? 0 : 1

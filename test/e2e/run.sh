@@ -9,11 +9,12 @@ packages=(
   docker-registry  # the upstream: distribution 2.8
   skopeo podman containerd runc  # the clients
   golang-github-containers-common  # podman's and skopeo's own defaults
-  prometheus  # for promtool
+  prometheus  # and promtool
   tinyproxy-bin dante-server  # egress proxies: HTTP and SOCKS
   openssl  # certificates of the token server
   ca-certificates
   buildah  # builds the image
+  systemd  # for systemd-analyze
 )
 
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
