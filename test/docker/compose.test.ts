@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, globSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, expect, test } from 'vitest'
 import { parse } from 'yaml'
@@ -65,6 +65,20 @@ describe('its Prometheus', () => {
     const [, port] = /CHANDLERY_ADMIN_LISTEN=\S+:(\d+)/.exec(read('Dockerfile')) ?? []
     expect(job.static_configs).toEqual([{ targets: [`chandlery:${port}`] }])
     expect(services).toHaveProperty('chandlery')
+  })
+
+  test("reads the chart's alerts, which are for the job that it has", () => {
+    const patterns: string[] = prometheus.rule_files
+    const found = patterns.map((pattern) => {
+      const path = hostPath('prometheus', join('/etc/prometheus', pattern))
+      return path === undefined ? [] : globSync(path)
+    })
+    expect(found.length).toBeGreaterThan(0)
+    for (const files of found) expect(files).not.toEqual([])
+    const jobs = found.flat().flatMap((file) => {
+      return [...readFileSync(file, 'utf8').matchAll(/job="([^"]+)"/g)].map(([, job]) => job)
+    })
+    expect(new Set(jobs)).toEqual(new Set([prometheus.scrape_configs[0].job_name]))
   })
 })
 

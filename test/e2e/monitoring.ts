@@ -1,5 +1,5 @@
 // docker/compose.yaml's Prometheus, as Debian has it, with the files that the service mounts: it sees
-// Chandlery and answers every query of the dashboards.
+// Chandlery, evaluates the chart's alerts and answers every query of the dashboards.
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { parse, stringify } from 'yaml'
@@ -31,7 +31,7 @@ export async function checkMonitoring(report: Report, directory: string): Promis
     await cp(source, root + target, { recursive: true })
   }
   await report.check("promtool finds nothing wrong with compose's Prometheus", async () => {
-    await run('promtool', ['check', 'config', root + CONFIG])
+    print(`        ${await checkedRules(root + CONFIG)} rules`)
   })
   await using stack = new AsyncDisposableStack()
   const chandlery = stack.use(await busyChandlery(directory, stack))
@@ -44,6 +44,13 @@ export async function checkMonitoring(report: Report, directory: string): Promis
       return JSON.stringify(activeTargets)
     })
   })
+  await report.check('its alerts are evaluated, and none fires', async () => {
+    await until(async () => {
+      const rules = (await ask<Rules>(url, 'rules')).groups.flatMap((group) => group.rules)
+      const wrong = rules.filter(({ health, state }) => health !== 'ok' || state === 'firing')
+      return rules.length > 0 && wrong.length === 0 ? '' : JSON.stringify(wrong)
+    })
+  })
   await report.check('it answers every query of the dashboards', async () => {
     const queries = await dashboardQueries()
     await until(async () => await unanswered(url, queries))
@@ -53,6 +60,20 @@ export async function checkMonitoring(report: Report, directory: string): Promis
 
 interface Targets {
   readonly activeTargets: readonly { labels: { job: string }; health: string }[]
+}
+interface Rules {
+  readonly groups: readonly { rules: readonly { health: string; state?: string }[] }[]
+}
+
+/** How many rules promtool found in the files that the configuration names. */
+async function checkedRules(config: string): Promise<number> {
+  const output = await run('promtool', ['check', 'config', config])
+  const rules = [...output.matchAll(/SUCCESS: (\d+) rules found/g)].map(([, count]) =>
+    Number(count),
+  )
+  const sum = rules.reduce((total, count) => total + count, 0)
+  if (sum === 0) throw new Error(output)
+  return sum
 }
 
 /** One that has been pulled through, cold and held, so that its metrics say something. */
