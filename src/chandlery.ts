@@ -37,6 +37,7 @@ import type { EndpointReport } from './upstream/endpoint-health.ts'
 import { Probing } from './upstream/probing.ts'
 import { settingsId } from './upstream/settings-id.ts'
 import type { ProxyEnvironment } from './upstream/proxy.ts'
+import type { RateLimitReport } from './upstream/rate-limits.ts'
 
 export interface ChandleryOptions {
   readonly version: string
@@ -160,6 +161,7 @@ export class Chandlery {
         ...(reloading?.describe() ?? []),
         ...this.#observer.keeping.describe(),
         ...this.#generation.client.health.report().map(describeEndpoint),
+        ...this.#generation.client.health.rateLimits.report().map(describeRateLimit),
       ],
       ...(reloading && {
         reload: {
@@ -443,6 +445,12 @@ async function hasRoom(store: Store, bytes: number): Promise<boolean> {
 
 function describeEndpoint({ endpoint, state, message }: EndpointReport): string {
   return message === undefined ? `${endpoint}: ${state}` : `${endpoint}: ${state} (${message})`
+}
+
+function describeRateLimit(report: RateLimitReport): string {
+  const { endpoint, credential, limit, remaining, source } = report
+  const counted = source === undefined ? '' : `, counted by ${source}`
+  return `${endpoint}: ${remaining} of ${limit} requests left (${credential}${counted})`
 }
 
 async function bind(app: App, address: ListenAddress, key: string): Promise<void> {

@@ -51,17 +51,92 @@ test('an endpoint that begins every blob and breaks it off is left for the other
   expect(told).toContain(`${good.url}/v2: ok\n`)
 })
 
+test('a dead first endpoint costs a whole image one time limit, a later one nothing', async () => {
+  await using directory = await temporaryDirectory()
+  await using dead = await startRegistry()
+  await using good = await startRegistry()
+  dead.fault({ stall: 'headers' })
+  const images = ['one', 'two'].map((tag) => good.addImage('team/app', tag, { layers: 4 }))
+  const config = { ...mirrorOf(REGISTRY, dead.url, good.url), timeouts: { firstByte: '1s' } }
+  await using server = await startChandlery(directory.path, config)
+  const pull = async (index: number) => {
+    const startedAt = Date.now()
+    const get = async (path: string) => {
+      const response = await fetch(`${server.url}/v2/team/app/${path}?ns=${REGISTRY}`)
+      expect(response.status).toBe(200)
+      await response.arrayBuffer()
+    }
+    await get(`manifests/${['one', 'two'][index]}`)
+    await Promise.all(images[index]!.blobs.map(async ({ digest }) => await get(`blobs/${digest}`)))
+    return Date.now() - startedAt
+  }
+  const first = await pull(0)
+  // undici looks at its limits once a second.
+  expect(first).toBeGreaterThan(900)
+  expect(first).toBeLessThan(3500)
+  expect(await pull(1)).toBeLessThan(900)
+  expect(dead.requests.filter(({ kind }) => kind !== 'ping')).toHaveLength(1)
+})
+
+test('time limits of the configuration hold, those of one host before those of all', async () => {
+  await using directory = await temporaryDirectory()
+  await using quick = await startRegistry()
+  await using slow = await startRegistry()
+  for (const registry of [quick, slow]) {
+    registry.addImage('team/app', 'latest')
+    registry.fault({ delayMs: 2500 })
+  }
+  const config = {
+    defaultEndpoints: false,
+    mirrors: { 'quick.test': { endpoint: [quick.url] }, 'slow.test': { endpoint: [slow.url] } },
+    timeouts: { firstByte: '100ms' },
+    configs: { [slow.host]: { timeouts: { firstByte: '20s' } } },
+  }
+  await using server = await startChandlery(directory.path, config)
+  const statuses = ['quick.test', 'slow.test'].map(async (ns) => {
+    return (await fetch(`${server.url}/v2/team/app/manifests/latest?ns=${ns}`)).status
+  })
+  expect(await Promise.all(statuses)).toEqual([504, 200])
+})
+
+test('health.probe finds out that an endpoint is down before anybody asks, and that it is back', async () => {
+  await using directory = await temporaryDirectory()
+  await using registry = await startRegistry()
+  const fault = registry.fault({ status: 503 })
+  const config = { ...mirrorOf(REGISTRY, registry.url), health: { probe: '1s' } }
+  await using server = await startChandlery(directory.path, config)
+  const told = async () => await (await fetch(`${server.adminUrl}/readyz?verbose`)).text()
+  const poll = { timeout: 8000, interval: 100 }
+  await expect.poll(told, poll).toContain(`${registry.url}/v2: open`)
+  fault.remove()
+  registry.addImage('team/app', 'latest')
+  await expect
+    .poll(async () => {
+      const url = `${server.url}/v2/team/app/manifests/latest?ns=${REGISTRY}`
+      return (await fetch(url)).status
+    }, poll)
+    .toBe(200)
+  await expect.poll(told, poll).toContain(`${registry.url}/v2: ok`)
+}, 20_000)
+
 test('requests left are told by credential, without saying whose', async () => {
   await using directory = await temporaryDirectory()
   await using registry = await startRegistry()
   registry.addImage('team/app', 'latest')
-  registry.fault({ headers: { 'ratelimit-limit': '100;w=60', 'ratelimit-remaining': '42;w=60' } })
+  const headers = {
+    'ratelimit-limit': '100;w=60',
+    'ratelimit-remaining': '42;w=60',
+    'docker-ratelimit-source': '192.0.2.7',
+  }
+  registry.fault({ headers })
   await using server = await startChandlery(directory.path, mirrorOf(REGISTRY, registry.url))
   await fetch(`${server.url}/v2/team/app/manifests/latest?ns=${REGISTRY}`)
   const metrics = await (await fetch(`${server.adminUrl}/metrics`)).text()
   const labels = `endpoint="${registry.url}/v2",credential="anonymous"`
   expect(metrics).toContain(`chandlery_upstream_ratelimit_limit{${labels}} 100\n`)
   expect(metrics).toContain(`chandlery_upstream_ratelimit_remaining{${labels}} 42\n`)
+  const told = await (await fetch(`${server.adminUrl}/readyz?verbose`)).text()
+  expect(told).toContain('/v2: 42 of 100 requests left (anonymous, counted by 192.0.2.7)\n')
 })
 
 test('a proxy of the configuration is used, and its password is nowhere', async () => {

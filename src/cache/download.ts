@@ -21,7 +21,8 @@ const MOST_ATTEMPTS = 4
 const CHECKPOINT_BYTES = 64 * 1024 * 1024
 
 /** Told to clients. */
-const UNREADABLE = 'the disk of the cache fails: the log of the server says why'/** While nobody knows how long it is, the room for it is looked at so often. */
+const UNREADABLE =
+  'the disk of the cache fails: the log of the server says why' /** While nobody knows how long it is, the room for it is looked at so often. */
 const ROOM_BYTES = 8 * 1024 * 1024
 
 /** What passes through ends when nobody has read for so long: long enough for who is about to. */

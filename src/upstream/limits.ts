@@ -26,3 +26,14 @@ export const DEFAULT_LIMITS: UpstreamLimits = {
   headerBytes: 64 * 1024,
   connections: 64,
 }
+
+const LONGEST_ATTEMPT_MS = 1500
+const ATTEMPTS = 3
+
+/**
+ * For how long one of several addresses of a name is tried before the next one is, of the time that
+ * a connection may take. Node's own 250 ms is less than far links need.
+ */
+export function attemptTimeoutMs(connectTimeoutMs: number): number {
+  return Math.min(LONGEST_ATTEMPT_MS, Math.ceil(connectTimeoutMs / ATTEMPTS))
+}

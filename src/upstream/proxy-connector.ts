@@ -4,6 +4,7 @@ import type { LookupFunction } from 'node:net'
 import { callbackify } from 'node:util'
 import { buildConnector } from 'undici'
 
+import { attemptTimeoutMs } from './limits.ts'
 import { TunnelError } from './proxy-handshake.ts'
 import { openTunnel } from './proxy-tunnel.ts'
 import type { Proxy } from './proxy.ts'
@@ -31,6 +32,7 @@ export function toProxy(options: ProxyConnectorOptions): Connector {
     timeout: timeoutMs,
     lookup,
     autoSelectFamily: true,
+    autoSelectFamilyAttemptTimeout: attemptTimeoutMs(timeoutMs),
     ...(tls && { secureContext: tls.context, rejectUnauthorized: tls.verify }),
   })
   const { scheme, hostname } = proxy

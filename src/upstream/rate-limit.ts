@@ -9,10 +9,13 @@ export interface RateLimit {
   readonly remaining: number
   /** When what is left is no longer true, in milliseconds since 1970. */
   readonly untilMs: number
+  /** By what it counts us: an address, or an account's id. */
+  readonly source?: string
 }
 
 const DEFAULT_WINDOW_S = 60
 const MAX_WINDOW_S = 7 * 86_400
+const MAX_SOURCE = 64
 const PREFIXES = ['ratelimit', 'x-ratelimit']
 
 /** Undefined: the answer says nothing that makes sense. */
@@ -23,7 +26,9 @@ export function parseRateLimit(headers: Headers, nowMs: number): RateLimit | und
     if (limit === undefined || remaining === undefined || limit.value === 0) continue
     const window = remaining.window ?? limit.window
     const seconds = window ?? readReset(headers[`${prefix}-reset`], nowMs) ?? DEFAULT_WINDOW_S
+    const source = readSource(headers['docker-ratelimit-source'])
     return {
+      ...(source !== undefined && { source }),
       limit: limit.value,
       remaining: Math.min(remaining.value, limit.value),
       untilMs: nowMs + Math.min(seconds, MAX_WINDOW_S) * 1000,
@@ -39,6 +44,12 @@ function readItem(header: string | string[] | undefined) {
   if (item === null) return undefined
   const window = /(?:^|;)\s*w\s*=\s*(\d{1,9})\s*(?:;|$)/.exec(item[2] ?? '')?.[1]
   return { value: Number(item[1]), window: window === undefined ? undefined : Number(window) }
+}
+
+/** It goes into what people read. */
+function readSource(header: string | string[] | undefined): string | undefined {
+  if (typeof header !== 'string' || header.length > MAX_SOURCE) return undefined
+  return /^[\w.:-]+$/.test(header) ? header : undefined
 }
 
 /** Seconds, or seconds since 1970. */

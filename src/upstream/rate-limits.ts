@@ -27,6 +27,8 @@ export interface RateLimitReport {
   readonly credential: string
   readonly limit: number
   readonly remaining: number
+  /** By what the registry counts: our address, or the account. */
+  readonly source?: string | undefined
 }
 
 interface Known {
@@ -87,8 +89,8 @@ export class RateLimits {
 
   /** It gave what was asked for. */
   granted(endpoint: Asked, credential: Credential): void {
-    const known = this.#known.get(keyOf(endpoint.host, credential))
-    if (known !== undefined) known.refusals = 0
+    // Also where it said nothing of limits: this credential is free while another has to wait.
+    this.#of(endpoint, credential).refusals = 0
   }
 
   /** How long it is not to be asked, in milliseconds; 0: it may be. */
@@ -130,7 +132,8 @@ export class RateLimits {
       const current = this.#current(known)
       const { endpoint, label: credential } = known
       if (current === undefined) return []
-      return [{ endpoint, credential, limit: current.limit, remaining: current.remaining }]
+      const { limit, remaining, source } = current
+      return [{ endpoint, credential, limit, remaining, source }]
     })
   }
 

@@ -12,6 +12,7 @@ import type { ExchangeOptions, Head } from './exchange.ts'
 import { configForHost, exactConfig } from './host-config.ts'
 import { HostLimits } from './host-limits.ts'
 import type { HostTimeouts } from './host-limits.ts'
+import { attemptTimeoutMs } from './limits.ts'
 import type { UpstreamLimits } from './limits.ts'
 import { proxyAuthorization, wantsUs } from './http-connect.ts'
 import { checkLiteral, checkProxied, guardedLookup } from './lookup.ts'
@@ -64,8 +65,6 @@ export interface Answer extends Head {
 }
 
 const KEEP_ALIVE_MS = 15_000
-/** Node gives an address up after this long if there is another; its 250 ms is less than far links take. */
-const ATTEMPT_TIMEOUT_MS = 1500
 const PLAIN: HostOptions = {}
 
 export class Transport {
@@ -218,7 +217,7 @@ export class Transport {
       timeout: timeoutMs,
       lookup: guardedLookup(reach, config.resolve, this.#resolver),
       autoSelectFamily: true,
-      autoSelectFamilyAttemptTimeout: ATTEMPT_TIMEOUT_MS,
+      autoSelectFamilyAttemptTimeout: attemptTimeoutMs(timeoutMs),
       ...(tls && { secureContext: tls.context, rejectUnauthorized: tls.verify }),
     })
     if (proxy === undefined) return this.#remembering(origin, direct)

@@ -7,6 +7,7 @@ import { getBlob, headBlob } from './blobs.ts'
 import type { BlobHead } from './blobs.ts'
 import type { RegistryClient } from './client.ts'
 import { CredentialError } from './configured-credentials.ts'
+import { fingerprintOf } from './credentials.ts'
 import type { CredentialSource } from './credentials.ts'
 import { Deadline } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -160,9 +161,10 @@ export class Upstream {
     const endpoints = this.#endpoints(repo)
     const failures: UpstreamError[] = []
     const ask = async (endpoint: Endpoint) => {
-      const place = await this.#placeAt(endpoint, repo, requester)
-      this.#checkLimit(place, 'rest')
-      return await this.#askInTime(place, signal, askOne)
+      const placeAt = () => this.#placeAt(endpoint, repo, requester)
+      return await this.#askAsEach(placeAt, 'rest', (place) => {
+        return this.#askInTime(place, signal, askOne)
+      })
     }
     const failing = endpoints.filter(
       (endpoint) => !this.#isWelcome(endpoint, endpoints, repo, 'rest'),
@@ -233,10 +235,35 @@ export class Upstream {
         return client.health.latencyMs(endpoint)
       },
       fetch: async (digest, range, signal) => {
-        const place = await this.#placeAt(endpoint, repo, requester)
-        this.#checkLimit(place, 'content')
-        return await getBlob(place, digest, range, signal)
+        const placeAt = () => this.#placeAt(endpoint, repo, requester)
+        return await this.#askAsEach(placeAt, 'content', (place) => {
+          return getBlob(place, digest, range, signal)
+        })
       },
+    }
+  }
+
+  /** As whom we have most requests left, and where that is refused for being too many, as the next. */
+  async #askAsEach<T>(
+    placeAt: () => Promise<Place>,
+    lane: Lane,
+    ask: (place: Place) => Promise<T>,
+  ): Promise<T> {
+    const failures: UpstreamError[] = []
+    const tried = new Set<string>()
+    for (;;) {
+      const place = await placeAt()
+      const who = fingerprintOf(place.credential)
+      if (tried.has(who)) throw leastFinal(failures)
+      tried.add(who)
+      try {
+        this.#checkLimit(place, lane)
+        return await ask(place)
+      } catch (error) {
+        if (!(error instanceof UpstreamError)) throw error
+        failures.push(error)
+        if (error.kind !== 'rate-limited') throw leastFinal(failures)
+      }
     }
   }
 

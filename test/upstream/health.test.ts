@@ -7,6 +7,7 @@ import type { ClientOptions } from '../../src/upstream/client.ts'
 import { Probing } from '../../src/upstream/probing.ts'
 import { startRegistry } from '../support/registry.ts'
 import { startStorageHost } from '../support/storage-host.ts'
+import { startTokenServer } from '../support/token-server.ts'
 import { failureOf, REPO, upstreamOver, type Fixture } from './upstream-fixture.ts'
 
 const { signal } = new AbortController()
@@ -42,6 +43,21 @@ describe('a first endpoint that says nothing', () => {
     expect(Date.now() - startedAt).toBeLessThan(1500)
     expect(x.first.requests).toHaveLength(1)
     expect(x.at.client.health.stateOf(x.at.endpoints[0]!)).toBe('open')
+  })
+
+  test('costs one timeout, too, where it is its token server', async () => {
+    await using tokens = await startTokenServer()
+    await using first = await startRegistry({ auth: { kind: 'token', tokens } })
+    await using second = await startRegistry()
+    second.addImage('library/alpine', 'latest')
+    tokens.fault(HANG)
+    await using at = upstreamOver([first.url, second.url], { breaker: { openMs: 60_000 } })
+    const startedAt = Date.now()
+    for (let times = 0; times < 5; times++) {
+      expect((await pull(at)).endpoint).toBe(`${second.url}/v2`)
+    }
+    expect(Date.now() - startedAt).toBeLessThan(2000)
+    expect(first.requests).toHaveLength(1)
   })
 
   test('is probed behind the requests, and asked again once it answers', async () => {

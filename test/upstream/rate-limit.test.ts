@@ -52,6 +52,16 @@ describe('the limit in the headers', () => {
     expect(parseRateLimit(headers, NOW)).toEqual({ limit, remaining, untilMs })
   })
 
+  test('names by what it counts us, where that is fit to be read', () => {
+    const headers = { 'ratelimit-limit': '9', 'ratelimit-remaining': '1' }
+    const read = (source: string) =>
+      parseRateLimit({ ...headers, 'docker-ratelimit-source': source }, NOW)?.source
+    expect(read('2001:db8::7')).toBe('2001:db8::7')
+    expect(read('17a5d6b0-1c1b-4b8e-a3cc-2f4ab6c1d111')).toMatch(/^17a5d6b0/)
+    for (const source of ['', 'a b', '\u001b[2J', 'x'.repeat(65)])
+      expect(read(source)).toBeUndefined()
+  })
+
   test.each([
     {},
     { 'ratelimit-limit': '100' },
