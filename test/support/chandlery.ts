@@ -15,6 +15,11 @@ export interface RunningChandlery extends AsyncDisposable {
   stop(): Promise<void>
 }
 
+/** What takes long, scaled; the first: how often its files are looked at, in milliseconds. */
+export type StartOptions = Omit<ChandleryOptions, 'version' | 'logger' | 'reloads'> & {
+  readonly lookEveryMs?: number
+}
+
 /**
  * Starts one on `directory` (cache and configuration file live there). `config` is what a file may
  * hold; listen addresses and the directory are given. `options` scale what takes long.
@@ -22,7 +27,7 @@ export interface RunningChandlery extends AsyncDisposable {
 export async function startChandlery(
   directory: string,
   config: Record<string, unknown>,
-  options: Omit<ChandleryOptions, 'version' | 'logger'> = {},
+  { lookEveryMs, ...options }: StartOptions = {},
 ): Promise<RunningChandlery> {
   const file = join(directory, 'chandlery.yaml')
   const fixed = {
@@ -38,7 +43,7 @@ export async function startChandlery(
   const loaded = await load()
   const logger = createLogger({ level: 'info', destination })
   const server = new Chandlery(loaded.config, {
-    reloads: { loaded, load },
+    reloads: { loaded, load, ...(lookEveryMs !== undefined && { lookEveryMs }) },
     ...options,
     version: '0.0.0-test',
     logger,

@@ -1,0 +1,165 @@
+// The watch over files, on real ones: every way in which configuration is replaced in practice.
+import { execFileSync } from 'node:child_process'
+import { appendFile, mkdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { differing, FileWatch, NO_FILE, readPrints } from '../../src/config/file-watch.ts'
+import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts'
+
+const EVERY_MS = 20
+
+let directory: TemporaryDirectory
+let watch: FileWatch
+let file: string
+let told: string[]
+
+beforeEach(async () => {
+  directory = await temporaryDirectory()
+  file = directory.join('chandlery.yaml')
+  await writeFile(file, 'one')
+})
+
+afterEach(async () => {
+  watch.stop()
+  await directory.remove()
+})
+
+/** Looks at these from now on; notes what the first of them is at each change. */
+async function look(...files: string[]): Promise<void> {
+  told = []
+  const [first = ''] = files
+  watch = new FileWatch({
+    files: () => files,
+    everyMs: EVERY_MS,
+    onChange: async () => void told.push((await readPrints([first])).get(first) ?? ''),
+    onError: (error) => void told.push(String(error)),
+  })
+  watch.settle(await readPrints(files))
+  watch.start()
+}
+
+async function untilTold(times: number): Promise<void> {
+  for (let tries = 0; told.length < times; tries++) {
+    if (tries > 200) throw new Error(`told ${told.length} times, not ${times}`)
+    await sleep(EVERY_MS / 2)
+  }
+  await sleep(4 * EVERY_MS)
+  expect(told).toHaveLength(times)
+}
+
+const printOf = async (path: string) => (await readPrints([path])).get(path)
+
+test('a file that stays as it is, touched or not, is nothing new', async () => {
+  await look(file)
+  await utimes(file, new Date(), new Date())
+  await writeFile(file, 'one')
+  await sleep(6 * EVERY_MS)
+  expect(told).toEqual([])
+})
+
+test('a file renamed into place is told once', async () => {
+  await look(file)
+  await writeFile(`${file}.new`, 'two')
+  await rename(`${file}.new`, file)
+  await untilTold(1)
+  expect(told).toEqual([await printOf(file)])
+})
+
+test('a file rewritten in place, of the same size and with the same time, is told once', async () => {
+  const at = new Date(1_700_000_000_000)
+  await utimes(file, at, at)
+  await look(file)
+  await writeFile(file, 'two')
+  await utimes(file, at, at)
+  await untilTold(1)
+})
+
+test('links swapped as Kubernetes does it are told once, for all files together', async () => {
+  const mount = directory.join('mount')
+  const names = ['chandlery.yaml', 'ca.pem']
+  const write = async (version: string) => {
+    await mkdir(directory.join('mount', version), { recursive: true })
+    for (const name of names) await writeFile(directory.join('mount', version, name), version)
+    await symlink(version, `${mount}/..data_tmp`)
+    await rename(`${mount}/..data_tmp`, `${mount}/..data`)
+  }
+  await write('..2026_1')
+  for (const name of names) await symlink(`..data/${name}`, `${mount}/${name}`)
+  await look(...names.map((name) => `${mount}/${name}`))
+  await write('..2026_2')
+  await rm(`${mount}/..2026_1`, { recursive: true })
+  await untilTold(1)
+  await write('..2026_3')
+  await untilTold(2)
+})
+
+test('a file that vanishes is told, and told again when it comes back', async () => {
+  await look(file)
+  await rm(file)
+  await untilTold(1)
+  await writeFile(file, 'one')
+  await untilTold(2)
+  expect(told).toEqual(['ENOENT', await printOf(file)])
+})
+
+test('a file that is gone for less than two looks never was', async () => {
+  await look(file)
+  await rm(file)
+  await writeFile(file, 'one')
+  await sleep(6 * EVERY_MS)
+  expect(told).toEqual([])
+})
+
+test('a file that is still being written is told when it is whole', async () => {
+  await look(file)
+  await writeFile(file, 'part ')
+  for (let part = 0; part < 30; part++) {
+    await appendFile(file, `${part} `)
+    await sleep(EVERY_MS / 4)
+  }
+  await untilTold(1)
+  expect(told).toEqual([await printOf(file)])
+})
+
+test('what changed while the owner was busy with a change is told after it', async () => {
+  let busy = 0
+  told = []
+  watch = new FileWatch({
+    files: () => [file],
+    everyMs: EVERY_MS,
+    onChange: async () => {
+      expect(++busy).toBe(1)
+      if (told.length === 0) await writeFile(file, 'three')
+      await sleep(4 * EVERY_MS)
+      told.push('told')
+      busy -= 1
+    },
+    onError: (error) => void told.push(String(error)),
+  })
+  watch.settle(await readPrints([file]))
+  watch.start()
+  await writeFile(file, 'two')
+  await untilTold(2)
+})
+
+test('a pipe is not read, and a directory and a file without permission are no error', async () => {
+  const pipe = directory.join('pipe')
+  execFileSync('mkfifo', [pipe])
+  const prints = await readPrints([pipe, directory.path, directory.join('none')])
+  expect([...prints.values()]).toEqual([NO_FILE, NO_FILE, 'ENOENT'])
+  await look(file)
+})
+
+test('files differ by content, and by who knows them', () => {
+  const one = new Map([
+    ['a', '1'],
+    ['b', '1'],
+  ])
+  const other = new Map([
+    ['a', '2'],
+    ['b', '1'],
+    ['c', '1'],
+  ])
+  expect(differing(one, other)).toEqual(['a', 'c'])
+  expect(differing(one, one)).toEqual([])
+})

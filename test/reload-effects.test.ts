@@ -1,0 +1,356 @@
+// What a reload brings into force, what it refuses, and what it leaves as it was; on real sockets and files.
+import { copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { connect as connectTls } from 'node:tls'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { Chandlery } from './e2e/chandlery.ts'
+import { createAuthority } from './support/certificates.ts'
+import { syntheticBytes } from './support/content.ts'
+import type { TestRegistry } from './support/registry.ts'
+import { startRegistry } from './support/registry.ts'
+import { mirror, NS, REGISTRY, ReloadWorld, until, type Written } from './support/reload-world.ts'
+
+const MIB = 1024 * 1024
+
+let world: ReloadWorld
+
+beforeEach(async () => {
+  world = await ReloadWorld.create()
+})
+
+afterEach(async () => {
+  await world[Symbol.asyncDispose]()
+})
+
+/** Files are looked at so often. */
+const OFTEN = { lookEveryMs: 20 }
+
+/** How often this was logged. */
+const times = (message: string) => world.chandlery.log.filter(({ msg }) => msg === message).length
+
+/** REGISTRY behind these endpoints. */
+const listing = (endpoint: string[], more: Written = {}): Written => ({
+  defaultEndpoints: false,
+  mirrors: { [REGISTRY]: { endpoint, ...more } },
+})
+
+const isGood = async () => (await world.metric('chandlery_config_last_reload_successful')) === 1
+
+function stateOf(registry: TestRegistry, state: string): Promise<number> {
+  const labels = `endpoint="${registry.url}/v2",state="${state}"`
+  return world.metric(`chandlery_upstream_endpoint_state{${labels}}`)
+}
+
+function nameServed(port: number): Promise<unknown> {
+  return new Promise((resolve, reject) => {
+    const socket = connectTls({ port, rejectUnauthorized: false }, () => {
+      resolve(socket.getPeerCertificate().subject.CN)
+      socket.destroy()
+    })
+    socket.on('error', reject)
+  })
+}
+
+describe('what is running', () => {
+  test('a download goes on from the endpoint it began with, whatever is configured meanwhile', async () => {
+    const size = 2 * MIB
+    const { digest } = world.upstream.addSyntheticBlob(size, 'long')
+    world.upstream.fault({ match: { digest }, drip: { bytes: MIB / 8, everyMs: 50 } })
+    await world.start(mirror(world.upstream.url))
+    const response = await fetch(world.url(`team/app/blobs/${digest}`))
+    await world.write(mirror(world.other.url))
+    expect((await world.reload()).result).toBe('reloaded')
+    const bytes = Buffer.from(await response.arrayBuffer())
+    expect(bytes.equals(syntheticBytes('long', 0, size))).toBe(true)
+    expect(world.other.requestsFor(digest)).toEqual([])
+  })
+
+  test('a request that waits for a dead endpoint keeps no later one waiting for it', async () => {
+    const image = world.other.addImage('team/app', 'latest')
+    world.upstream.fault({ stall: 'headers' })
+    await world.start(mirror(world.upstream.url))
+    const leaving = new AbortController()
+    const first = fetch(world.url('team/app/manifests/latest'), leaving)
+    first.catch(() => undefined)
+    await until(() => world.upstream.requests.length > 0, 'the first request')
+    await world.write(mirror(world.other.url))
+    await world.reload()
+    const second = await fetch(world.url('team/app/manifests/latest'))
+    expect(second.headers.get('docker-content-digest')).toBe(image.digest)
+    leaving.abort()
+  })
+
+  test('a request of several steps takes them all as it began, though its registry is served no more', async () => {
+    world.upstream.addImage('team/app', 'latest', { seed: 'former' })
+    const config = {
+      ...mirror(world.upstream.url),
+      freshness: { ttl: '0s', revalidateTimeout: '20s' },
+    }
+    await world.start(config)
+    expect((await fetch(world.url('team/app/manifests/latest'))).status).toBe(200)
+    const moved = world.upstream.addImage('team/app', 'latest', { seed: 'later' })
+    world.upstream.fault({ match: { kind: 'manifest', method: 'HEAD' }, delayMs: 300 })
+    const asked = world.upstream.requests.length
+    const answer = fetch(world.url('team/app/manifests/latest'))
+    await until(() => world.upstream.requests.length > asked, 'the first step')
+    await world.write({ ...config, mirrors: { 'another.test': { endpoint: [world.other.url] } } })
+    expect((await world.reload()).result).toBe('reloaded')
+    expect((await fetch(world.url('team/app/manifests/latest'))).status).toBe(404)
+    expect((await answer).headers.get('docker-content-digest')).toBe(moved.digest)
+  })
+
+  test('a tag that was fresh for long is asked for when it is so no more', async () => {
+    world.upstream.addImage('team/app', 'latest', { seed: 'former' })
+    const config = (ttl: string) => ({ ...mirror(world.upstream.url), freshness: { ttl } })
+    await world.start(config('1h'))
+    expect((await fetch(world.url('team/app/manifests/latest'))).status).toBe(200)
+    const moved = world.upstream.addImage('team/app', 'latest', { seed: 'later' })
+    await world.write(config('0s'))
+    expect((await world.reload()).changed).toEqual(['freshness.ttl'])
+    const found = await fetch(world.url('team/app/manifests/latest'))
+    expect(found.headers.get('docker-content-digest')).toBe(moved.digest)
+  })
+
+  test('connections that would be made otherwise are closed, all others are kept', async () => {
+    world.upstream.addImage('team/app', 'one')
+    world.upstream.addImage('team/app', 'two')
+    const config = { ...mirror(world.upstream.url), log: { level: 'info' } }
+    await world.start(config)
+    expect((await fetch(world.url('team/app/manifests/one'))).status).toBe(200)
+    await world.write({
+      ...config,
+      ...mirror(world.upstream.url, { '^x$': 'y' }),
+      fetch: { connections: 2 },
+    })
+    expect((await world.reload()).result).toBe('reloaded')
+    expect((await fetch(world.url('team/app/manifests/two'))).status).toBe(200)
+    expect(world.upstream.accepted).toBe(1)
+    await world.write({ ...config, timeouts: { connect: '9s' } })
+    expect((await world.reload()).result).toBe('reloaded')
+    // The registry itself would close them after 5 s.
+    for (let tries = 0; world.upstream.connections > 0 && tries < 50; tries++) await sleep(20)
+    expect(world.upstream.connections).toBe(0)
+  })
+
+  test('what is known of an endpoint stays, but for one that is asked otherwise or listed no more', async () => {
+    await world.upstream.stop()
+    await world.other.stop()
+    const endpoints = [world.upstream.url, world.other.url]
+    await world.start(listing(endpoints))
+    for (let tries = 0; tries < 4; tries++) await fetch(world.url(`team/app/manifests/${tries}`))
+    expect([await stateOf(world.upstream, 'open'), await stateOf(world.other, 'open')]).toEqual([
+      1, 1,
+    ])
+    await world.write(listing(endpoints, { rewrite: { '^x$': 'y' } }))
+    await world.reload()
+    expect([await stateOf(world.upstream, 'open'), await stateOf(world.other, 'open')]).toEqual([
+      1, 1,
+    ])
+    const configs = { [world.upstream.host]: { timeouts: { connect: '1s' } } }
+    await world.write({ ...listing(endpoints), configs })
+    await world.reload()
+    expect([await stateOf(world.upstream, 'ok'), await stateOf(world.other, 'open')]).toEqual([
+      1, 1,
+    ])
+    await world.write(listing([world.upstream.url]))
+    await world.reload()
+    expect([await stateOf(world.upstream, 'ok'), await stateOf(world.other, 'ok')]).toEqual([
+      1,
+      NaN,
+    ])
+  })
+
+  test('a 404 is forgotten where it is asked for otherwise', async () => {
+    const image = world.other.addImage('team/app', 'latest')
+    await world.start(mirror(world.upstream.url))
+    expect((await fetch(world.url('team/app/manifests/latest'))).status).toBe(404)
+    await world.write(mirror(world.other.url))
+    await world.reload()
+    const found = await fetch(world.url('team/app/manifests/latest'))
+    expect(found.headers.get('docker-content-digest')).toBe(image.digest)
+  })
+
+  test('an endpoint that failed under one configuration begins anew under another that asks it otherwise', async () => {
+    await using authority = await createAuthority()
+    const tls = await authority.server('127.0.0.1')
+    await using secure = await startRegistry({ tls })
+    const image = secure.addImage('team/app', 'latest')
+    await world.start(mirror(secure.url))
+    expect((await fetch(world.url('team/app/manifests/latest'))).status).toBe(502)
+    await world.write({
+      ...mirror(secure.url),
+      configs: { [secure.host]: { tls: { ca_file: authority.ca.certFile } } },
+    })
+    const { changed } = await world.reload()
+    expect(changed).toEqual([`configs."${secure.host}"`])
+    const found = await fetch(world.url('team/app/manifests/latest'))
+    expect(found.headers.get('docker-content-digest')).toBe(image.digest)
+  })
+})
+
+describe('files that change', () => {
+  test('a configuration is read by itself, a bad one told once and put right by the next', async () => {
+    await world.start(mirror(world.upstream.url), OFTEN)
+    await world.write('mirrors: [')
+    const refusal = 'the new configuration is refused, the former one stays'
+    await until(() => times(refusal) === 1, 'the refusal')
+    await sleep(150)
+    expect(times(refusal)).toBe(1)
+    await world.write(mirror(world.other.url))
+    await until(() => times('the configuration has changed') === 1, 'the change')
+    const image = world.other.addImage('team/app', 'latest')
+    const found = await fetch(world.url('team/app/manifests/latest'))
+    expect(found.headers.get('docker-content-digest')).toBe(image.digest)
+  })
+
+  test('a file that a refused configuration lacks makes it good when it comes', async () => {
+    await world.start(mirror(world.upstream.url), OFTEN)
+    const secret = world.directory.join('password')
+    const auth = { username: 'bot', password: { file: secret } }
+    await world.write({ ...mirror(world.upstream.url), configs: { 'a.test': { auth } } })
+    await until(async () => !(await isGood()), 'a refusal')
+    expect((await world.admin('/readyz?verbose')).text).toMatch(/password: .*there is no such file/)
+    await writeFile(secret, 'word')
+    await until(isGood, 'a good one')
+    expect((await world.admin('/readyz?verbose')).text).not.toContain('configuration:')
+  })
+
+  test('the certificate is served anew as Kubernetes swaps it, and stays while its successor is bad', async () => {
+    await using authority = await createAuthority()
+    const mount = world.directory.join('tls')
+    const swap = async (version: string, cert: string, key: string) => {
+      await mkdir(`${mount}/${version}`, { recursive: true })
+      await copyFile(cert, `${mount}/${version}/tls.crt`)
+      await copyFile(key, `${mount}/${version}/tls.key`)
+      await symlink(version, `${mount}/next`)
+      await rename(`${mount}/next`, `${mount}/..data`)
+    }
+    const [one, two] = [await authority.server('one.test'), await authority.server('two.test')]
+    await swap('..1', one.certFile, one.keyFile)
+    for (const name of ['tls.crt', 'tls.key']) await symlink(`..data/${name}`, `${mount}/${name}`)
+    const tls = { certFile: `${mount}/tls.crt`, keyFile: `${mount}/tls.key` }
+    await world.start({ ...mirror(world.upstream.url), tls }, OFTEN)
+    const port = Number(new URL(world.chandlery.url).port)
+    expect(await nameServed(port)).toBe('one.test')
+    await swap('..2', two.certFile, one.keyFile)
+    await until(async () => !(await isGood()), 'a refusal')
+    expect((await world.admin('/readyz?verbose')).text).toMatch(
+      /tls: .*tls\.crt with the key .*mismatch/i,
+    )
+    expect(await nameServed(port)).toBe('one.test')
+    await swap('..3', two.certFile, two.keyFile)
+    await until(async () => (await nameServed(port)) === 'two.test', 'the new certificate')
+  })
+
+  test('an authority that goes away or is replaced by nonsense leaves what it was', async () => {
+    await using authority = await createAuthority()
+    await using secure = await startRegistry({ tls: await authority.server('127.0.0.1') })
+    secure.addImage('team/app', 'one')
+    secure.addImage('team/app', 'two')
+    secure.addImage('team/app', 'three')
+    const ca = world.directory.join('ca.pem')
+    await copyFile(authority.ca.certFile, ca)
+    const configs = { [secure.host]: { tls: { ca_file: ca } } }
+    await world.start({ ...mirror(secure.url), configs, timeouts: { connect: '2s' } }, OFTEN)
+    expect((await fetch(world.url('team/app/manifests/one'))).status).toBe(200)
+    await writeFile(ca, 'nonsense')
+    await until(async () => !(await isGood()), 'a refusal')
+    expect((await fetch(world.url('team/app/manifests/two'))).status).toBe(200)
+    await rm(ca)
+    await sleep(100)
+    expect((await fetch(world.url('team/app/manifests/three'))).status).toBe(200)
+    await copyFile(authority.ca.certFile, ca)
+    await until(isGood, 'a good one')
+  })
+})
+
+describe('what needs a restart', () => {
+  test('is named, and all else of the same file takes effect', async () => {
+    await world.start(mirror(world.upstream.url))
+    const image = world.other.addImage('team/app', 'latest')
+    const storage = { directory: world.directory.join('elsewhere') }
+    await world.write({ ...mirror(world.other.url), storage, listen: '127.0.0.1:1' })
+    const { status, restart } = await world.reload()
+    expect([status, restart]).toEqual([200, ['listen', 'storage.directory']])
+    const found = await fetch(world.url('team/app/manifests/latest'))
+    expect(found.headers.get('docker-content-digest')).toBe(image.digest)
+    const line = 'configuration: a restart is needed for listen, storage.directory'
+    expect((await world.admin('/readyz?verbose')).text).toContain(line)
+    await world.write(mirror(world.other.url))
+    expect((await world.reload()).restart).toEqual([])
+    expect((await world.admin('/readyz?verbose')).text).not.toContain('restart')
+  })
+
+  test('is to begin with TLS, not another certificate', async () => {
+    await using authority = await createAuthority()
+    const [one, two] = [await authority.server('one.test'), await authority.server('two.test')]
+    const tls = ({ certFile, keyFile }: typeof one) => ({ certFile, keyFile })
+    await world.start(mirror(world.upstream.url))
+    await world.write({ ...mirror(world.upstream.url), tls: tls(one) })
+    expect((await world.reload()).restart).toEqual(['tls'])
+    await world.chandlery.stop()
+    await world.start({ ...mirror(world.upstream.url), tls: tls(one) })
+    await world.write({ ...mirror(world.upstream.url), tls: tls(two) })
+    expect(await world.reload()).toMatchObject({
+      changed: ['tls.certFile', 'tls.keyFile'],
+      restart: [],
+    })
+    await world.write(mirror(world.upstream.url))
+    expect((await world.reload()).restart).toEqual(['tls'])
+  })
+})
+
+describe('POST /-/reload', () => {
+  test('says that nothing changed, whatever was rewritten', async () => {
+    await world.start(mirror(world.upstream.url))
+    await world.write(`# a comment\n${JSON.stringify(world.whole(mirror(world.upstream.url)))}`)
+    expect(await world.reload()).toMatchObject({ status: 200, result: 'unchanged', changed: [] })
+  })
+
+  test('takes the token as it is now, from a file that rotates', async () => {
+    const token = world.directory.join('token')
+    await writeFile(token, 'first\n')
+    const config = { admin: { listen: '127.0.0.1:0', token: { file: token } } }
+    await world.start(config)
+    const send = (word: string) =>
+      world.reload({ origin: 'http://a.test', authorization: `Bearer ${word}` })
+    expect((await send('first')).status).toBe(200)
+    expect((await send('second')).status).toBe(401)
+    await writeFile(token, 'second\n')
+    expect((await send('first')).status).toBe(401)
+    expect((await send('second')).status).toBe(200)
+    await writeFile(token, '')
+    expect((await send('')).status).toBe(401)
+    expect((await send('second')).status).toBe(401)
+  })
+
+  test('many at once are two at most, and all are answered', async () => {
+    await world.start(mirror(world.upstream.url))
+    await world.write(mirror(world.other.url))
+    const answers = await Promise.all(Array.from({ length: 20 }, () => world.reload()))
+    expect(answers.map(({ status }) => status)).toEqual(Array.from({ length: 20 }, () => 200))
+    const reloaded = await world.metric('chandlery_config_reloads_total{result="reloaded"}')
+    const unchanged = await world.metric('chandlery_config_reloads_total{result="unchanged"}')
+    expect(reloaded).toBe(1)
+    expect(unchanged).toBeLessThan(20)
+  })
+})
+
+describe('a hangup', () => {
+  test('has the real process read its configuration again', async () => {
+    const config = mirror(world.upstream.url)
+    await using server = await Chandlery.create({ directory: world.directory.path, config })
+    await server.start()
+    const image = world.other.addImage('team/app', 'latest')
+    const file = world.directory.join('chandlery.yaml')
+    const written = await readFile(file, 'utf8')
+    await writeFile(file, written.replace(world.upstream.url, world.other.url))
+    process.kill(server.pid, 'SIGHUP')
+    const digest = async () => {
+      const found = await fetch(`${server.url}/v2/team/app/manifests/latest${NS}`)
+      return found.headers.get('docker-content-digest')
+    }
+    await until(async () => (await digest()) === image.digest, 'what the other has')
+    await until(async () => (await server.log()).includes('"trigger":"SIGHUP"'), 'the log')
+  })
+})
