@@ -156,6 +156,26 @@ describe('a held blob with other bytes than its digest says', () => {
     await expect.poll(() => held.open(digest, bytes.length)).toBeUndefined()
   })
 
+  test('is not served again where it cannot be put aside', async () => {
+    const { blobs } = store
+    const failing = {
+      open: blobs.open.bind(blobs),
+      stat: blobs.stat.bind(blobs),
+      verify: blobs.verify.bind(blobs),
+      quarantine: () => Promise.reject(new Error('the disk is read-only')),
+    }
+    let chance = 0
+    const random = () => chance
+    const held = new HeldBlobs({ blobs: failing, observer, sampleEvery: 1.01, random })
+    expect(await held.open(digest, bytes.length)).toBeUndefined()
+    chance = 1
+    expect(await held.open(digest, bytes.length)).toBeUndefined()
+    await writeFile(await fileOf(directory.path, digest), bytes)
+    const good = await held.open(digest, bytes.length)
+    expect(good?.size).toBe(bytes.length)
+    await good?.close()
+  })
+
   test('is not served at all where nobody knows how long it should be', async () => {
     const held = new HeldBlobs({ blobs: store.blobs, observer, random: () => 1 })
     expect(await held.open(digest, undefined)).toBeUndefined()

@@ -22,10 +22,13 @@ const CHECKED_FIRST_BYTES = 32 * 1024 * 1024
 /** What was found right a moment ago is not read again for it. */
 const TRUSTED_MS = 24 * 3600_000
 const MOST_TRUSTED = 50_000
+const MOST_DISTRUSTED = 10_000
 
 export class HeldBlobs {
   readonly #options: HeldBlobsOptions
   readonly #trusted = new LRUCache<Digest, true>({ max: MOST_TRUSTED, ttl: TRUSTED_MS })
+  /** Found damaged, and still where they were: they are checked each time. */
+  readonly #distrusted = new LRUCache<Digest, true>({ max: MOST_DISTRUSTED })
   #sampling = false
 
   constructor(options: HeldBlobsOptions) {
@@ -51,11 +54,17 @@ export class HeldBlobs {
     this.#trusted.delete(digest)
     const { blobs, observer } = this.#options
     observer.storeError('damaged blob', new Error(`held blob ${digest} is damaged`, { cause: why }))
-    await this.#tried('quarantine', () => blobs.quarantine(digest, object))
+    this.#distrusted.set(digest, true)
+    const isAside = await this.#tried('quarantine', async () => {
+      await blobs.quarantine(digest, object)
+      return true
+    })
+    if (isAside) this.#distrusted.delete(digest)
   }
 
   async #isSound(digest: Digest, object: StoredObject, size: number | undefined): Promise<boolean> {
-    if (size === undefined) return (await this.#check(digest, object)) === 'good'
+    const isDoubtful = size === undefined || this.#distrusted.has(digest)
+    if (isDoubtful) return (await this.#check(digest, object)) === 'good'
     if (object.size !== size) {
       const why = new Error(`it has ${object.size} bytes instead of ${size}`)
       await this.damaged(digest, object, why)
@@ -95,7 +104,10 @@ export class HeldBlobs {
     if (this.#trusted.has(digest)) return 'good'
     const { blobs } = this.#options
     const found = await this.#tried('verify blob', () => blobs.verify(digest, { object }))
-    if (found === 'good') this.#trusted.set(digest, true)
+    if (found === 'good') {
+      this.#trusted.set(digest, true)
+      this.#distrusted.delete(digest)
+    }
     if (found === 'wrong') await this.damaged(digest, object, new Error('its digest is another'))
     return found
   }

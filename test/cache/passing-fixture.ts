@@ -63,6 +63,7 @@ export function blob(size: number, seed = 1): Buffer {
 export interface TestSource extends Source {
   readonly asked: ByteRange[]
   readonly sent: number
+  readonly running: number
   readonly mostRunning: number
 }
 
@@ -106,6 +107,9 @@ export function upstream(
     asked,
     get sent() {
       return sent
+    },
+    get running() {
+      return now
     },
     get mostRunning() {
       return most

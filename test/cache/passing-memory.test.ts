@@ -32,6 +32,29 @@ test('what there is is shared out among those that pass through, also when one l
 })
 
 test.each([true, false])(
+  'fifty readers that leave at once leave nothing behind, ranges honoured: %s',
+  async (ranged) => {
+    const bytes = blob(40 * MIB)
+    const memory = new PassingMemory(100)
+    const createIngest = createOn({ directory: '/nowhere', room: -1 })
+    downloads = new Downloads({ observer, createIngest, memory, fetch: { idleMs: 30 } })
+    const one = upstream(() => bytes, { ranged, delayMs: 1 })
+    const download = begin(downloads, digestOf(bytes), [one], bytes.length)
+    const readings = await Promise.all(
+      Array.from({ length: 50 }, (_, each) => {
+        const range = each % 2 === 0 ? undefined : { start: each * 512 * 1024, end: 40 * MIB }
+        return read(download, { range, pauseMs: 1 })
+      }),
+    )
+    await expect.poll(() => one.sent, { timeout: 10_000 }).toBeGreaterThan(8 * MIB)
+    await Promise.all(readings.map(({ content }) => content.close()))
+    await download.ended
+    await expect.poll(() => one.running).toBe(0)
+    expect(memory.share().bytes).toBe(100)
+  },
+)
+
+test.each([true, false])(
   'thirty blobs at once take no more than there is, ranges honoured: %s',
   { timeout: 30_000 },
   async (ranged) => {
