@@ -69,8 +69,10 @@ export class FileWatch {
 }
 
 export async function readPrints(files: readonly string[]): Promise<Prints> {
-  const each = files.map(async (file) => [file, await printOf(file)] as const)
-  return new Map(await Promise.all(each))
+  const prints = new Map<string, string>()
+  // One after the other: a file system that hangs shall not take every thread that there is for files.
+  for (const file of files) prints.set(file, await printOf(file))
+  return prints
 }
 
 /** The files whose content differs; one that only one of them knows counts too. */

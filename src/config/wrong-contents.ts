@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises'
 import { createSecureContext } from 'node:tls'
 import { parseDockerConfig } from '../upstream/docker-config.ts'
+import { checkCertificates } from '../upstream/pem.ts'
 import { TlsFileError, TlsFiles } from '../upstream/tls.ts'
 import type { Config } from './config.ts'
 import type { KeyPath } from './problem.ts'
@@ -64,7 +65,7 @@ function isFile(secret: Secret | undefined): secret is Secret {
 async function checkKeyPair({ certFile, keyFile }: NonNullable<Config['tls']>): Promise<void> {
   const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)])
   try {
-    createSecureContext({ cert, key })
+    createSecureContext({ cert: checkCertificates(cert), key })
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
     throw new Error(`${certFile} with the key ${keyFile}: ${why}`, { cause: error })

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext, type Server as TlsServer } from 'node:tls'
+import { checkCertificates } from '../upstream/pem.ts'
 
 export interface KeyPairFiles {
   readonly certFile: string
@@ -60,6 +61,7 @@ export class TlsKeyPair {
 }
 
 function checked(pair: Pair): Pair {
+  checkCertificates(pair.cert)
   createSecureContext(pair)
   return pair
 }

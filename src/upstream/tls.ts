@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto'
 import { createSecureContext, getCACertificates } from 'node:tls'
 import type { SecureContext } from 'node:tls'
 
+import { checkCertificates } from './pem.ts'
 import { WatchedFile } from './watched-file.ts'
 
 /** The `tls` of a `configs` entry, in registries.yaml's own words. */
@@ -36,6 +37,13 @@ export class TlsFileError extends Error {
 const FILES = ['ca_file', 'cert_file', 'key_file'] as const
 type FileKey = (typeof FILES)[number]
 
+/** What is wrong with a key, OpenSSL says. */
+const PARSE: Readonly<Record<FileKey, (bytes: Buffer) => Buffer>> = {
+  ca_file: checkCertificates,
+  cert_file: checkCertificates,
+  key_file: (bytes) => bytes,
+}
+
 export class TlsFiles {
   readonly #verify: boolean
   readonly #files: readonly (readonly [FileKey, WatchedFile<Buffer>])[]
@@ -46,7 +54,7 @@ export class TlsFiles {
     this.#verify = options.insecure_skip_verify !== true
     this.#files = FILES.flatMap((key) => {
       const path = options[key]
-      return path === undefined ? [] : [[key, new WatchedFile(path, (bytes) => bytes)] as const]
+      return path === undefined ? [] : [[key, new WatchedFile(path, PARSE[key])] as const]
     })
   }
 
@@ -57,7 +65,7 @@ export class TlsFiles {
   async current(): Promise<TlsState> {
     try {
       const contents = await Promise.all(this.#files.map(([key, file]) => read(key, file)))
-      const same = contents.every((bytes, i) => bytes === this.#used[i])
+      const same = contents.every((bytes, i) => isEqual(bytes, this.#used[i]))
       if (same && this.#state !== undefined) return this.#state
       this.#used = contents
       this.#state = {
@@ -99,10 +107,11 @@ async function read(key: FileKey, file: WatchedFile<Buffer>): Promise<Buffer> {
     throw new TlsFileError(`${key} ${file.path}: ${describe(error)}`, { cause: error, key })
   })
   if (bytes === undefined) throw new TlsFileError(`${key} ${file.path}: no such file`, { key })
-  if (key !== 'key_file' && !bytes.includes('-----BEGIN')) {
-    throw new TlsFileError(`${key} ${file.path}: holds no PEM certificate`, { key })
-  }
   return bytes
+}
+
+function isEqual(one: Buffer, other: Buffer | undefined): boolean {
+  return one === other || (other !== undefined && one.equals(other))
 }
 
 function idOf(contents: readonly Buffer[], verify: boolean): string {
