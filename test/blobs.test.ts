@@ -1,5 +1,5 @@
 // The blob path of the whole server, where upstreams, disks and clients misbehave.
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -82,6 +82,30 @@ async function until(condition: () => Promise<boolean> | boolean): Promise<void>
 }
 
 describe('a wrong word about the size', () => {
+  test('that a restart came into the middle of does not last', async () => {
+    const bytes = syntheticBytes('too long', 0, 2 * MIB)
+    const { digest } = upstream.addBlob(bytes)
+    const tooMany = bytes.length + 7
+    const stall = { afterBytes: tooMany }
+    const fault = { bodyLength: tooMany, announcedLength: 'none', stall, times: 1 } as const
+    upstream.fault({ match: { kind: 'blob', method: 'GET' }, ...fault })
+    using cut = await rawRequest(blobUrl(digest))
+    const ingested = async () => {
+      const [path] = await filesBelow(join(directory.path, 'cache', 'ingest'))
+      return path !== undefined && (await stat(path)).size === tooMany
+    }
+    await until(ingested)
+    const stopped = chandlery.stop()
+    cut.leave()
+    await stopped
+    chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
+    const got = await get(blobUrl(digest))
+    expect(got.status).toBe(200)
+    expect(got.bytes.equals(bytes)).toBe(true)
+    await until(async () => (await files('blobs')).length === 1)
+    expect(await files('ingest')).toEqual([])
+  })
+
   test('of a GET is not believed longer than that GET', async () => {
     const image = upstream.addImage('team/app', 'v1')
     const { digest, size } = image.layers[0]!
