@@ -59,13 +59,13 @@ test('a dead first endpoint costs a whole image one time limit, a later one noth
   const images = ['one', 'two'].map((tag) => good.addImage('team/app', tag, { layers: 4 }))
   const config = { ...mirrorOf(REGISTRY, dead.url, good.url), timeouts: { firstByte: '1s' } }
   await using server = await startChandlery(directory.path, config)
+  const get = async (path: string) => {
+    const response = await fetch(`${server.url}/v2/team/app/${path}?ns=${REGISTRY}`)
+    expect(response.status).toBe(200)
+    await response.arrayBuffer()
+  }
   const pull = async (index: number) => {
     const startedAt = Date.now()
-    const get = async (path: string) => {
-      const response = await fetch(`${server.url}/v2/team/app/${path}?ns=${REGISTRY}`)
-      expect(response.status).toBe(200)
-      await response.arrayBuffer()
-    }
     await get(`manifests/${['one', 'two'][index]}`)
     await Promise.all(images[index]!.blobs.map(async ({ digest }) => await get(`blobs/${digest}`)))
     return Date.now() - startedAt
