@@ -41,7 +41,7 @@ describe('of several addresses', () => {
   })
 
   test('one that does not answer is passed within the limit for a connection, and comes last then', async () => {
-    const limits = { connectTimeoutMs: 900 }
+    const limits = { connectTimeoutMs: 3000 }
     await using x = await behind([DEAD], { limits })
     await using _ = await openBlackHole(DEAD, x.registry.port)
     const times: number[] = []
@@ -50,9 +50,9 @@ describe('of several addresses', () => {
       await x.pull()
       times.push(Date.now() - startedAt)
     }
-    expect(times[0]).toBeGreaterThan(200)
-    expect(times[0]).toBeLessThan(900)
-    expect(times[1]).toBeLessThan(200)
+    expect(times[0]).toBeGreaterThan(900)
+    expect(times[0]).toBeLessThan(3000)
+    expect(times[1]).toBeLessThan(900)
   })
 
   test('one of a proxy is passed likewise', async () => {
