@@ -3,13 +3,9 @@
 import { randomUUID } from 'node:crypto'
 import { createAdminApp } from './admin/app.ts'
 import { Readiness } from './admin/readiness.ts'
-import { BlobCache } from './cache/blob-cache.ts'
-import { Downloads } from './cache/downloads.ts'
 import { FreshnessPolicy } from './cache/freshness.ts'
-import { HeldBlobs } from './cache/held-blobs.ts'
-import { type ManifestRoom, openManifestRoom } from './cache/manifest-room.ts'
 import type { Config } from './config/config.ts'
-import { formatListenAddress, type ListenAddress } from './config/listen-address.ts'
+import { formatListenAddress } from './config/listen-address.ts'
 import {
   type Generation,
   type GenerationOptions,
@@ -17,12 +13,14 @@ import {
   listedEndpoints,
   nextGeneration,
 } from './generation.ts'
+import { bind, portOf } from './listening.ts'
 import { AccessLog } from './observability/access-log.ts'
 import { EventLog } from './observability/event-log.ts'
 import type { Logger } from './observability/logger.ts'
 import { Metrics } from './observability/metrics.ts'
 import { Observer } from './observability/observer.ts'
 import { OciError } from './oci/errors.ts'
+import { openCaches, type Opened } from './opening.ts'
 import { Reloading, type ReloadingOptions } from './reloading.ts'
 import { createApp } from './server/app.ts'
 import { Connections, type Cut } from './server/connections.ts'
@@ -30,8 +28,7 @@ import { drain } from './server/drain.ts'
 import type { Faces } from './server/faces.ts'
 import { TlsKeyPair } from './server/tls-key-pair.ts'
 import { type Ownership, takeOwnership } from './store/owner.ts'
-import { openStore, type Store } from './store/store.ts'
-import { CurrentUpstream } from './upstream/current-upstream.ts'
+import type { Store } from './store/store.ts'
 import type { UpstreamLimits } from './upstream/limits.ts'
 import type { EndpointReport } from './upstream/endpoint-health.ts'
 import { Probing } from './upstream/probing.ts'
@@ -64,16 +61,6 @@ export interface StopOptions {
 
 type App = ReturnType<typeof createApp>
 
-/** What there is once the directory is ours. */
-interface Open {
-  readonly store: Store
-  readonly downloads: Downloads
-  readonly room: ManifestRoom
-  readonly faces: Omit<Faces, 'caller'>
-}
-
-/** A blob does not take the last of the space: manifests and links need some. */
-const SPARE_BYTES = 1024 * 1024
 const SWEEP_EVERY_MS = 3600_000
 const LOOK_EVERY_MS = 2_000
 /** While it stops: a SIGKILL that comes then costs no more than what arrived since. */
@@ -102,7 +89,7 @@ export class Chandlery {
   #started: Promise<void> | undefined
   #ownership: Ownership | undefined
   #probing: Probing | undefined
-  #open: Open | undefined
+  #open: Opened | undefined
   #sweeping: NodeJS.Timeout | undefined
   #retired: Promise<void> | undefined
 
@@ -226,7 +213,15 @@ export class Chandlery {
         onError: (error) => this.#observer.storeError('heartbeat', error),
       },
     )
-    this.#open = await this.#openStore()
+    this.#open = await openCaches({
+      directory: storage.directory,
+      observer: this.#observer,
+      generation: () => this.#generation,
+      freshness: this.#freshness,
+      retryDelayMs: this.#retryDelayMs,
+      sampleEvery: this.#sampleEvery,
+    })
+    this.#sweep(this.#open.store)
     this.#probe()
     this.#readiness.met('store')
     this.#logger.info({ directory: storage.directory }, 'ready')
@@ -305,7 +300,7 @@ export class Chandlery {
     else this.#notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
   }
 
-  async #settle(open: Open | undefined, early: boolean): Promise<void> {
+  async #settle(open: Opened | undefined, early: boolean): Promise<void> {
     try {
       const left = early ? open?.downloads.refuse() : await open?.downloads.stop()
       if (left) this.#logger.info({ downloads: left }, 'what downloads have is left for the next')
@@ -377,46 +372,6 @@ export class Chandlery {
     sweep()
     this.#sweeping = setInterval(sweep, SWEEP_EVERY_MS).unref()
   }
-
-  async #openStore(): Promise<Open> {
-    const { directory } = this.#config.storage
-    const observer = this.#observer
-    const config = () => this.#config
-    const store = await openStore({ directory, observer })
-    void store.blobs.usage() // begins to count in the background
-    this.#sweep(store)
-    const upstream = new CurrentUpstream(() => this.#generation.upstream)
-    const room = openManifestRoom({ upstream, store, observer, freshness: this.#freshness })
-    const downloads = new Downloads({
-      observer,
-      get fetch() {
-        return config().fetch
-      },
-      createIngest: (digest) => store.blobs.ingest(digest),
-      hasRoom: (bytes) => hasRoom(store, bytes),
-      ...(this.#retryDelayMs !== undefined && { retryDelayMs: this.#retryDelayMs }),
-    })
-    const { access, grants, negative } = room
-    const blobs = new BlobCache({
-      held: new HeldBlobs({ blobs: store.blobs, observer, sampleEvery: this.#sampleEvery }),
-      access,
-      grants,
-      upstream,
-      downloads,
-      negative,
-      get negativeTtlMs() {
-        return config().freshness.negativeTtlMs
-      },
-    })
-    const faces = {
-      manifests: room.manifests,
-      blobs,
-      tags: room.tagLister,
-      referrers: room.referrers,
-      catalog: room.catalog,
-    }
-    return { store, downloads, room, faces }
-  }
 }
 
 // A connection without a request would keep it open; alive is shown until here.
@@ -437,12 +392,6 @@ async function within(ms: number, work: () => Promise<void>): Promise<boolean> {
   }
 }
 
-// Where nobody can say, it is tried: the write will tell.
-async function hasRoom(store: Store, bytes: number): Promise<boolean> {
-  const space = await store.blobs.space().catch(() => undefined)
-  return space === undefined || bytes + SPARE_BYTES <= space.freeBytes
-}
-
 function describeEndpoint({ endpoint, state, message }: EndpointReport): string {
   return message === undefined ? `${endpoint}: ${state}` : `${endpoint}: ${state} (${message})`
 }
@@ -451,29 +400,4 @@ function describeRateLimit(report: RateLimitReport): string {
   const { endpoint, credential, limit, remaining, source } = report
   const counted = source === undefined ? '' : `, counted by ${source}`
   return `${endpoint}: ${remaining} of ${limit} requests left (${credential}${counted})`
-}
-
-async function bind(app: App, address: ListenAddress, key: string): Promise<void> {
-  const { host = '::', port } = address
-  try {
-    await app.listen({ host, port })
-  } catch (error) {
-    const why = error instanceof Error && 'code' in error ? CAUSES[String(error.code)] : undefined
-    if (why === undefined) throw error
-    const text = `${formatListenAddress(address)} ${why}: set ${key} to another address`
-    throw new Error(text, { cause: error })
-  }
-}
-
-function portOf(app: App): number {
-  const address = app.server.address()
-  return typeof address === 'object' && address !== null ? address.port : 0
-}
-
-const CAUSES: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'is in use by another process',
-  EACCES: 'may not be used by this user (ports below 1024 need a right of their own)',
-  EADDRNOTAVAIL: 'is no address of this machine',
-  ENOTFOUND: 'cannot be resolved',
-  EAI_AGAIN: 'cannot be resolved',
 }
