@@ -3,11 +3,18 @@
 // drain.ts knows.
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Exchange } from './exchange.ts'
 import type { RequestRecord } from './observer.ts'
 
 /** What a client still sends is read and dropped for so long, or our end would be a reset to it. */
 const LINGER_MS = 1_000
+/** A connection that has had an answer and brings nothing for so many looks has no request on its way. */
+const QUIET_LOOKS = 3
+/** A new connection, or one on which half a request came, is waited for so long after its last byte. */
+const AWAITED_MS = 1_000
+/** Of the event loop, until the listener closes even where somebody comes in each. */
+const MOST_TURNS = 100
 
 /** What became of the responses that ran when time was up. */
 export interface Cut {
@@ -19,13 +26,20 @@ export interface Cut {
   readonly refused: number
 }
 
-/** One connection on which requests can come. */
+// Node's own, undocumented link to the socket below TLS.
+type SecureSocket = Socket & { readonly _parent?: Socket | null }
+
+/** One connection on which requests can come, or the handshake before them. */
 interface Line {
   /** Requests that were read and are not answered to their end. */
   busy: number
-  idleSinceMs: number
-  /** Of the socket when it was last looked at: a request may be on its way. */
+  /** Its first request, or the rest of one, is on its way: no client repeats it elsewhere by itself. */
+  isAwaited: boolean
+  /** Of the socket when something was last seen to have come, and when that was. */
   bytesRead: number
+  atMs: number
+  /** So many looks since then. */
+  looks: number
   ended: boolean
 }
 
@@ -35,20 +49,24 @@ export class Connections {
   readonly #sockets = new Set<Socket>()
   readonly #lines = new Map<Socket, Line>()
   readonly #running = new Map<RequestRecord, Exchange>()
+  /** So many connections so far. */
+  #opened = 0
   #isLast = false
   #isOver = false
 
   /** Knows every connection of the server from here on, and alone closes idle ones. */
   watch(server: Server): Server {
     this.#servers.push(server)
-    const isTls = 'setSecureContext' in server
     server.on('connection', (socket: Socket) => {
+      this.#opened += 1
       this.#sockets.add(socket)
       socket.once('close', () => this.#sockets.delete(socket))
-      if (this.#isOver) socket.destroy()
-      else if (!isTls) this.#opened(socket)
+      this.#add(socket)
     })
-    server.on('secureConnection', (socket: Socket) => this.#opened(socket))
+    server.on('secureConnection', (socket: SecureSocket) => {
+      if (socket._parent) this.#lines.delete(socket._parent) // its handshake is over
+      this.#add(socket)
+    })
     // Node's own, which close() calls, resets what a client has just sent.
     server.closeIdleConnections = () => {}
     return server
@@ -87,8 +105,8 @@ export class Connections {
     const line = this.#lines.get(exchange.req.socket)
     if (!line) return
     line.busy -= 1
-    line.idleSinceMs = performance.now()
-    line.bytesRead = exchange.req.socket.bytesRead
+    line.isAwaited = false
+    this.#heard(exchange.req.socket, line)
   }
 
   /** From now on every response is the last of its connection, and says so. */
@@ -97,24 +115,32 @@ export class Connections {
     for (const exchange of this.#running.values()) this.#last(exchange)
   }
 
-  /** Lets nobody new in. Idleness counts from here: a request may be on its way at this moment. */
-  stopListening(): void {
+  /** Lets nobody new in. Who had connected and was not taken yet would be reset: better when nobody is. */
+  async stopListening(): Promise<void> {
     this.endReuse()
-    const nowMs = performance.now()
-    for (const line of this.#lines.values()) line.idleSinceMs = nowMs
+    for (let turns = 0; turns < MOST_TURNS; turns += 1) {
+      const before = this.#opened
+      await nextTurn()
+      if (turns > 0 && this.#opened === before) break
+    }
     for (const server of this.#servers) server.close()
   }
 
-  /** Closes what has been idle for so long: whoever sent a request in this moment is asked to wait. */
-  closeIdle(afterMs: number): void {
-    const nowMs = performance.now()
+  /**
+   * Ends the connections on which no request is to be expected. To be called again and again, each time
+   * from a turn of the event loop of its own: what has come is read in between, however late that is.
+   */
+  closeIdle(): void {
     for (const [socket, line] of this.#lines) {
       if (line.busy > 0 || line.ended) continue
-      if (socket.bytesRead !== line.bytesRead) {
-        line.bytesRead = socket.bytesRead
-        line.idleSinceMs = nowMs
+      if (socket.bytesRead > line.bytesRead) {
+        line.isAwaited = true
+        this.#heard(socket, line)
       }
-      if (nowMs - line.idleSinceMs >= afterMs) this.#end(socket, line)
+      line.looks += 1
+      const waitedMs = performance.now() - line.atMs
+      if (line.looks > QUIET_LOOKS && (!line.isAwaited || waitedMs >= AWAITED_MS))
+        this.#end(socket, line)
     }
   }
 
@@ -136,7 +162,7 @@ export class Connections {
         exchange.res.destroy()
       }
     }
-    this.closeIdle(0)
+    for (const [socket, line] of this.#lines) if (line.busy === 0) this.#end(socket, line)
     return { responses, missingBytes, refused }
   }
 
@@ -145,21 +171,25 @@ export class Connections {
     this.#isOver = true
     const destroyAll = () => this.#sockets.forEach((socket) => socket.destroy())
     const timer = setTimeout(destroyAll, LINGER_MS)
-    // A handshake that is not over has no request to lose.
-    if (this.#lines.size === 0) destroyAll()
     await Promise.all([...this.#sockets].map(untilClosed))
     clearTimeout(timer)
   }
 
-  #opened(socket: Socket): void {
+  #add(socket: Socket): void {
     if (this.#isOver) {
       socket.destroy()
       return
     }
-    const { bytesRead } = socket
-    const line = { busy: 0, idleSinceMs: performance.now(), bytesRead, ended: false }
+    const line = { busy: 0, isAwaited: true, bytesRead: 0, atMs: 0, looks: 0, ended: false }
+    this.#heard(socket, line)
     this.#lines.set(socket, line)
     socket.once('close', () => this.#lines.delete(socket))
+  }
+
+  #heard(socket: Socket, line: Line): void {
+    line.bytesRead = socket.bytesRead
+    line.atMs = performance.now()
+    line.looks = 0
   }
 
   #last({ req, res }: Exchange): void {

@@ -3,8 +3,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Connections, Cut } from './connections.ts'
 
-/** A client that was quiet for so long is not about to send a request on this connection. */
-const IDLE_MS = 25
 const LOOK_EVERY_MS = 10
 
 export interface DrainOptions {
@@ -26,11 +24,11 @@ export async function drain(options: DrainOptions): Promise<Cut> {
   const { connections, delayMs, timeoutMs, hurry, onClosed, meanwhile } = options
   connections.endReuse()
   if (delayMs > 0) await pause(delayMs, hurry)
-  connections.stopListening()
+  await connections.stopListening()
   onClosed?.(connections.running)
   const endMs = performance.now() + timeoutMs
   for (;;) {
-    connections.closeIdle(IDLE_MS)
+    connections.closeIdle()
     if (connections.isQuiet || performance.now() >= endMs || hurry?.aborted) break
     meanwhile?.()
     await pause(LOOK_EVERY_MS, hurry)

@@ -2,6 +2,7 @@
 import { once } from 'node:events'
 import { Agent, get } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import { connect as tlsConnect } from 'node:tls'
 import { afterEach, describe, expect, it } from 'vitest'
 import { Connections } from '../../src/server/connections.ts'
 import { drain, type DrainOptions } from '../../src/server/drain.ts'
@@ -180,6 +181,53 @@ describe('draining', () => {
       expect(got.error).toBeUndefined()
       expect(got.text.match(/200 OK/g)).toHaveLength(2)
     }
+  })
+
+  it('answers those who connected while nobody had time to let them in', async () => {
+    const { port } = await start()
+    const clients = Promise.all(Array.from({ length: 20 }, () => open(port)))
+    // Each has begun to connect, and the system has done its part: our side has not looked yet.
+    await new Promise((resolve) => process.nextTick(resolve))
+    const drained = end()
+    for (const { socket } of await clients) socket.write(PING)
+    for (const { got } of await clients) {
+      await until(() => got.ended || got.error !== undefined)
+      expect(got).toMatchObject({ error: undefined, text: expect.stringContaining('200 OK') })
+    }
+    await drained
+  })
+
+  it('waits a while for the first request of a new connection, and for the rest of half a one', async () => {
+    const { port } = await start()
+    const kept = await open(port)
+    kept.socket.write(PING)
+    await until(() => kept.got.text.includes('200 OK'))
+    kept.socket.write(PING.slice(0, 10))
+    const fresh = await open(port)
+    const drained = end()
+    await sleep(300)
+    fresh.socket.write(PING)
+    kept.socket.write(PING.slice(10))
+    for (const { got } of [kept, fresh]) await until(() => got.ended)
+    expect(fresh.got.text).toContain('200 OK')
+    expect(kept.got.text.match(/200 OK/g)).toHaveLength(2)
+    await drained
+  })
+
+  it('waits a while for a handshake, and answers the request after it', async () => {
+    await using authority = await createAuthority()
+    const { port } = await start({ tls: new TlsKeyPair(await authority.server('127.0.0.1')) })
+    const { socket } = await open(port)
+    socket.removeAllListeners('data')
+    const drained = end()
+    await sleep(300)
+    const secure = tlsConnect({ socket, host: '127.0.0.1', ca: authority.ca.cert })
+    let text = ''
+    secure.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')))
+    await once(secure, 'secureConnect')
+    secure.write(PING)
+    await until(() => text.includes('200 OK'))
+    await drained
   })
 
   it('loses no answer to a reset where the client goes on sending', async () => {
