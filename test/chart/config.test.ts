@@ -1,9 +1,8 @@
-import { execFile } from 'node:child_process'
 import { mkdir, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { promisify } from 'node:util'
 import { parse } from 'yaml'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { runCheck } from '../../src/cli/check.ts'
 import { createAuthority, type TestAuthority } from '../support/certificates.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { configFileOf, serverOf } from './pod.ts'
@@ -27,10 +26,14 @@ async function check(name: string, directory: string): Promise<string> {
   const { CHANDLERY_REGISTRIES: registries } = Object.fromEntries(env) as Record<string, string>
   if (registries) await write(registries, k3sFileOf(name))
   const ours = Object.fromEntries(env.filter(([key]) => key?.startsWith('CHANDLERY_')))
-  const { stdout, stderr } = await promisify(execFile)('node', ['src/main.ts', 'check'], {
-    env: { PATH: process.env['PATH'], ...ours },
+  const printed = { stdout: '', stderr: '' }
+  const to = (stream: 'stdout' | 'stderr') => ({
+    write: (text: string) => (printed[stream] += text),
   })
-  return stderr + stdout
+  const code = await runCheck({}, { stdout: to('stdout'), stderr: to('stderr'), env: ours })
+  expect(printed.stderr).toBe('')
+  expect(code).toBe(0)
+  return printed.stdout
 }
 
 /** What such a file holds: no other is taken. */

@@ -26,13 +26,16 @@ test('chart and image have the version of the package', () => {
 describe('the examples of the README', () => {
   const blocks = [...read('helm/chandlery/README.md').matchAll(/```yaml\n(.*?)```/gs)]
 
-  test.each(blocks.map(([, text = '']) => text))('are values: %s', (text) => {
-    const example = parse(text) as Record<string, unknown>
-    const known = Object.keys(parse(VALUES) as object)
-    expect(known).toEqual(expect.arrayContaining(Object.keys(example)))
-    const { problems } = readConfigFile('config', stringify(example['config'] ?? {}))
-    expect(problems).toEqual([])
-  })
+  test.each(blocks.map(([, text = ''], i) => [i + 1, text] as const))(
+    'are values: %i',
+    (_, text) => {
+      const example = parse(text) as Record<string, unknown>
+      const known = Object.keys(parse(VALUES) as object)
+      expect(known).toEqual(expect.arrayContaining(Object.keys(example)))
+      const { problems } = readConfigFile('config', stringify(example['config'] ?? {}))
+      expect(problems).toEqual([])
+    },
+  )
 })
 
 describe('the values', () => {

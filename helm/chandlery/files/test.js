@@ -1,7 +1,7 @@
 // Run by helm test, in the server's own image: is it ready, and does the registry API answer?
 // A server that has just been installed is given two minutes.
 const checks = [process.env.ADMIN_URL, process.env.REGISTRY_URL]
-const deadline = Date.now() + 120_000
+const deadline = Date.now() + Number(process.env.PATIENCE_MS ?? 120_000)
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 const why = (error) => error.cause?.message ?? error.message
 

@@ -31,6 +31,12 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{/* Of the pod of helm test. Not the selector's, or the Services would send it requests. */}}
+{{- define "chandlery.testLabels" -}}
+app.kubernetes.io/name: {{ include "chandlery.name" . }}-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
 {{/* Not the chart's version: a new one of the chart alone need not replace the pods. */}}
 {{- define "chandlery.podLabels" -}}
 {{ include "chandlery.selectorLabels" . }}
@@ -59,7 +65,7 @@ labels:
   {{- with .labels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+{{- with merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
