@@ -3,6 +3,8 @@ import { type Finished, run, tryRun } from '../processes.ts'
 
 const CHART = 'helm/chandlery'
 const RELEASE = ['chandlery', CHART, '--namespace', 'registry']
+/** A helm that was built without its release's settings takes the cluster for a very old one. */
+const CLUSTER = ['--kube-version', '1.31.4-gke.100']
 
 export class Helm {
   readonly #program: string
@@ -17,11 +19,11 @@ export class Helm {
 
   /** The objects as YAML. */
   async template(args: readonly string[]): Promise<string> {
-    return await run(this.#program, ['template', ...RELEASE, ...args])
+    return await run(this.#program, ['template', ...RELEASE, ...CLUSTER, ...args])
   }
 
   async tryTemplate(args: readonly string[]): Promise<Finished> {
-    return await tryRun(this.#program, ['template', ...RELEASE, ...args])
+    return await tryRun(this.#program, ['template', ...RELEASE, ...CLUSTER, ...args])
   }
 
   /** What helm install tells at its end. */

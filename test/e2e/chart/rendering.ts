@@ -20,16 +20,19 @@ export async function checkRendering(report: Report, helm: Helm, update: boolean
 /** Without what is random, and without the dashboard where it is whole. */
 function settled(rendered: string, dashboard: string): string {
   const indented = dashboard.trimEnd().replaceAll(/^(?=.)/gm, '    ')
-  return rendered
+  const text = rendered
     .replace(indented, `    ${DASHBOARD_MARK}`)
     .replace(/^( {2}token: )"[A-Za-z0-9+/]{64}"$/m, '$1"cmFuZG9t"')
     .replaceAll(/[ \t]+$/gm, '')
+    .replaceAll(/\n+(?=---\n)/g, '\n') // Helm 3 has no empty line there
+  return `${text.trimEnd()}\n`
 }
 
 function compare(golden: string, rendered: string): void {
   if (golden === rendered) return
   const [was, is] = [golden.split('\n'), rendered.split('\n')]
-  const line = is.findIndex((each, i) => each !== was[i])
+  const different = is.findIndex((each, i) => each !== was[i])
+  const line = different < 0 ? is.length : different
   const around = (lines: string[]) => lines.slice(Math.max(0, line - 3), line + 6).join('\n')
   const cure = 'if it is meant: npm run e2e:chart -- --update'
   throw new Error(
