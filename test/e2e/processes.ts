@@ -7,7 +7,10 @@ import { setTimeout as sleep } from 'node:timers/promises'
 
 const LOG_LINES_SHOWN = 25
 const STOP_MS = 10_000
+const FIRST_PORT = 12_000
+const PORTS_END = 32_000
 const running = new Set<ChildProcess>()
+const given = new Set<number>()
 
 // Whatever way this process ends, what it started ends with it.
 process.on('exit', () => {
@@ -136,16 +139,26 @@ export function tail(text: string): string {
   return text.trimEnd().split('\n').slice(-LOG_LINES_SHOWN).join('\n')
 }
 
-/** A loopback port that nobody listened on a moment ago. */
+/**
+ * A loopback port that nobody listens on. From below those that the system gives to whoever connects or
+ * asks for any port (ip_local_port_range): it stays free while what listens there is restarted.
+ */
 export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = FIRST_PORT + Math.floor(Math.random() * (PORTS_END - FIRST_PORT))
+    if (!given.has(port) && (await canListen(port))) {
+      given.add(port)
+      return port
+    }
+  }
+}
+
+async function canListen(port: number): Promise<boolean> {
   const server = createServer()
-  const { promise, resolve } = Promise.withResolvers<void>()
-  server.listen(0, '127.0.0.1', resolve)
-  await promise
-  const address = server.address()
-  server.close()
-  if (typeof address !== 'object' || !address) throw new Error('no address')
-  return address.port
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  server.once('error', () => resolve(false))
+  server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)))
+  return await promise
 }
 
 /** Whether the URL answers with this status. */

@@ -1,7 +1,7 @@
 // A whole Chandlery in this process, composed as `serve` composes it, on ports of its own.
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Chandlery, type ChandleryOptions } from '../../src/chandlery.ts'
+import { Chandlery, type ChandleryOptions, type StopOptions } from '../../src/chandlery.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLogger } from '../../src/observability/logger.ts'
 
@@ -12,7 +12,7 @@ export interface RunningChandlery extends AsyncDisposable {
   readonly file: string
   /** The log so far, one parsed line each. */
   readonly log: Record<string, unknown>[]
-  stop(): Promise<void>
+  stop(options?: StopOptions): Promise<void>
 }
 
 /** What takes long, scaled; the first: how often its files are looked at, in milliseconds. */
@@ -50,8 +50,8 @@ export async function startChandlery(
   })
   await server.start()
   let stopped: Promise<boolean> | undefined
-  const stop = async () => {
-    stopped ??= server.stop()
+  const stop = async (stopOptions?: StopOptions) => {
+    stopped ??= server.stop(stopOptions)
     await stopped
   }
   return {
@@ -60,7 +60,7 @@ export async function startChandlery(
     file,
     log,
     stop,
-    [Symbol.asyncDispose]: stop,
+    [Symbol.asyncDispose]: () => stop(),
   }
 }
 
