@@ -12,8 +12,8 @@ export interface Running {
   readonly from: number
   /** The next byte it will get: those before may still be on their way to the disk. */
   readonly at: number
-  /** Where it will stop. */
-  readonly end: number
+  /** Where what it is about to bring ends. */
+  readonly upTo: number
 }
 
 export interface PiecePlanOptions {
@@ -29,13 +29,12 @@ export function urgentPiece(
   plan: PiecePlanOptions,
   wanted: readonly ByteRange[],
 ): ByteRange | undefined {
-  const { have, size } = plan
-  const requests = [...plan.running]
+  const { have, size, running } = plan
   for (const { start, end } of wanted) {
     const stop = Math.min(end, size ?? Infinity)
     const at = have.endFrom(start)
-    if (at >= stop || isComing(requests, at)) continue
-    return pieceFrom(at, stop, plan, requests)
+    if (at >= stop || isComing(running, at)) continue
+    return pieceFrom(at, stop, plan)
   }
   return undefined
 }
@@ -45,37 +44,36 @@ export function missingPiece(
   plan: PiecePlanOptions,
   { start, end }: ByteRange,
 ): ByteRange | undefined {
-  const requests = [...plan.running]
   const stop = Math.min(end, plan.size ?? Infinity)
   let at = start
   for (;;) {
-    const next = skip(plan.have.endFrom(at), requests)
+    const next = skip(plan.have.endFrom(at), plan.running)
     if (next >= stop) return undefined
-    if (next === at) return pieceFrom(at, stop, plan, requests)
+    if (next === at) return pieceFrom(at, stop, plan)
     at = next
   }
 }
 
 /** Whether a request that runs is about to bring this byte. */
-export function isComing(running: readonly Running[], wanted: number): boolean {
-  return running.some(({ from, at, end }) => {
-    return from <= wanted && wanted < end && wanted - at <= NEAR_BYTES
-  })
+export function isComing(running: Iterable<Running>, wanted: number): boolean {
+  for (const { from, at, upTo } of running) {
+    if (from <= wanted && wanted < upTo && wanted - at <= NEAR_BYTES) return true
+  }
+  return false
 }
 
-function skip(at: number, running: readonly Running[]): number {
-  return running.find((each) => each.from <= at && at < each.end)?.end ?? at
+function skip(at: number, running: Iterable<Running>): number {
+  for (const { from, upTo } of running) if (from <= at && at < upTo) return upTo
+  return at
 }
 
 /** From `at` to the end of its piece, to what is here, or to what is on its way, whichever is first. */
 function pieceFrom(
   at: number,
   end: number,
-  { have, pieceBytes }: PiecePlanOptions,
-  running: readonly Running[],
+  { have, pieceBytes, running }: PiecePlanOptions,
 ): ByteRange {
-  let stop = Math.min(end, at + pieceBytes)
-  stop = have.missing(at, stop)[0]?.end ?? stop
-  for (const each of running) if (each.from > at) stop = Math.min(stop, each.from)
+  let stop = Math.min(end, at + pieceBytes, have.startFrom(at))
+  for (const { from } of running) if (from > at) stop = Math.min(stop, from)
   return { start: at, end: stop }
 }

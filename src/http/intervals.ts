@@ -40,6 +40,11 @@ export class Intervals {
     return (this.#starts[index] ?? Infinity) <= at ? this.#ends[index]! : at
   }
 
+  /** The first byte at or after `at` that is there; Infinity where none is. */
+  startFrom(at: number): number {
+    return Math.max(at, this.#starts[this.#firstEndingAfter(at)] ?? Infinity)
+  }
+
   /** Whether every byte from start up to, not including, end is there; of none it is true. */
   has(start: number, end: number): boolean {
     return this.endFrom(start) >= end

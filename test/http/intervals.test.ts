@@ -61,6 +61,8 @@ describe('Intervals', () => {
         expect(intervals.has(start, end)).toBe(held.slice(start, end).every(Boolean))
         const next = held.indexOf(false, start)
         expect(intervals.endFrom(start)).toBe(next)
+        const first = held.indexOf(true, start)
+        expect(intervals.startFrom(start)).toBe(first < 0 ? Infinity : first)
         const gaps = flags(intervals.missing(start, end))
         expect(gaps).toEqual(held.map((is, at) => !is && at >= start && at < end))
       }),
