@@ -34,11 +34,13 @@ export function crawlingFront<Request extends TimedRequest>(
 ): CrawlingFront<Request> | undefined {
   const all = [...requests]
   const request = all.find(({ from, at, end }) => from <= front && at < end)
-  if (!request || all.length < LEAST_REQUESTS || request.source.health === 'limited') return
+  if (!request || all.length < LEAST_REQUESTS || request.source.health === 'limited')
+    return undefined
   const others = all.filter((each) => each !== request && each.given > 0)
   const rates = others.map((each) => rateOf(each, now)).toSorted((a, b) => a - b)
   const typical = rates[rates.length >> 1] ?? 0
-  if (now - request.startedAt < PROOF_MS || rateOf(request, now) >= typical * CRAWLS) return
+  const crawls = now - request.startedAt >= PROOF_MS && rateOf(request, now) < typical * CRAWLS
+  if (!crawls) return undefined
   return { request, isAlone: others.every(({ source }) => source !== request.source) }
 }
 

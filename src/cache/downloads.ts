@@ -5,7 +5,8 @@ import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { Source } from '../upstream/source.ts'
-import { Download, type DownloadFetchOptions, type DownloadObserver } from './download.ts'
+import { Download } from './download.ts'
+import type { DownloadFetchOptions, DownloadObserver } from './download-options.ts'
 import { PassingMemory } from './passing-memory.ts'
 
 /** A client that was given wrong bytes comes back for the rest within this time, or not at all. */

@@ -2,7 +2,7 @@
 // here or no source is left. What broke is asked for again from where it broke, there or elsewhere.
 // It neither verifies nor keeps.
 import type { ByteRange } from '../http/range.ts'
-import { leastFinal, UpstreamError } from '../upstream/failure.ts'
+import { leastFinal, type UpstreamError } from '../upstream/failure.ts'
 import type { SourceResponse } from '../upstream/source.ts'
 import type { Attempt } from './attempt.ts'
 import { Concurrency, type ConcurrencyOptions } from './concurrency.ts'

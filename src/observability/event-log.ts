@@ -3,7 +3,7 @@
 // failure of the same endpoint is told once in a while with a count, however often it happens.
 import type { Logger } from 'pino'
 import type { ReloadOutcome } from '../admin/reload.ts'
-import type { DownloadObserver } from '../cache/download.ts'
+import type { DownloadObserver } from '../cache/download-options.ts'
 import type { CacheObserver } from '../cache/observer.ts'
 import type { RefusedConnection, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'

@@ -3,7 +3,7 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ReloadOutcome } from '../admin/reload.ts'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
-import type { DownloadObserver } from '../cache/download.ts'
+import type { DownloadObserver } from '../cache/download-options.ts'
 import type { RefusedConnection, RequestRecord, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
 import type { EndpointReport, EndpointState } from '../upstream/endpoint-health.ts'

@@ -1,7 +1,7 @@
 // Joins metrics and log into the one observer that main hands to every room.
 import type { ReloadOutcome } from '../admin/reload.ts'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
-import type { DownloadObserver } from '../cache/download.ts'
+import type { DownloadObserver } from '../cache/download-options.ts'
 import type { RefusedConnection, RequestRecord, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
 import type { UpstreamError } from '../upstream/failure.ts'

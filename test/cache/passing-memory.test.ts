@@ -1,6 +1,6 @@
 // The memory of all blobs that pass through at once is bounded, whatever their number.
 import { afterEach, expect, test } from 'vitest'
-import type { DownloadObserver } from '../../src/cache/download.ts'
+import type { DownloadObserver } from '../../src/cache/download-options.ts'
 import { Downloads } from '../../src/cache/downloads.ts'
 import { PassingMemory } from '../../src/cache/passing-memory.ts'
 import { digestOf } from '../../src/oci/digest.ts'

@@ -3,7 +3,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { DownloadObserver } from '../../src/cache/download.ts'
+import type { DownloadObserver } from '../../src/cache/download-options.ts'
 import { DEFAULT_FETCH, Downloads, type DownloadsOptions } from '../../src/cache/downloads.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import {

@@ -1,0 +1,76 @@
+// What becomes of a blob on the disk: whether there is room for it, what is durable while it grows, and
+// its place in the cache at the end. A disk that fails costs the cache entry, never a reader.
+import type { Attempt } from './attempt.ts'
+import type { DownloadOptions } from './download-options.ts'
+
+/** While nobody knows how long it is, the room for it is looked at so often. */
+const ROOM_STEP_BYTES = 8 * 1024 * 1024
+/** After so many bytes more, what is here is made durable, so that a crash costs no more than that. */
+const CHECKPOINT_BYTES = 64 * 1024 * 1024
+
+/** It was not tried: the file system has not so much left. */
+export class NoRoom extends Error {
+  readonly code = 'ENOSPC'
+  constructor(size: number) {
+    super(`the file system has no room for ${size} bytes of a blob, which is not kept`)
+  }
+}
+
+export class BlobKeeping {
+  readonly #options: Pick<DownloadOptions, 'hasRoom' | 'observer'>
+  #roomAt = ROOM_STEP_BYTES
+  #checkpointAt = CHECKPOINT_BYTES
+
+  constructor(options: Pick<DownloadOptions, 'hasRoom' | 'observer'>) {
+    this.#options = options
+  }
+
+  /**
+   * Better no byte on the disk than as many as fit: where a blob of `size` bytes does not, it passes
+   * through from here on. Throws FileLost.
+   */
+  async makeRoom(attempt: Attempt, size: number): Promise<void> {
+    const missing = size - attempt.have.bytes
+    if (attempt.window || missing <= 0) return
+    if ((await this.#options.hasRoom?.(missing)) !== false) return
+    await attempt.pass(new NoRoom(size))
+  }
+
+  /** More of it is here; `size`: where it is known. Undefined where nothing is to be done; else throws FileLost. */
+  grown(attempt: Attempt, size: number | undefined): Promise<void> | undefined {
+    const { bytes } = attempt.have
+    if (bytes >= this.#checkpointAt) {
+      this.#checkpointAt = bytes + CHECKPOINT_BYTES
+      void this.checkpoint(attempt)
+    }
+    if (size !== undefined || bytes < this.#roomAt) return undefined
+    this.#roomAt = bytes + ROOM_STEP_BYTES
+    // It may have no end: it gets no more than there is left for others.
+    return this.makeRoom(attempt, 2 * bytes)
+  }
+
+  /** What is here is made durable and noted for a later process. Never rejects. */
+  async checkpoint(attempt: Attempt): Promise<void> {
+    await this.#tried('checkpoint', () => attempt.checkpoint())
+  }
+
+  /** It is verified: it takes its place. @returns whether it has. Never rejects. */
+  commit(attempt: Attempt): Promise<boolean> {
+    return this.#tried('commit', () => attempt.commit())
+  }
+
+  /** Its bytes are wrong: nothing of it is left. Never rejects. */
+  async discard(attempt: Attempt): Promise<void> {
+    await this.#tried('abort', () => attempt.abort())
+  }
+
+  async #tried(operation: string, step: () => Promise<void>): Promise<boolean> {
+    try {
+      await step()
+      return true
+    } catch (error) {
+      this.#options.observer.storeError(operation, error)
+      return false
+    }
+  }
+}
