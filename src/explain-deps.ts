@@ -64,7 +64,7 @@ function readOnlyStore(directory: string): ExplainStore {
   }
 }
 
-type Seeker = Required<CredentialSeeker>
+type Seeker = Required<Pick<CredentialSeeker, 'host' | 'byClient'>>
 
 async function summarise(config: Config, seeker: Seeker): Promise<HostSummary> {
   const { configs, dockerConfig } = config

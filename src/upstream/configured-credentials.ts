@@ -1,7 +1,9 @@
 // The operator's own credentials: `configs.<host>.auth` first, then docker's config.json with its
 // helpers. Read when used, so that rotated secrets are seen; one that goes away leaves what it was.
+import { LRUCache } from 'lru-cache'
+
 import { CredentialHelpers } from './credential-helper.ts'
-import { ANONYMOUS } from './credentials.ts'
+import { ANONYMOUS, fingerprintOf } from './credentials.ts'
 import type {
   Credential,
   CredentialSeeker,
@@ -40,6 +42,10 @@ export interface CredentialOptions {
   readonly rateLimits?: Pick<RateLimits, 'remaining'> | undefined
 }
 
+/** One that the registry does not know is tried again after this: it may have been put right there. */
+const REFUSED_MS = 5 * 60_000
+const MOST_REFUSED = 1024
+
 /** A secret, file or helper that was named cannot be read; the message holds no secret. */
 export class CredentialError extends Error {
   override readonly name = 'CredentialError'
@@ -52,6 +58,8 @@ export class ConfiguredCredentials implements CredentialSource {
   readonly #rateLimits: CredentialOptions['rateLimits']
   /** By host, how often one of its credentials was given. */
   readonly #turns = new Map<string, number>()
+  /** By host and fingerprint: a secret that was replaced is another one. */
+  readonly #refused = new LRUCache<string, true>({ max: MOST_REFUSED, ttl: REFUSED_MS })
   readonly #lastRead = new Map<SecretText, string>()
 
   constructor(options: CredentialOptions) {
@@ -65,11 +73,12 @@ export class ConfiguredCredentials implements CredentialSource {
   async credentialFor(endpoint: CredentialSeeker): Promise<Credential> {
     const auth = this.#configOf(endpoint)?.auth ?? []
     const all = 'at' in auth ? auth : [auth]
-    const configured = this.#choose(
-      endpoint.host,
-      await readAll(all, endpoint.host, this.#readSecret),
-    )
+    const configured = this.#choose(endpoint, await readAll(all, endpoint.host, this.#readSecret))
     return configured ?? (await this.#fromDocker(endpoint)) ?? ANONYMOUS
+  }
+
+  refused(host: string, credential: Credential): void {
+    this.#refused.set(refusedKey(host, credential), true)
   }
 
   /** Reads everything once, so that it is known should it go away. */
@@ -101,11 +110,13 @@ export class ConfiguredCredentials implements CredentialSource {
     return byClient === true ? exactConfig(this.#hosts, host) : configForHost(this.#hosts, host)
   }
 
-  /** The one with most requests left; equals in turn. */
-  #choose(host: string, all: readonly Credential[]): Credential | undefined {
+  /** Of those that the registry knows, as far as we know, the one with most requests left; equals in turn. */
+  #choose({ host, except }: CredentialSeeker, all: readonly Credential[]): Credential | undefined {
     if (all.length < 2) return all[0]
-    const left = all.map((each) => this.#rateLimits?.remaining(host, each) ?? Infinity)
-    const best = all.filter((_, i) => left[i] === Math.max(...left))
+    const untried = preferring(all, (each) => except?.has(fingerprintOf(each)) !== true)
+    const known = preferring(untried, (each) => !this.#refused.has(refusedKey(host, each)))
+    const left = known.map((each) => this.#rateLimits?.remaining(host, each) ?? Infinity)
+    const best = known.filter((_, i) => left[i] === Math.max(...left))
     const turn = this.#turns.get(host) ?? 0
     this.#turns.set(host, turn + 1)
     return best[turn % best.length]
@@ -146,6 +157,16 @@ export class ConfiguredCredentials implements CredentialSource {
       ? undefined
       : await this.#helpers.get(suffix, serverUrl(host))
   }
+}
+
+function refusedKey(host: string, credential: Credential): string {
+  return `${host} ${fingerprintOf(credential)}`
+}
+
+/** Those that are so, or all where none is. */
+function preferring<T>(all: readonly T[], isSo: (one: T) => boolean): readonly T[] {
+  const some = all.filter(isSo)
+  return some.length === 0 ? all : some
 }
 
 function stored(config: DockerConfig, host: string): Credential | undefined {

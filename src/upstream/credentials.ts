@@ -29,11 +29,15 @@ export interface CredentialSeeker {
   readonly host: string
   /** A client named it, the operator did not: nothing that is for every host is for it. */
   readonly byClient?: boolean
+  /** Fingerprints of those that were tried: another one is wanted, if there is one. */
+  readonly except?: ReadonlySet<string>
 }
 
 export interface CredentialSource {
   /** The credential for an endpoint. */
   credentialFor(endpoint: CredentialSeeker): Promise<Credential>
+  /** The registry at this host does not know it: others come first for a while. */
+  refused?(host: string, credential: Credential): void
 }
 
 export const ANONYMOUS: Credential = { kind: 'anonymous' }

@@ -3,11 +3,12 @@
 import type { Descriptor } from '../oci/descriptor.ts'
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
+import { askAsEach } from './ask-as-each.ts'
+import type { AskingAsEach } from './ask-as-each.ts'
 import { getBlob, headBlob } from './blobs.ts'
 import type { BlobHead } from './blobs.ts'
 import type { RegistryClient } from './client.ts'
 import { CredentialError } from './configured-credentials.ts'
-import { fingerprintOf } from './credentials.ts'
 import type { CredentialSource } from './credentials.ts'
 import { Deadline } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
@@ -53,6 +54,13 @@ const HEALTHS = ['ok', 'limited', 'open'] as const
 
 /** One question to one endpoint, until its signal fires. */
 type AskOne<T> = (place: Place, until: AbortSignal) => Promise<T>
+
+/** What a question is about. */
+interface Asking {
+  readonly kind: Question['kind']
+  readonly lane: Lane
+  readonly requester: Requester
+}
 
 export class Upstream {
   readonly #registries: UpstreamOptions['registries']
@@ -161,9 +169,10 @@ export class Upstream {
     const endpoints = this.#endpoints(repo)
     const failures: UpstreamError[] = []
     const ask = async (endpoint: Endpoint) => {
-      const placeAt = () => this.#placeAt(endpoint, repo, requester)
-      return await this.#askAsEach(placeAt, 'rest', (place) => {
-        return this.#askInTime(place, signal, askOne)
+      return await this.#askAsEach({
+        ...{ kind, lane: 'rest', requester },
+        placeAt: (except) => this.#placeAt(endpoint, repo, requester, except),
+        ask: (place) => this.#askInTime(place, signal, askOne),
       })
     }
     const failing = endpoints.filter(
@@ -235,36 +244,28 @@ export class Upstream {
         return client.health.latencyMs(endpoint)
       },
       fetch: async (digest, range, signal) => {
-        const placeAt = () => this.#placeAt(endpoint, repo, requester)
-        return await this.#askAsEach(placeAt, 'content', (place) => {
-          return getBlob(place, digest, range, signal)
+        return await this.#askAsEach({
+          ...{ kind: 'blob', lane: 'content', requester },
+          placeAt: (except) => this.#placeAt(endpoint, repo, requester, except),
+          ask: (place) => getBlob(place, digest, range, signal),
         })
       },
     }
   }
 
-  /** As whom we have most requests left, and where that is refused for being too many, as the next. */
-  async #askAsEach<T>(
-    placeAt: () => Promise<Place>,
-    lane: Lane,
-    ask: (place: Place) => Promise<T>,
-  ): Promise<T> {
-    const failures: UpstreamError[] = []
-    const tried = new Set<string>()
-    for (;;) {
-      const place = await placeAt()
-      const who = fingerprintOf(place.credential)
-      if (tried.has(who)) throw leastFinal(failures)
-      tried.add(who)
-      try {
+  /** As whom we have most requests left, and where that is refused, as the next. */
+  async #askAsEach<T>(asking: Pick<AskingAsEach<T>, 'placeAt' | 'ask'> & Asking): Promise<T> {
+    const { placeAt, ask, kind, lane, requester } = asking
+    return await askAsEach({
+      placeAt,
+      ask: async (place) => {
         this.#checkLimit(place, lane)
         return await ask(place)
-      } catch (error) {
-        if (!(error instanceof UpstreamError)) throw error
-        failures.push(error)
-        if (error.kind !== 'rate-limited') throw leastFinal(failures)
-      }
-    }
+      },
+      unknown: ({ endpoint, credential }) =>
+        requester.credentials.refused?.(endpoint.host, credential),
+      hidden: (error) => this.#observer?.upstreamFailure(error, { kind }),
+    })
   }
 
   /** Who told us to wait is not asked: it would answer the same, and count it. */
@@ -299,12 +300,13 @@ export class Upstream {
     endpoint: Endpoint,
     repo: Repository,
     { credentials, cdnLoop }: Requester,
+    except: ReadonlySet<string>,
   ): Promise<Place> {
     const name = rewritten(endpoint, repo)
     const { key } = endpoint
     try {
       const publicOnly = this.#isNamedByClient(endpoint, repo)
-      const seeker = { host: endpoint.host, byClient: publicOnly }
+      const seeker = { host: endpoint.host, byClient: publicOnly, except }
       const credential = await credentials.credentialFor(seeker)
       return { client: this.#client, endpoint, name, credential, cdnLoop, publicOnly }
     } catch (error) {

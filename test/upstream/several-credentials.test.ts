@@ -22,6 +22,8 @@ interface Account {
   left?: number
   limited?: { retryAfter?: string }
   denied?: boolean
+  /** The registry does not know it any more. */
+  revoked?: boolean
 }
 
 /** A registry with accounts, each with so many requests left. */
@@ -38,6 +40,10 @@ async function hub(accounts: Record<string, Account>) {
       return
     }
     asked.push(user)
+    if (account.revoked === true) {
+      response.writeHead(401, { 'www-authenticate': 'Basic realm="hub"' }).end()
+      return
+    }
     if (account.limited) {
       const { retryAfter } = account.limited
       response.writeHead(429, retryAfter === undefined ? {} : { 'retry-after': retryAfter }).end()
@@ -72,6 +78,8 @@ async function hub(accounts: Record<string, Account>) {
   return {
     at,
     users,
+    accounts,
+    told: () => at.events.failures.map(({ reason }) => reason),
     state: () => at.client.health.stateOf(at.endpoints[0]!),
     pull: () => at.upstream.getManifest(REPO, 'latest', { credentials }),
     blob: async () => {
@@ -135,5 +143,44 @@ describe('of several credentials', () => {
     await using x = await hub({ a: { limited: { retryAfter: '60' } }, b: { denied: true } })
     expect(await failureOf(x.pull())).toMatchObject({ kind: 'rate-limited' })
     expect(x.users()).toBe('ab')
+  })
+
+  test('one that the registry does not know any more costs no pull, and is told of once', async () => {
+    await using x = await hub({ a: { revoked: true }, b: {} })
+    await x.pull()
+    // Once as if it knew us, and once more with what it asks for.
+    expect(x.users()).toBe('ab')
+    for (let times = 0; times < 4; times++) await x.pull()
+    expect((await x.blob()).equals(BLOB)).toBe(true)
+    expect(x.users()).toBe('bbbbb')
+    expect(x.told()).toEqual(['bad-credentials'])
+    expect(x.state()).toBe('ok')
+  })
+
+  test('all are asked as again where none is known any more, and it is told why', async () => {
+    await using x = await hub({ a: { revoked: true }, b: { revoked: true } })
+    expect(await failureOf(x.pull())).toMatchObject({ reason: 'bad-credentials' })
+    expect(x.users()).toBe('ab')
+    x.accounts['a'] = {}
+    await x.pull()
+    expect(x.users()).toMatch(/a$/)
+  })
+
+  test('one that may not have it does not keep the other from it', async () => {
+    await using x = await hub({ a: { denied: true }, b: {} })
+    for (let times = 0; times < 3; times++) await x.pull()
+    expect(x.users()).toMatch(/b$/)
+    expect((await x.blob()).equals(BLOB)).toBe(true)
+  })
+
+  test('one that is told to wait for blobs alone is asked as for manifests', async () => {
+    await using x = await hub({ a: {}, b: {} })
+    const { rateLimits } = x.at.client.health
+    const [endpoint] = x.at.endpoints
+    const as = (username: string) => ({ kind: 'basic', username, password: 'p' }) as const
+    rateLimits.refused(endpoint!, as('a'), 'rest', 60_000)
+    rateLimits.refused(endpoint!, as('b'), 'content', 60_000)
+    for (let times = 0; times < 3; times++) await x.pull()
+    expect(x.users()).toBe('bbb')
   })
 })
