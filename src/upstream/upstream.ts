@@ -170,7 +170,9 @@ export class Upstream {
     const failures: UpstreamError[] = []
     const ask = async (endpoint: Endpoint) => {
       return await this.#askAsEach({
-        ...{ kind, lane: 'rest', requester },
+        kind,
+        lane: 'rest',
+        requester,
         placeAt: (except) => this.#placeAt(endpoint, repo, requester, except),
         ask: (place) => this.#askInTime(place, signal, askOne),
       })
@@ -245,7 +247,9 @@ export class Upstream {
       },
       fetch: async (digest, range, signal) => {
         return await this.#askAsEach({
-          ...{ kind: 'blob', lane: 'content', requester },
+          kind: 'blob',
+          lane: 'content',
+          requester,
           placeAt: (except) => this.#placeAt(endpoint, repo, requester, except),
           ask: (place) => getBlob(place, digest, range, signal),
         })

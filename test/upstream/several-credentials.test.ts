@@ -26,6 +26,8 @@ interface Account {
   revoked?: boolean
 }
 
+const as = (username: string) => ({ kind: 'basic', username, password: 'p' }) as const
+
 /** A registry with accounts, each with so many requests left. */
 async function hub(accounts: Record<string, Account>) {
   const asked: string[] = []
@@ -177,7 +179,6 @@ describe('of several credentials', () => {
     await using x = await hub({ a: {}, b: {} })
     const { rateLimits } = x.at.client.health
     const [endpoint] = x.at.endpoints
-    const as = (username: string) => ({ kind: 'basic', username, password: 'p' }) as const
     rateLimits.refused(endpoint!, as('a'), 'rest', 60_000)
     rateLimits.refused(endpoint!, as('b'), 'content', 60_000)
     for (let times = 0; times < 3; times++) await x.pull()
