@@ -118,18 +118,25 @@ export class Reloading {
       return outcome
     } catch (error) {
       this.#attempted = error instanceof ConfigError ? error.files : this.#attempted
-      this.#settle(before, await readPrints(this.#files()))
+      const prints = await readPrints(this.#files())
+      await this.#keepUp(prints)
+      this.#settle(before, prints)
       return refused(problemsOf(error))
     }
+  }
+
+  /** The former one stays, but its files may have rotated: what can be used of them is, else what was. */
+  async #keepUp(prints: Prints): Promise<void> {
+    const { config, files } = this.#wanted
+    if (this.#changedOf(files, prints).length === 0) return
+    const inForce = withoutRestart(this.#running, config)
+    await this.#options.apply(inForce, { files: true }).catch(() => undefined)
   }
 
   async #use(loaded: Loaded, prints: Prints): Promise<ReloadOutcome> {
     const { config, files } = loaded
     const keys = changedKeys(this.#wanted.config, config)
-    const changedFiles = files.filter((file) => {
-      const former = this.#prints.get(file)
-      return former !== undefined && former !== prints.get(file)
-    })
+    const changedFiles = this.#changedOf(files, prints)
     const inForce = withoutRestart(this.#running, config)
     await this.#options.apply(inForce, { files: changedFiles.length > 0 })
     this.#wanted = loaded
@@ -141,6 +148,13 @@ export class Reloading {
       restart: restartKeys(this.#running, config),
       warnings: loaded.warnings.map(formatProblem),
     }
+  }
+
+  #changedOf(files: readonly string[], prints: Prints): string[] {
+    return files.filter((file) => {
+      const former = this.#prints.get(file)
+      return former !== undefined && former !== prints.get(file)
+    })
   }
 
   /** What changed after it was read is still to come. */

@@ -1,4 +1,5 @@
 // What a reload brings into force, what it refuses, and what it leaves as it was; on real sockets and files.
+import { execFileSync } from 'node:child_process'
 import { copyFile, mkdir, readFile, rename, rm, symlink, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { connect as connectTls } from 'node:tls'
@@ -35,6 +36,8 @@ const listing = (endpoint: string[], more: Written = {}): Written => ({
 })
 
 const isGood = async () => (await world.metric('chandlery_config_last_reload_successful')) === 1
+
+const host = (entry: Written): Written => ({ 'a.test': entry })
 
 function stateOf(registry: TestRegistry, state: string): Promise<number> {
   const labels = `endpoint="${registry.url}/v2",state="${state}"`
@@ -242,6 +245,25 @@ describe('files that change', () => {
     await until(async () => (await nameServed(port)) === 'two.test', 'the new certificate')
   })
 
+  test('the certificate is renewed while the configuration is refused for something else', async () => {
+    await using authority = await createAuthority()
+    const [one, two] = [await authority.server('one.test'), await authority.server('two.test')]
+    const [certFile, keyFile] = [world.directory.join('tls.crt'), world.directory.join('tls.key')]
+    const put = async (pair: typeof one) => {
+      await copyFile(pair.certFile, certFile)
+      await copyFile(pair.keyFile, keyFile)
+    }
+    await put(one)
+    const config = { ...mirror(world.upstream.url), tls: { certFile, keyFile } }
+    await world.start(config, OFTEN)
+    await world.write({ ...config, freshnes: {} })
+    await until(async () => !(await isGood()), 'a refusal')
+    await put(two)
+    const port = Number(new URL(world.chandlery.url).port)
+    await until(async () => (await nameServed(port)) === 'two.test', 'the new certificate')
+    expect(await isGood()).toBe(false)
+  })
+
   test('an authority that goes away or is replaced by nonsense leaves what it was', async () => {
     await using authority = await createAuthority()
     await using secure = await startRegistry({ tls: await authority.server('127.0.0.1') })
@@ -268,6 +290,41 @@ describe('files that change', () => {
     expect((await fetch(world.url('team/app/manifests/three'))).status).toBe(200)
     await copyFile(authority.ca.certFile, ca)
     await until(isGood, 'a good one')
+  })
+})
+
+describe('what cannot be used', () => {
+  test.each([
+    [
+      'password',
+      (file: string) => ({ configs: host({ auth: { username: 'u', password: { file } } }) }),
+    ],
+    ['ca_file', (file: string) => ({ configs: host({ tls: { ca_file: file } }) })],
+    ['admin.token', (file: string) => ({ admin: { listen: '127.0.0.1:0', token: { file } } })],
+    ['dockerConfig', (file: string) => ({ dockerConfig: file })],
+    ['tls.certFile', (file: string) => ({ tls: { certFile: file, keyFile: file } })],
+  ])('a pipe as %s is refused, and nobody waits for who writes to it', async (key, naming) => {
+    await world.start(mirror(world.upstream.url))
+    const pipe = world.directory.join('pipe')
+    execFileSync('mkfifo', [pipe])
+    await world.write({ ...mirror(world.upstream.url), ...naming(pipe) })
+    const { status, problems } = await world.reload()
+    expect([status, problems.join()]).toEqual([422, expect.stringContaining('no regular file')])
+    expect(problems.join()).toContain(key)
+    await world.write(mirror(world.upstream.url))
+    expect((await world.reload()).status).toBe(200)
+  })
+
+  test('a directory instead of the configuration is named as one', async () => {
+    await world.start(mirror(world.upstream.url))
+    await rm(world.chandlery.file)
+    await mkdir(world.chandlery.file)
+    expect((await world.reload()).problems.join()).toMatch(
+      /chandlery\.yaml: it is a directory; name/,
+    )
+    await rm(world.chandlery.file, { recursive: true })
+    await world.write(mirror(world.upstream.url))
+    expect((await world.reload()).status).toBe(200)
   })
 })
 

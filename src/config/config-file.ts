@@ -3,7 +3,7 @@ import type { z } from 'zod'
 import { normaliseRegistry } from '../oci/reference.ts'
 import type { KeyPath, Place, Problem } from './problem.ts'
 import { type FileContent, fileSchema } from './schema.ts'
-import { unknownKeyMessage } from './unknown-key.ts'
+import { shownKey, unknownKeyMessage } from './unknown-key.ts'
 import { YamlSource } from './yaml-source.ts'
 
 export interface ConfigFile {
@@ -76,7 +76,7 @@ function toProblems(issue: Issue, source: YamlSource): Problem[] {
     const keys = issue.keys.filter((key) => key !== '__proto__') // reported with the syntax
     return keys.map((key) => {
       const message = unknownKeyMessage(path, key)
-      return error(source.keyPlace([...path, key]), [...path, key], message)
+      return error(source.keyPlace([...path, key]), [...path, shownKey(key)], message)
     })
   }
   if (issue.code === 'invalid_key') {

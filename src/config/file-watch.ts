@@ -84,8 +84,9 @@ export function differing(one: Prints, other: Prints): string[] {
 async function printOf(file: string): Promise<string> {
   try {
     // Opening a pipe would wait for who writes to it, and take from who reads it.
-    if (!(await stat(file)).isFile()) return NO_FILE
-    return await hashOf(file)
+    const found = await stat(file)
+    if (found.isDirectory()) return 'EISDIR'
+    return found.isFile() ? await hashOf(file) : NO_FILE
   } catch (error) {
     return error instanceof Error && 'code' in error ? String(error.code) : 'unreadable'
   }

@@ -79,7 +79,9 @@ function variableProblem(name: string, env: Environment): string | undefined {
 async function fileProblem(file: string): Promise<string | undefined> {
   try {
     await access(file, constants.R_OK)
-    return (await stat(file)).isDirectory() ? `${file}: it is a directory; name a file` : undefined
+    const found = await stat(file)
+    if (found.isDirectory()) return `${file}: it is a directory; name a file`
+    return found.isFile() ? undefined : `${file}: it is no regular file, and cannot be read again`
   } catch (error) {
     const tilde = file.startsWith('~') ? '; ~ is not expanded, write the whole path' : ''
     return `${file}: ${readFailure(error)}${tilde}`

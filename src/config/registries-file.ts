@@ -9,6 +9,7 @@ import type { HostConfig, Mirror, RegistrySettings, RewriteRule } from './config
 import type { KeyPath, Problem } from './problem.ts'
 import { Secret } from './secret.ts'
 import { suggest } from './suggest.ts'
+import { shownKey } from './unknown-key.ts'
 import { keyText, scalarText, startOf, YamlSource } from './yaml-source.ts'
 
 export interface RegistriesFile extends RegistrySettings {
@@ -184,7 +185,7 @@ class Decoder {
       if (seen.has(name)) this.#warn(key, at, 'given twice; K3s takes both together, the last wins')
       seen.add(name)
       if (Object.hasOwn(fields, name)) fields[name]?.(field, at)
-      else this.#warn(key, at, ignoredMessage(name, Object.keys(fields)))
+      else this.#warn(key, [...path, shownKey(name)], ignoredMessage(name, Object.keys(fields)))
     }
   }
 

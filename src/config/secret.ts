@@ -1,7 +1,7 @@
 // A secret of the configuration: a literal, {env: NAME} or {file: PATH}. It prints as where it
 // comes from, never as what it is, whatever logs, inspects or serialises it.
-import { readFile } from 'node:fs/promises'
 import { inspect } from 'node:util'
+import { readWhole } from '../upstream/read-file.ts'
 import { hiddenId, IDENTITY } from '../upstream/settings-id.ts'
 
 /** Where a secret comes from; safe to print. */
@@ -48,9 +48,6 @@ export class Secret {
 }
 
 async function readSecretFile(path: string): Promise<string> {
-  const bytes = await readFile(path)
-  if (bytes.length > MAX_SECRET_BYTES) {
-    throw new Error(`the secret file ${path} is larger than ${MAX_SECRET_BYTES} bytes`)
-  }
+  const bytes = await readWhole(path, MAX_SECRET_BYTES)
   return bytes.toString('utf8').replace(/\r?\n$/, '')
 }

@@ -16,6 +16,11 @@ export function unknownKeyMessage(path: KeyPath, key: string): string {
   return `unknown key; known here: ${keys.toSorted().join(', ')}`
 }
 
+/** The key as messages have it: where a colon or the blank after it is missing, the value, maybe a secret, is in it. */
+export function shownKey(key: string): string {
+  return key.replace(/[\s:=].*$/s, '…')
+}
+
 /** Who is that deep in one section hardly means another. */
 function isNear(place: string, path: KeyPath): boolean {
   return path.length < 2 || place.startsWith(`${String(path[0])}.`)

@@ -1,9 +1,9 @@
 // What the files that a configuration names hold, if that cannot be used: as those who will use it
 // see it, so that neither a start nor a reload goes on to fail with it.
-import { readFile } from 'node:fs/promises'
 import { createSecureContext } from 'node:tls'
 import { parseDockerConfig } from '../upstream/docker-config.ts'
 import { checkCertificates } from '../upstream/pem.ts'
+import { readWhole } from '../upstream/read-file.ts'
 import { TlsFileError, TlsFiles } from '../upstream/tls.ts'
 import type { Config } from './config.ts'
 import type { KeyPath } from './problem.ts'
@@ -19,8 +19,10 @@ type Check = () => Promise<unknown>
 
 /** A finding for each thing that is there but of no use. */
 export async function wrongContents(config: Config): Promise<Finding[]> {
-  const findings = await Promise.all(checksOf(config).map(([path, check]) => found(path, check)))
-  return findings.flat()
+  const findings: Finding[] = []
+  // One after the other, so that a server that runs answers in between: OpenSSL takes its time.
+  for (const [path, check] of checksOf(config)) findings.push(...(await found(path, check)))
+  return findings
 }
 
 async function found(path: KeyPath, check: Check): Promise<Finding[]> {
@@ -63,7 +65,7 @@ function isFile(secret: Secret | undefined): secret is Secret {
 }
 
 async function checkKeyPair({ certFile, keyFile }: NonNullable<Config['tls']>): Promise<void> {
-  const [cert, key] = await Promise.all([readFile(certFile), readFile(keyFile)])
+  const [cert, key] = await Promise.all([readWhole(certFile), readWhole(keyFile)])
   try {
     createSecureContext({ cert: checkCertificates(cert), key })
   } catch (error) {
@@ -81,7 +83,7 @@ async function checkToken(token: Secret): Promise<void> {
 
 async function checkDockerConfig(file: string): Promise<void> {
   try {
-    parseDockerConfig(await readFile(file, 'utf8'))
+    parseDockerConfig((await readWhole(file)).toString())
   } catch (error) {
     throw new Error(`${file}: ${error instanceof Error ? error.message : String(error)}`, {
       cause: error,

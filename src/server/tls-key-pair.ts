@@ -1,9 +1,9 @@
 // The server's certificate with its key, from two files; whoever serves with it is given a new pair
 // when there is one, and the connections there are go on with the old one.
 import { readFileSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
 import { createSecureContext, type Server as TlsServer } from 'node:tls'
 import { checkCertificates } from '../upstream/pem.ts'
+import { readWhole } from '../upstream/read-file.ts'
 
 export interface KeyPairFiles {
   readonly certFile: string
@@ -45,7 +45,7 @@ export class TlsKeyPair {
   /** The pair in these files; undefined: it is the one in use. Throws where it cannot be used. */
   async read({ certFile, keyFile }: KeyPairFiles): Promise<Pair | undefined> {
     try {
-      const pair = { cert: await readFile(certFile), key: await readFile(keyFile) }
+      const pair = { cert: await readWhole(certFile), key: await readWhole(keyFile) }
       const isSame = pair.cert.equals(this.#pair.cert) && pair.key.equals(this.#pair.key)
       return isSame ? undefined : checked(pair)
     } catch (error) {

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto'
 import { createSecureContext, getCACertificates } from 'node:tls'
 import type { SecureContext } from 'node:tls'
+import { LRUCache } from 'lru-cache'
 
 import { checkCertificates } from './pem.ts'
 import { WatchedFile } from './watched-file.ts'
@@ -68,11 +69,7 @@ export class TlsFiles {
       const same = contents.every((bytes, i) => isEqual(bytes, this.#used[i]))
       if (same && this.#state !== undefined) return this.#state
       this.#used = contents
-      this.#state = {
-        context: this.#createContext(contents),
-        verify: this.#verify,
-        id: idOf(contents, this.#verify),
-      }
+      this.#state = this.#stateOf(contents)
     } catch (error) {
       if (this.#state === undefined) throw error
     }
@@ -82,6 +79,23 @@ export class TlsFiles {
   /** The files changed: the next who asks reads them. */
   recheck(): void {
     for (const [, file] of this.#files) file.recheck()
+  }
+
+  #stateOf(contents: readonly Buffer[]): TlsState {
+    const id = this.#idOf(contents)
+    const context = contexts.get(id) ?? this.#createContext(contents)
+    contexts.set(id, context)
+    return { context, verify: this.#verify, id }
+  }
+
+  #idOf(contents: readonly Buffer[]): string {
+    const verify = this.#verify
+    if (contents.length === 0) return verify ? 'usual' : 'unverified'
+    const hash = createHash('sha256').update(String(verify))
+    for (const [i, bytes] of contents.entries()) {
+      hash.update(`,${this.#files[i]?.[0]} ${bytes.length},`).update(bytes)
+    }
+    return hash.digest('base64url')
   }
 
   #createContext(contents: readonly Buffer[]): SecureContext {
@@ -114,12 +128,11 @@ function isEqual(one: Buffer, other: Buffer | undefined): boolean {
   return one === other || (other !== undefined && one.equals(other))
 }
 
-function idOf(contents: readonly Buffer[], verify: boolean): string {
-  if (contents.length === 0) return verify ? 'usual' : 'unverified'
-  const hash = createHash('sha256').update(String(verify))
-  for (const bytes of contents) hash.update(`,${bytes.length},`).update(bytes)
-  return hash.digest('base64url')
-}
+/**
+ * By the id of the files' content. To read a system's bundle takes OpenSSL some 20 ms in which nothing
+ * else runs: hosts that have the same share one, and a reload finds what it is good for already.
+ */
+const contexts = new LRUCache<string, SecureContext>({ max: 64 })
 
 let authorities: string[] | undefined
 

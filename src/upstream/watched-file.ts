@@ -1,12 +1,14 @@
 // A small file that others may replace while we run (secrets, certificates, docker's config.json):
 // looked at when used, at most once a second, read again when it changed.
-import { open, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import type { Stats } from 'node:fs'
+
+import { readWhole } from './read-file.ts'
 
 const CHECK_EVERY_MS = 1000
 
 export interface WatchedFileOptions {
-  /** A file that is longer is an error. */
+  /** A file that is longer is an error. Default 1 MiB. */
   readonly maxBytes?: number
   readonly now?: () => number
 }
@@ -14,7 +16,7 @@ export interface WatchedFileOptions {
 export class WatchedFile<T> {
   readonly path: string
   readonly #parse: (bytes: Buffer) => T
-  readonly #maxBytes: number
+  readonly #maxBytes: number | undefined
   readonly #now: () => number
   #checkedAt = -Infinity
   #signature: string | undefined
@@ -24,7 +26,7 @@ export class WatchedFile<T> {
   constructor(path: string, parse: (bytes: Buffer) => T, options: WatchedFileOptions = {}) {
     this.path = path
     this.#parse = parse
-    this.#maxBytes = options.maxBytes ?? 1024 * 1024
+    this.#maxBytes = options.maxBytes
     this.#now = options.now ?? Date.now
   }
 
@@ -56,7 +58,7 @@ export class WatchedFile<T> {
 
   async #read(): Promise<void> {
     try {
-      this.#value = this.#parse(await readBounded(this.path, this.#maxBytes))
+      this.#value = this.#parse(await readWhole(this.path, this.#maxBytes))
     } catch (error) {
       if (this.#value === undefined) throw error
     }
@@ -69,18 +71,5 @@ async function statOrAbsent(path: string): Promise<Stats | undefined> {
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
     throw error
-  }
-}
-
-/** Not readFile: the path may lead to something endless. */
-async function readBounded(path: string, maxBytes: number): Promise<Buffer> {
-  await using file = await open(path, 'r')
-  const bytes = Buffer.alloc(maxBytes + 1)
-  let length = 0
-  for (;;) {
-    const { bytesRead } = await file.read(bytes, length, bytes.length - length, null)
-    length += bytesRead
-    if (length > maxBytes) throw new Error(`${path} is longer than ${maxBytes} bytes`)
-    if (bytesRead === 0) return Buffer.from(bytes.subarray(0, length))
   }
 }

@@ -194,6 +194,10 @@ test('what a secret was written as is never repeated', () => {
     expect(found.length, wrong).toBeGreaterThan(0)
     expect(found.join('\n'), wrong).not.toContain('hunter2')
   }
+  for (const wrong of ['password hunter2', 'password:hunter2', 'password=hunter2']) {
+    const [found] = lines(`configs: { a.b: { auth: { ${wrong} } } }`)
+    expect(found).toMatch(/auth\."password…": unknown key/)
+  }
   const userinfo = lines(
     'mirrors: { a.b: { endpoint: ["https://u:hunter2@h/", "u:hunter2@h?", "x://u:hunter2@"] } }',
   )

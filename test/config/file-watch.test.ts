@@ -146,7 +146,7 @@ test('a pipe is not read, and a directory and a file without permission are no e
   const pipe = directory.join('pipe')
   execFileSync('mkfifo', [pipe])
   const prints = await readPrints([pipe, directory.path, directory.join('none')])
-  expect([...prints.values()]).toEqual([NO_FILE, NO_FILE, 'ENOENT'])
+  expect([...prints.values()]).toEqual([NO_FILE, 'EISDIR', 'ENOENT'])
   await look(file)
 })
 

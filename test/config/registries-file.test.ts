@@ -73,6 +73,10 @@ describe('what K3s ignores is a warning', () => {
       'configs."a.b".auth.token: warning: K3s has no token here',
     ],
     [
+      'configs: { "a.b": { auth: { password:hunter2 } } }',
+      'configs."a.b".auth."password…": warning: unknown key',
+    ],
+    [
       'mirrors: { "a.b": { hosts: [x] } }',
       "warning: K3s ignores it; put it into Chandlery's own file",
     ],

@@ -41,5 +41,5 @@ test('a file that is no secret is refused by its size, without its content', asy
   await using directory = await temporaryDirectory()
   const file = join(directory.path, 'password')
   await writeFile(file, 'x'.repeat(100_000))
-  await expect(new Secret({ file }).read({})).rejects.toThrow(/larger than 65536 bytes/)
+  await expect(new Secret({ file }).read({})).rejects.toThrow(/longer than 65536 bytes/)
 })
