@@ -1,12 +1,19 @@
 // Which source a download asks next: the order they joined in, minus those that refused,
 // last those that lied. It decides only; it asks nobody.
-import { type FailureReason, SHORT_LIMIT_MS, type UpstreamError } from '../upstream/failure.ts'
+import {
+  type FailureKind,
+  type FailureReason,
+  SHORT_LIMIT_MS,
+  type UpstreamError,
+} from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 
 /** What counts as getting on: a source that gave this many bytes before it broke starts afresh. */
 const PROGRESS_BYTES = 1024 * 1024
 /** Tries in a row without progress, once bytes have flowed; a lossy link breaks often. */
 const TRIES_WHEN_FLOWING = 5
+/** Of one that has given before: what it refuses now, it may give at the next try, from another host. */
+const TRIES_WHEN_IT_GAVE = 2
 /** A connection broken before its first byte may have been an idle one the other side closed. */
 const TRIES_WHEN_BROKEN_EARLY = 2
 /** A limit that ends soon is waited for, once before anything came: clients give up after 30 s. */
@@ -24,6 +31,9 @@ const MAY_PASS: ReadonlySet<FailureReason> = new Set([
   'name-not-resolved',
 ])
 
+/** Wrong bytes and limits are not refused by chance. */
+const REFUSALS: ReadonlySet<FailureKind> = new Set(['denied', 'gone', 'unavailable'])
+
 interface Entry {
   readonly source: Source
   tries: number
@@ -32,6 +42,8 @@ interface Entry {
   spent: boolean
   ignoresRange: boolean
   metTheEnd: boolean
+  /** All of something that it was asked for. */
+  gave: boolean
   failedAt: number
   pausedUntil: number
 }
@@ -69,6 +81,7 @@ export class SourceQueue {
         spent: false,
         ignoresRange: false,
         metTheEnd: false,
+        gave: false,
         failedAt: -Infinity,
         pausedUntil: -Infinity,
       })
@@ -120,7 +133,7 @@ export class SourceQueue {
     entry.failedAt = now
     if (given >= PROGRESS_BYTES) entry.tries = 0
     else entry.tries += 1
-    if (entry.tries >= allowedTries(error, flowing)) entry.spent = true
+    if (entry.tries >= allowedTries(error, flowing, entry.gave)) entry.spent = true
     const doubled = this.#retryDelayMs * 2 ** Math.max(0, entry.tries - 1)
     // Never less than it was asked for, and not in step with others.
     const pause = shortPauseMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
@@ -144,7 +157,9 @@ export class SourceQueue {
 
   /** It gave all that it was asked for. */
   gotOn(source: Source): void {
-    this.#entry(source).tries = 0
+    const entry = this.#entry(source)
+    entry.tries = 0
+    entry.gave = true
   }
 
   /** It answers a question for a part with the whole. */
@@ -190,10 +205,11 @@ function ranksOf({ source, lies, tries, crawls }: Entry): number[] {
 
 const HEALTH_RANK = { ok: 0, limited: 1, open: 2 } as const
 
-function allowedTries(error: UpstreamError, flowing: boolean): number {
+function allowedTries(error: UpstreamError, flowing: boolean, gave: boolean): number {
   const { reason } = error
   if (shortLimitMs(error) !== undefined) return TRIES_WHEN_LIMITED
-  if (flowing) return MAY_PASS.has(reason) ? TRIES_WHEN_FLOWING : 1
+  if (flowing && MAY_PASS.has(reason)) return TRIES_WHEN_FLOWING
+  if (flowing) return gave && REFUSALS.has(error.kind) ? TRIES_WHEN_IT_GAVE : 1
   return reason === 'cut' || reason === 'reset' ? TRIES_WHEN_BROKEN_EARLY : 1
 }
 
