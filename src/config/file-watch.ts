@@ -1,6 +1,6 @@
 // Whether files have changed, found by reading them every few seconds: what watches directories sees
 // neither Kubernetes' swapped links nor network file systems reliably. A change is told once it has
-// stood for one interval, so that nothing half-written is taken for it.
+// stood for one interval, so that nothing half-written is taken for it; after a minute in any case.
 import { createHash } from 'node:crypto'
 import { open, stat } from 'node:fs/promises'
 import { MAX_FILE_BYTES } from './read-text.ts'
@@ -20,10 +20,15 @@ export interface FileWatchOptions {
   readonly onError: (error: unknown) => void
 }
 
+/** Something may be rewritten without end: after so many looks a change is told though it goes on. */
+const MAX_LOOKS = 30
+
 export class FileWatch {
   readonly #options: FileWatchOptions
   #settled: Prints = new Map()
   #pending: Prints | undefined
+  /** In a row, at which something was other than what was settled. */
+  #looks = 0
   #timer: NodeJS.Timeout | undefined
   #stopped = false
 
@@ -45,6 +50,7 @@ export class FileWatch {
   settle(prints: Prints): void {
     this.#settled = prints
     this.#pending = undefined
+    this.#looks = 0
   }
 
   #wait(): void {
@@ -54,17 +60,22 @@ export class FileWatch {
   async #look(): Promise<void> {
     try {
       const seen = await readPrints(this.#options.files())
-      if (differing(this.#settled, seen).length === 0) this.#pending = undefined
-      else if (this.#pending === undefined || differing(this.#pending, seen).length > 0) {
-        this.#pending = seen
-      } else {
-        this.settle(seen)
-        await this.#options.onChange()
-      }
+      const isNew = differing(this.#settled, seen).length > 0
+      const isDue = isNew && this.#isDue(seen)
+      if (!isNew || isDue) this.settle(seen)
+      if (isDue) await this.#options.onChange()
     } catch (error) {
       this.#options.onError(error)
     }
     this.start()
+  }
+
+  /** It stands, or has been looked at long enough. */
+  #isDue(seen: Prints): boolean {
+    const stands = this.#pending !== undefined && differing(this.#pending, seen).length === 0
+    this.#pending = seen
+    this.#looks += 1
+    return stands || this.#looks === MAX_LOOKS
   }
 }
 

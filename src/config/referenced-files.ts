@@ -32,7 +32,7 @@ export async function checkReferences(
   const missing = problems.flat()
   // What is not there is told once.
   const isTold = ({ path }: Finding) => missing.some((each) => isWithin(each.path, path))
-  const wrong = (await wrongContents(config)).filter((finding) => !isTold(finding))
+  const wrong = (await wrongContents(config, env)).filter((finding) => !isTold(finding))
   return [...missing, ...wrong.map(({ path, message }) => ({ ...locate(path), path, message }))]
 }
 

@@ -20,13 +20,14 @@ export class Secret {
 
   /**
    * The secret as it is now: a file is read each time, so that a rotated one is seen; one line
-   * break at its end is dropped. The error names the variable or file, never the content.
+   * break at the end of a file or a variable is dropped. The error names the variable or file, never
+   * the content.
    */
   async read(env: Readonly<Record<string, string | undefined>> = process.env): Promise<string> {
     if (this.source === '<redacted>') return this.#literal
     if ('file' in this.source) return readSecretFile(this.source.file)
     const value = env[this.source.env]
-    if (value) return value
+    if (value) return withoutBreak(value)
     throw new Error(`the environment variable ${this.source.env} is not set`)
   }
 
@@ -49,5 +50,9 @@ export class Secret {
 
 async function readSecretFile(path: string): Promise<string> {
   const bytes = await readWhole(path, MAX_SECRET_BYTES)
-  return bytes.toString('utf8').replace(/\r?\n$/, '')
+  return withoutBreak(bytes.toString('utf8'))
+}
+
+function withoutBreak(text: string): string {
+  return text.replace(/\r?\n$/, '')
 }

@@ -6,6 +6,7 @@ import { checkCertificates } from '../upstream/pem.ts'
 import { readWhole } from '../upstream/read-file.ts'
 import { TlsFileError, TlsFiles } from '../upstream/tls.ts'
 import type { Config } from './config.ts'
+import type { Environment } from './env.ts'
 import type { KeyPath } from './problem.ts'
 import type { Secret } from './secret.ts'
 
@@ -18,10 +19,10 @@ export interface Finding {
 type Check = () => Promise<unknown>
 
 /** A finding for each thing that is there but of no use. */
-export async function wrongContents(config: Config): Promise<Finding[]> {
+export async function wrongContents(config: Config, env: Environment): Promise<Finding[]> {
   const findings: Finding[] = []
   // One after the other, so that a server that runs answers in between: OpenSSL takes its time.
-  for (const [path, check] of checksOf(config)) findings.push(...(await found(path, check)))
+  for (const [path, check] of checksOf(config, env)) findings.push(...(await found(path, check)))
   return findings
 }
 
@@ -36,11 +37,14 @@ async function found(path: KeyPath, check: Check): Promise<Finding[]> {
   }
 }
 
-function checksOf({ tls, admin, dockerConfig, configs }: Config): [KeyPath, Check][] {
+function checksOf(
+  { tls, admin, dockerConfig, configs }: Config,
+  env: Environment,
+): [KeyPath, Check][] {
   const checks: [KeyPath, Check][] = []
   if (tls) checks.push([['tls'], () => checkKeyPair(tls)])
   const { token } = admin
-  if (token) checks.push([['admin', 'token'], () => checkToken(token)])
+  if (token) checks.push([['admin', 'token'], () => checkToken(token, env)])
   for (const [index, file] of dockerConfig.entries()) {
     const path = dockerConfig.length === 1 ? ['dockerConfig'] : ['dockerConfig', index]
     checks.push([path, () => checkDockerConfig(file)])
@@ -74,9 +78,8 @@ async function checkKeyPair({ certFile, keyFile }: NonNullable<Config['tls']>): 
   }
 }
 
-async function checkToken(token: Secret): Promise<void> {
-  if (!isFile(token)) return
-  if (!/^\S+$/.test(await token.read())) {
+async function checkToken(token: Secret, env: Environment): Promise<void> {
+  if (!/^\S+$/.test(await token.read(env))) {
     throw new Error(`${token.toString()}: is empty or holds a blank; a token is one word`)
   }
 }

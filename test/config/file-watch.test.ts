@@ -1,5 +1,6 @@
 // The watch over files, on real ones: every way in which configuration is replaced in practice.
 import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
 import { appendFile, mkdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -119,6 +120,23 @@ test('a file that is still being written is told when it is whole', async () => 
   }
   await untilTold(1)
   expect(told).toEqual([await printOf(file)])
+})
+
+test('a file that changes without end keeps no change of another from being told', async () => {
+  const restless = directory.join('restless')
+  let number = 0
+  const writing = setInterval(() => writeFileSync(restless, String(number++)), EVERY_MS / 4)
+  try {
+    await look(file, restless)
+    await writeFile(file, 'two')
+    const two = await printOf(file)
+    for (let tries = 0; !told.includes(two ?? ''); tries++) {
+      expect(tries).toBeLessThan(200)
+      await sleep(EVERY_MS)
+    }
+  } finally {
+    clearInterval(writing)
+  }
 })
 
 test('what changed while the owner was busy with a change is told after it', async () => {

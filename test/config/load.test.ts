@@ -287,6 +287,19 @@ configs:
   })
 })
 
+test.each([
+  ['{ file: FILE }', {}],
+  ['{ env: TOKEN }', { TOKEN: 'two words' }],
+  ['two words', {}],
+])('an admin.token that nobody can send is an error: %s', async (token, env) => {
+  await using world = await setUp({ token: 'two words' })
+  const text = `admin: { token: ${token.replace('FILE', world.directory.join('token'))} }`
+  await writeFile(world.directory.join('c.yaml'), text)
+  const [problem] = await world.problems({ config: 'c.yaml' }, env)
+  expect(problem).toMatch(/^c\.yaml:1:17 admin\.token: .*holds a blank; a token is one word$/)
+  expect(problem).not.toContain('two')
+})
+
 describe('settings that do not go together', () => {
   test('one port for both listeners', async () => {
     await using world = await setUp({ 'c.yaml': 'admin: { listen: "127.0.0.1:5000" }' })

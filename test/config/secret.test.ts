@@ -22,6 +22,7 @@ test('a literal is given to who asks, and to nobody who prints', async () => {
 test('a variable is read when asked for', async () => {
   const secret = new Secret({ env: 'TOKEN' })
   expect(await secret.read({ TOKEN: 't' })).toBe('t')
+  expect(await secret.read({ TOKEN: 't\n' })).toBe('t')
   await expect(secret.read({})).rejects.toThrow('environment variable TOKEN is not set')
   expect(JSON.stringify(secret)).toBe('{"env":"TOKEN"}')
 })
