@@ -38,6 +38,8 @@ export class Resolver {
   readonly #patienceMs: number
   readonly #good = new LRUCache<string, Remembered>({ max: MAX_NAMES })
   readonly #asking = new Map<string, Promise<LookupAddress[]>>()
+  /** Names about which the servers say nothing: nobody waits for that again until they do. */
+  readonly #silent = new LRUCache<string, true>({ max: MAX_NAMES })
   readonly #avoided = new LRUCache<string, number>({ max: MAX_NAMES })
 
   constructor(options: ResolverOptions = {}) {
@@ -65,10 +67,13 @@ export class Resolver {
     const former = known && known.atMs + KEEP_MS > this.#now() ? known.found : undefined
     const fresh = this.#fresh(hostname)
     if (former === undefined) return await fresh
+    if (this.#silent.has(hostname)) return former
     const patience = new AbortController()
-    const late = sleep(this.#patienceMs, former, { signal: patience.signal, ref: false })
+    const late = sleep(this.#patienceMs, undefined, { signal: patience.signal, ref: false })
     try {
-      return await Promise.race([fresh.catch(() => former), late])
+      const found = await Promise.race([fresh.catch(() => former), late])
+      if (found === undefined) this.#silent.set(hostname, true)
+      return found ?? former
     } finally {
       patience.abort()
       late.catch(() => undefined)
@@ -89,6 +94,7 @@ export class Resolver {
     const found = await this.#ask(hostname)
     if (found.length === 0) throw notFound(hostname)
     this.#good.set(hostname, { found, atMs: this.#now() })
+    this.#silent.delete(hostname)
     return found
   }
 

@@ -53,6 +53,34 @@ describe('a resolver', () => {
     expect(await resolve()).toEqual([v4('192.0.2.2')])
   })
 
+  test('that goes on saying nothing is waited for once, not by each connection', async () => {
+    const { script, resolve } = scripted({ patienceMs: 200 })
+    const good = await resolve()
+    const unanswered = Promise.withResolvers<LookupAddress[]>()
+    script.answer = () => unanswered.promise
+    await resolve()
+    const startedAt = performance.now()
+    expect(await resolve()).toEqual(good)
+    unanswered.reject(FAILURE)
+    await sleep(0)
+    script.answer = () => new Promise(() => {})
+    expect(await resolve()).toEqual(good)
+    expect(performance.now() - startedAt).toBeLessThan(150)
+    expect(script.questions).toBe(3)
+  })
+
+  test('that says something again is waited for again', async () => {
+    const { script, resolve } = scripted({ patienceMs: 30 })
+    await resolve()
+    script.answer = () => Promise.reject(FAILURE)
+    await resolve()
+    script.answer = () => Promise.resolve([v4('192.0.2.2')])
+    await resolve()
+    await sleep(0)
+    script.answer = () => sleep(5).then(() => [v4('192.0.2.3')])
+    expect(await resolve()).toEqual([v4('192.0.2.3')])
+  })
+
   test('is asked once for all who ask at the same time', async () => {
     const { script, resolve } = scripted()
     await Promise.all([resolve(), resolve(), resolve()])
