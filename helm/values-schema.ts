@@ -13,12 +13,24 @@ const kubernetes = () => z.looseObject({})
 const kubernetesList = () => z.array(kubernetes())
 const labels = () => z.record(z.string(), z.string())
 const quantity = () =>
-  z.union([z.string().regex(/^([0-9]+(\.[0-9]+)?([KMGTP]i|[kMGTP])?)?$/), z.int()])
+  z.union([z.string().regex(/^[0-9]+(\.[0-9]+)?([KMGTP]i|[kMGTP])?$/), z.int().min(1)])
 const name = () => z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/)
 const nameOrNothing = () => z.string().regex(/^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$/)
 const policy = () => z.enum(['', 'Cluster', 'Local'])
 
-const probe = () => kubernetes().nullable()
+/** What is asked is the chart's to say, how often is not. */
+const probe = () =>
+  z
+    .strictObject({
+      initialDelaySeconds: count(),
+      periodSeconds: count(1),
+      timeoutSeconds: count(1),
+      successThreshold: count(1),
+      failureThreshold: count(1),
+      terminationGracePeriodSeconds: count(1),
+    })
+    .partial()
+    .nullable()
 
 const observed = { namespace: nameOrNothing(), labels: labels(), annotations: labels() }
 
@@ -103,7 +115,10 @@ const shape = {
     }),
     existingClaim: nameOrNothing(),
     subPath: text(),
-    emptyDir: z.strictObject({ sizeLimit: quantity(), medium: z.enum(['', 'Memory']) }),
+    emptyDir: z.strictObject({
+      sizeLimit: z.union([z.literal(''), quantity()]),
+      medium: z.enum(['', 'Memory']),
+    }),
     hostPath: z.strictObject({
       path: z.string().regex(/^(\/.*)?$/),
       type: z.enum(['', 'DirectoryOrCreate', 'Directory']),

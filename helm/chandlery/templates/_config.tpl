@@ -49,6 +49,6 @@
 {{/* The part of the configuration that the server reads at its start alone. */}}
 {{- define "chandlery.restartKeys" -}}
 {{- if .Values.restartOnConfigChange }}
-{{- include "chandlery.configFile" . | sha256sum }}
+{{- printf "%s%s" (include "chandlery.configFile" .) .Values.registries | sha256sum }}
 {{- end }}
 {{- end }}

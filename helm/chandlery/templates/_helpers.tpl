@@ -23,8 +23,8 @@
 {{- end }}
 
 {{- define "chandlery.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "chandlery.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "chandlery.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "chandlery.chart" -}}
@@ -33,38 +33,36 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{/* Of the pod of helm test. Not the selector's, or the Services would send it requests. */}}
 {{- define "chandlery.testLabels" -}}
-app.kubernetes.io/name: {{ include "chandlery.name" . }}-test
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ printf "%s-test" (include "chandlery.name" . | trunc 58 | trimSuffix "-") | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{/* Not the chart's version: a new one of the chart alone need not replace the pods. */}}
-{{- define "chandlery.podLabels" -}}
+{{- define "chandlery.ownLabels" -}}
 {{ include "chandlery.selectorLabels" . }}
-app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimSuffix "-" | quote }}
+app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
-app.kubernetes.io/part-of: {{ include "chandlery.name" . }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+app.kubernetes.io/part-of: {{ include "chandlery.name" . | quote }}
 {{- end }}
 
-{{- define "chandlery.labels" -}}
-helm.sh/chart: {{ include "chandlery.chart" . }}
-{{ include "chandlery.podLabels" . }}
+{{/* Labels of the pods: what Services select by stays, the rest is the values' to say. */}}
+{{- define "chandlery.podLabels" -}}
+{{- $fixed := include "chandlery.selectorLabels" . | fromYaml }}
+{{- $own := include "chandlery.ownLabels" . | fromYaml }}
+{{- toYaml (mergeOverwrite dict $own (.Values.commonLabels | default dict) (.Values.podLabels | default dict) $fixed) }}
 {{- end }}
 
 {{/*
 Name, namespace, labels and annotations of an object. A dict of root, name, and where they are wanted
-namespace, labels, annotations.
+namespace, labels, annotations, and labels that stay: fixed.
 */}}
 {{- define "chandlery.metadata" -}}
-name: {{ .name }}
-namespace: {{ .namespace | default .root.Release.Namespace }}
+{{- $fixed := mergeOverwrite (dict "helm.sh/chart" (include "chandlery.chart" .root)) (include "chandlery.selectorLabels" .root | fromYaml) (.fixed | default dict) }}
+{{- $own := include "chandlery.ownLabels" .root | fromYaml -}}
+name: {{ .name | quote }}
+namespace: {{ .namespace | default .root.Release.Namespace | quote }}
 labels:
-  {{- include "chandlery.labels" .root | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- mergeOverwrite dict $own (.root.Values.commonLabels | default dict) (.labels | default dict) $fixed | toYaml | nindent 2 }}
 {{- with merge (dict) (.annotations | default dict) (.root.Values.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -103,7 +101,11 @@ annotations:
 {{- end }}
 
 {{- define "chandlery.listen" -}}
-{{- get (.Values.config | default dict) "listen" | default (printf "%s:5000" (include "chandlery.anyAddress" .)) }}
+{{- $listen := get (.Values.config | default dict) "listen" | default (printf "%s:5000" (include "chandlery.anyAddress" .)) }}
+{{- if regexMatch "^(localhost|127\\.[0-9.]+|\\[::1\\]):" $listen }}
+{{- fail (printf "config.listen is %s: nodes and Services come by the pod's address. Leave it out." $listen) }}
+{{- end }}
+{{- $listen }}
 {{- end }}
 
 {{- define "chandlery.adminListen" -}}
@@ -144,6 +146,19 @@ annotations:
 {{- define "chandlery.scheme" -}}
 {{- $own := get (.Values.config | default dict) "tls" }}
 {{- empty (or $own (include "chandlery.tlsSecret" .)) | ternary "http" "https" }}
+{{- end }}
+
+{{/* An address as URLs have it. */}}
+{{- define "chandlery.urlHost" -}}
+{{- contains ":" . | ternary (printf "[%s]" .) . }}
+{{- end }}
+
+{{/* Addresses that nodes are known to use, as a list. */}}
+{{- define "chandlery.knownAddresses" -}}
+{{- $port := eq .Values.service.type "NodePort" | ternary "127.0.0.1" "" }}
+{{- $balancer := eq .Values.service.type "LoadBalancer" | ternary .Values.service.loadBalancerIP "" }}
+{{- $host := .Values.hostPort.enabled | ternary .Values.hostPort.hostIP "" }}
+{{- list .Values.service.clusterIP $port $balancer $host | compact | toJson }}
 {{- end }}
 
 {{/* The Secret with the admin token, or nothing. */}}
@@ -239,6 +254,18 @@ annotations:
 {{- if and .Values.tls.certManager.enabled (not .Values.tls.certManager.issuerRef.name) }}
 {{- fail "tls.certManager.enabled: name the issuer in tls.certManager.issuerRef, such as {name: internal-ca, kind: ClusterIssuer}." }}
 {{- end }}
+{{- range .Values.extraEnv }}
+{{- if has .name (list "CHANDLERY_CONFIG" "CHANDLERY_REGISTRIES" "CHANDLERY_LISTEN" "CHANDLERY_ADMIN_LISTEN" "CHANDLERY_DIRECTORY") }}
+{{- fail (printf "extraEnv sets %s, which the chart sets by its values: write it in config (or registries)." .name) }}
+{{- end }}
+{{- end }}
+{{- $bundles := list }}
+{{- range .Values.caBundles }}{{- $bundles = append $bundles .name }}{{- end }}
+{{- range $key, $names := merge (dict "caBundles" $bundles) .Values.credentials }}
+{{- if ne (len $names) (len (uniq $names)) }}
+{{- fail (printf "%s: a name is there twice, and each has its own place in the pod. Keep one." $key) }}
+{{- end }}
+{{- end }}
 {{- $trusted := 0 }}
 {{- range .Values.caBundles }}
 {{- if eq (empty .configMap) (empty .secret) }}
@@ -249,4 +276,9 @@ annotations:
 {{- if gt (int $trusted) 1 }}
 {{- fail "caBundles: one entry may have trusted; put the authorities into one file." }}
 {{- end }}
+{{- end }}
+
+{{/* A quantity of Kubernetes as a text: Helm reads a long number as a fraction. */}}
+{{- define "chandlery.quantity" -}}
+{{- kindIs "float64" . | ternary (printf "%.0f" (. | float64)) (toString .) }}
 {{- end }}

@@ -22,6 +22,12 @@ export class Helm {
     return await run(this.#program, ['template', ...RELEASE, ...CLUSTER, ...args])
   }
 
+  /** The objects of a release of another name. */
+  async templateAs(release: string, namespace: string, args: readonly string[]): Promise<string> {
+    const named = ['template', release, CHART, '--namespace', namespace]
+    return await run(this.#program, [...named, ...CLUSTER, ...args])
+  }
+
   async tryTemplate(args: readonly string[]): Promise<Finished> {
     return await tryRun(this.#program, ['template', ...RELEASE, ...CLUSTER, ...args])
   }

@@ -5,6 +5,7 @@ import { Report } from '../report.ts'
 import { checkAlerts } from './alerts.ts'
 import { Helm } from './helm.ts'
 import { checkNotes } from './notes.ts'
+import { checkRandomValues } from './random.ts'
 import { checkRefusals } from './refusals.ts'
 import { checkRendering } from './rendering.ts'
 
@@ -14,6 +15,7 @@ const directory = await temporaryDirectory('chandlery-chart')
 try {
   await report.check('helm lint --strict finds nothing', () => helm.lint())
   await checkRendering(report, helm, process.argv.includes('--update'))
+  await checkRandomValues(report, helm, directory.path)
   await checkRefusals(report, helm)
   await checkNotes(report, helm)
   await checkAlerts(report, directory.path)

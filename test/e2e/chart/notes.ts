@@ -10,6 +10,15 @@ const TOLD: readonly [exposure: string, set: readonly string[], tells: readonly 
     ['[host."http://10.96.0.50:5000"]'],
   ],
   [
+    'an address with colons',
+    [
+      'service.clusterIP=fd00::10',
+      'tls.certManager.enabled=true',
+      'tls.certManager.issuerRef.name=a',
+    ],
+    ['[host."https://[fd00::10]:5000"]', 'has to name [fd00::10];', 'get secret chandlery-tls'],
+  ],
+  [
     'a node port',
     ['service.type=NodePort'],
     ['[host."http://127.0.0.1:30500"]', 'let only your nodes'],

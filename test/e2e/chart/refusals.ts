@@ -66,6 +66,19 @@ const REFUSED: readonly [wrong: string, set: readonly string[], says: RegExp][] 
   ],
   ['cert-manager without an issuer', ['tls.certManager.enabled=true'], /name the issuer/],
   ['a bundle that is nowhere', ['caBundles[0].name=a'], /needs either configMap or secret/],
+  [
+    'a probe of another kind',
+    ['probes.liveness.exec.command={a}'],
+    /properties 'exec' not allowed/,
+  ],
+  ['no size at all', ['persistence.size='], /'\/persistence\/size'/],
+  ['an address that only the pod reaches', ['config.listen=127.0.0.1:5000'], /Services come by/],
+  ['one name twice', ['credentials.secrets={a,b,a}'], /secrets: a name is there twice/],
+  [
+    'a variable that the chart sets',
+    ['extraEnv[0].name=CHANDLERY_LISTEN', 'extraEnv[0].value=:80'],
+    /CHANDLERY_LISTEN.*write it in config/,
+  ],
   ['two K3s files', ['registries=a', 'registriesSecret.name=b'], /keep one/],
 ]
 
