@@ -8,5 +8,7 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 20_000,
     hookTimeout: 20_000,
+    // What comes about comes at once on a machine that is not busy.
+    expect: { poll: { timeout: 10_000 } },
   },
 })

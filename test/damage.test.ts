@@ -103,7 +103,7 @@ describe('a held blob that is damaged', () => {
 
   test('after it was kept, while a client still reads what arrived, is replaced in that response', async () => {
     await rm(await fileOf(join(directory.path, 'cache'), digest))
-    const response = await rawRequest(url)
+    using response = await rawRequest(url)
     const start = await response.read(1000)
     response.pause()
     await expect.poll(() => fileOf(join(directory.path, 'cache'), digest)).toBeTruthy()
@@ -116,7 +116,7 @@ describe('a held blob that is damaged', () => {
   })
 
   test('while it is sent goes on from the upstream in the same response', async () => {
-    const response = await rawRequest(url)
+    using response = await rawRequest(url)
     const start = await response.read(1000)
     response.pause()
     await truncate(await fileOf(join(directory.path, 'cache'), digest), MIB)
