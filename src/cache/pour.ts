@@ -1,6 +1,6 @@
 // Carries one response's bytes into an ingest: reading goes on while the last batch is being written,
 // up to a bound, so that neither the link nor the disk waits for the other.
-import { OtherBytes } from './memory-window.ts'
+import { OtherBytes } from './block-hashes.ts'
 
 /** How much may wait for the disk: past it, the upstream waits. */
 const WAITING_BYTES = 1024 * 1024

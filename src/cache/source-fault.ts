@@ -2,7 +2,7 @@
 import type { SourceResponse } from '../upstream/source.ts'
 import { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
-import { OtherBytes } from './memory-window.ts'
+import { OtherBytes } from './block-hashes.ts'
 import { TooLong } from './pour.ts'
 
 /** Why an answer to a question from byte `at` on, of a blob of `size` bytes, is not read; or undefined. */

@@ -2,11 +2,10 @@
 // zone where most readers are, and a few small ones for those who are elsewhere. It holds no bytes.
 import type { ByteRange } from '../http/range.ts'
 import { ReaderPace } from './reader-pace.ts'
+import { BLOCK_BYTES } from './window-blocks.ts'
 import { GRANT_BYTES, MOST_GRANTS, WindowGrants } from './window-grants.ts'
 
 const MIB = 1024 * 1024
-/** What is compared at once, when it is fetched again. */
-export const BLOCK_BYTES = 256 * 1024
 /** What the main zone takes, and where memory is short. */
 export const MAIN_BYTES = 16 * MIB
 export const LEAST_MAIN_BYTES = 4 * MIB

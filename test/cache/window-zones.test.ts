@@ -1,8 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { GRANT_BYTES, MOST_GRANTS } from '../../src/cache/window-grants.ts'
+import { BLOCK_BYTES } from '../../src/cache/window-blocks.ts'
 import {
-  BLOCK_BYTES,
   LEAST_MAIN_BYTES,
   MAIN_BYTES,
   type Need,
