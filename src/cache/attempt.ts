@@ -74,6 +74,11 @@ export class Attempt {
     return this.#window?.held ?? this.#ingest!.have()
   }
 
+  /** Another number whenever anything was gained: bytes in the file, or what passes through was hashed or read. */
+  get gained(): number {
+    return this.#window?.gained ?? this.have.bytes
+  }
+
   /** The first offset at or after `at` that has not arrived. */
   readableFrom(at: number): number {
     return this.have.endFrom(at)

@@ -78,7 +78,12 @@ export class Attempts {
     this.pump()
   }
 
-  /** Looks at what is to be asked for: readers came, moved or left. */
+  /** A reader said what it will read. */
+  planned(): void {
+    this.#filling?.planned()
+  }
+
+  /** Looks at what is to be asked for: readers wait, moved or left. */
   pump(): void {
     this.#filling?.pump()
   }

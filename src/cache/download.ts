@@ -126,7 +126,7 @@ export class Download implements DownloadView {
 
   planned(): void {
     this.#isWanted ||= this.#readers.isWholeWanted
-    this.#attempts.pump()
+    this.#attempts.planned()
   }
 
   waits(at: number): void {

@@ -11,8 +11,9 @@ import type { WindowReader } from './memory-window.ts'
 import { type PieceAsker, PieceRequest } from './piece-request.ts'
 import { FileLost, WriteFailed } from './pour.ts'
 import { type ChosenRequest, type FetchOptions, RequestChoice } from './request-choice.ts'
-import { asUpstreamError } from './source-fault.ts'
-import type { SourceQueue } from './source-queue.ts'
+import { asUpstreamError, sourceFault } from './source-fault.ts'
+import type { FailedTry, SourceQueue } from './source-queue.ts'
+import { MOST_IN_VAIN, VainTries } from './vain-tries.ts'
 import { MOST_GRANTS } from './window-grants.ts'
 
 export interface FillingOptions {
@@ -49,6 +50,7 @@ export class Filling implements PieceAsker {
   readonly #requests = new Set<PieceRequest>()
   readonly #concurrency: Concurrency
   readonly #choice: RequestChoice
+  readonly #vain = new VainTries()
   readonly #done = Promise.withResolvers<void>()
   #size: number | undefined
   #isOver = false
@@ -112,6 +114,12 @@ export class Filling implements PieceAsker {
   /** Whether what a reader waits for at `at` is about to come by itself. */
   isComing(at: number): boolean {
     return this.#choice.isComing(at)
+  }
+
+  /** A reader said what it will read. */
+  planned(): void {
+    this.#vain.forget()
+    this.pump()
   }
 
   /** Looks at what is to be asked for: something arrived, is wanted, or a source joined. */
@@ -195,8 +203,10 @@ export class Filling implements PieceAsker {
     this.#requests.add(request)
     try {
       if (await request.run()) this.#concluded(request)
+      this.#checkGain(chosen)
     } catch (error) {
       this.#lost(request, error)
+      if (request.given > 0 || request.isStopped) this.#checkGain(chosen)
     } finally {
       this.#requests.delete(request)
       this.pump()
@@ -212,11 +222,20 @@ export class Filling implements PieceAsker {
     if (this.signal.aborted || this.#isOver) return
     if (error instanceof WriteFailed) return this.fail(error)
     if (request.isStopped) return // asked for again elsewhere, for being slow
-    const { queue, failed } = this.#options
-    const told = asUpstreamError(error, request.source)
-    failed(told)
-    const isFlowing = request.given > 0 || this.attempt.have.bytes > 0
-    queue.failed(request, told, isFlowing, this.now())
+    this.#failed(request, asUpstreamError(error, request.source))
+  }
+
+  // Who brings nothing of use, however often, is asked no more.
+  #checkGain({ source, piece }: ChosenRequest): void {
+    if (this.#isOver || !this.#vain.isLast(piece.start, this.attempt.gained)) return
+    const what = `was asked ${MOST_IN_VAIN} times for what begins at byte ${piece.start}, and nothing came of it`
+    this.#failed({ source, startedAt: this.now(), given: 0 }, sourceFault(source, 'protocol', what))
+  }
+
+  #failed(failed: FailedTry, error: UpstreamError): void {
+    this.#options.failed(error)
+    const isFlowing = failed.given > 0 || this.attempt.have.bytes > 0
+    this.#options.queue.failed(failed, error, isFlowing, this.now())
   }
 
   #look(): void {

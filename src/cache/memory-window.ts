@@ -45,6 +45,7 @@ export class MemoryWindow {
   readonly #blocks: WindowBlocks
   readonly #hashes: BlockHashes
   readonly #room = new WindowRoom((at, apart) => this.admits(at, apart))
+  #readBytes = 0
   #isHashing = false
   #broken: { readonly cause: unknown } | undefined
 
@@ -81,6 +82,11 @@ export class MemoryWindow {
   get hashed(): number {
     const { start } = this.#blocks.rangeOf(this.#hashes.count)
     return Math.min(start, this.#blocks.size ?? Infinity)
+  }
+
+  /** Grows when something is hashed, or read: both is what it is for, being in memory is not. */
+  get gained(): number {
+    return this.hashed + this.#readBytes
   }
 
   /**
@@ -160,8 +166,10 @@ export class MemoryWindow {
   }
 
   /** Of what is here, as far as `into` goes; fewer in front of what is missing. */
-  read(into: Uint8Array, at: number): Promise<number> {
-    return this.#blocks.read(into, at)
+  async read(into: Uint8Array, at: number): Promise<number> {
+    const count = await this.#blocks.read(into, at)
+    this.#readBytes += count
+    return count
   }
 
   /** Where the first byte at or after `at` is that a request has brought and nobody can read yet. */
