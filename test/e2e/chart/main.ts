@@ -5,6 +5,7 @@ import { Report } from '../report.ts'
 import { checkAlerts } from './alerts.ts'
 import { Helm } from './helm.ts'
 import { checkNotes } from './notes.ts'
+import { checkPulls } from './pulls.ts'
 import { checkRandomValues } from './random.ts'
 import { checkRefusals } from './refusals.ts'
 import { checkRendering } from './rendering.ts'
@@ -18,6 +19,7 @@ try {
   await checkRandomValues(report, helm, directory.path)
   await checkRefusals(report, helm)
   await checkNotes(report, helm)
+  if (process.getuid?.() === 0) await checkPulls(report, helm, directory.path)
   await checkAlerts(report, directory.path)
 } finally {
   await directory.remove()
