@@ -1,6 +1,9 @@
 # syntax=docker/dockerfile:1
 # Chandlery's image, for linux/amd64 and linux/arm64:
 #   docker buildx build --platform linux/amd64,linux/arm64 .
+# What is not the builder's own architecture runs there too, emulated: it needs binfmt_misc with QEMU, as Docker
+# Desktop has it; elsewhere `docker run --privileged --rm tonistiigi/binfmt --install arm64`.
+# podman and buildah keep the HEALTHCHECK with --format docker alone: OCI's format has no place for it.
 #
 # Node runs the TypeScript as it stands, so nothing is built; two bases make it small and shut. Node's own
 # image, with npm and a shell, serves here only. What runs is distroless "cc": the C library, libstdc++, CA
@@ -24,20 +27,22 @@ RUN --mount=type=secret,id=npmrc,target=/root/.npmrc \
 COPY LICENSE ./
 COPY bin bin
 COPY src src
-# What is not under /app: libatomic where this architecture has it, and the cache directory. A volume that is
-# empty takes over its owner and mode; group 0 is what OpenShift gives the users it makes up.
+# Whoever runs it may read it, also where the clone was made by somebody careful (umask 077).
+RUN chmod -R a=rX .
+# What is not under /app: libatomic (the directory is named after the architecture) and the cache directory. A
+# volume that is empty takes over its owner and mode; group 0 is what OpenShift gives the users it makes up.
 RUN mkdir -p /more/usr/lib /data/chandlery .compile-cache \
     && cd /usr/lib && cp -L --parents *-linux-gnu/libatomic.so.1 /more/usr/lib/ && cd /app \
     && chown 65532:0 /data/chandlery && chmod 0775 /data/chandlery \
     && chown 65532:0 .compile-cache
 # One start, to the end, keeps what Node makes of every module: later starts need not strip types again,
 # which saves half their time and 20 MiB, and needs no file that can be written. It holds for this user,
-# version and kind of CPU; with any other, everything works as it does without.
+# version and kind of CPU (an emulated one is another); with any other, everything works as it does without.
 ENV NODE_COMPILE_CACHE=/app/.compile-cache
 USER 65532:0
 RUN log=$(mktemp) && { node bin/chandlery.js serve --directory "$(mktemp -d)" \
         --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 > "$log" & } \
-    && timeout 120 sh -c 'until grep -q "\"msg\":\"ready\"" "$0"; do sleep 0.1; done' "$log" \
+    && timeout 120 sh -ec 'until grep -q "\"msg\":\"ready\"" "$0"; do kill -0 "$1"; sleep 0.1; done' "$log" $! \
     && kill $! && wait $! && rm "$log"
 USER 0:0
 RUN chown -R 0:0 .compile-cache && chmod -R a=rX .compile-cache

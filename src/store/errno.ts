@@ -69,9 +69,13 @@ export function storageTrouble(error: unknown): StorageTrouble | undefined {
   return undefined
 }
 
+// In a container the number of its user is all that is known of him, and what chown wants.
+const user = process.geteuid ? `user ${process.geteuid()}` : 'this user'
+const FORBIDDEN = `${user} may not write there: change its owner or mode, or set storage.directory`
+
 const CURES: Readonly<Record<string, string>> = {
-  EACCES: 'this user may not write there: change its owner or mode, or set storage.directory',
-  EPERM: 'this user may not write there: change its owner or mode, or set storage.directory',
+  EACCES: FORBIDDEN,
+  EPERM: FORBIDDEN,
   EROFS: 'the file system is read-only: mount it writable, or set storage.directory',
   ENOTDIR: 'a part of the path is a file: remove it, or set storage.directory',
   EEXIST: 'a part of the path is a file: remove it, or set storage.directory',

@@ -1,7 +1,6 @@
 // Stand-ins for the Dockerfile's base images, under their names, for machines that reach no registry:
-// Debian packages laid out as those images have them. Kept until what they are made of changes.
-import { createHash } from 'node:crypto'
-import { cp, mkdir, readdir, readFile, realpath, symlink, writeFile } from 'node:fs/promises'
+// Debian packages laid out as those images have them.
+import { cp, mkdir, readdir, realpath, symlink, writeFile } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import type { Containers } from './containers.ts'
 import { run, tryRun } from './processes.ts'
@@ -21,47 +20,26 @@ const USERS = `root:x:0:0:root:/root:/sbin/nologin
 nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin
 `
 
-/** Makes what is not there yet; resolves with whether anything had to be made. */
+/** Makes both. */
 export async function makeBaseImages(
   containers: Containers,
   dockerfile: string,
   directory: string,
-): Promise<boolean> {
-  const names = { node: baseOf(dockerfile, 'NODE_IMAGE'), bare: baseOf(dockerfile, 'BASE_IMAGE') }
+): Promise<void> {
   const npm = dirname(dirname(await realpath((await run('which', ['npm'])).trim())))
-  const npmPackage = await readFile(`${npm}/package.json`)
-  const source = await readFile(import.meta.filename)
-  const key = createHash('sha256')
-    .update(`${process.version} ${JSON.stringify(names)}`)
-    .update(npmPackage)
-    .update(source)
-    .digest('hex')
-  const keyFile = `${containers.directory}/base-images.key`
-  const known = await readFile(keyFile, 'utf8').catch(() => '')
-  if (
-    known === key &&
-    (await Promise.all(Object.values(names).map(there(containers)))).every(Boolean)
-  )
-    return false
   const packages = `${directory}/packages`
   await download(packages)
   await layOut(`${directory}/bare`, packages, DISTROLESS)
   await layOut(`${directory}/node`, packages, [...DISTROLESS, ...SHELL])
   await addNode(`${directory}/node`, npm)
-  await commit(containers, names.bare, `${directory}/bare`)
-  await commit(containers, names.node, `${directory}/node`)
-  await writeFile(keyFile, key)
-  return true
+  await commit(containers, baseOf(dockerfile, 'BASE_IMAGE'), `${directory}/bare`)
+  await commit(containers, baseOf(dockerfile, 'NODE_IMAGE'), `${directory}/node`)
 }
 
 function baseOf(dockerfile: string, argument: string): string {
   const [, name] = new RegExp(String.raw`^ARG ${argument}=(\S+)$`, 'm').exec(dockerfile) ?? []
   if (name === undefined) throw new Error(`the Dockerfile has no ARG ${argument}=…`)
   return name
-}
-
-function there(containers: Containers) {
-  return async (name: string) => (await containers.tryPodman(['image', 'exists', name])).code === 0
 }
 
 async function download(directory: string): Promise<void> {

@@ -5,7 +5,6 @@ import packageJson from '../../package.json' with { type: 'json' }
 import { makeBaseImages } from './base-images.ts'
 import type { Containers } from './containers.ts'
 import { run } from './processes.ts'
-import { print } from './report.ts'
 
 const ROOT = fileURLToPath(import.meta.resolve('../..'))
 const SYSTEM_AUTHORITIES = '/etc/ssl/certs/ca-certificates.crt'
@@ -25,15 +24,23 @@ export async function buildImage(
 ): Promise<void> {
   await mkdir(directory, { recursive: true })
   const dockerfile = await readFile(`${ROOT}/Dockerfile`, 'utf8')
-  const made = await makeBaseImages(containers, dockerfile, directory)
-  print(`        the stand-ins for its base images ${made ? 'were made' : 'are there'}`)
+  await makeBaseImages(containers, dockerfile, directory)
+  const context = await privateCopy(directory)
   const values = Object.entries(PROVENANCE).map(([key, value]) => `--build-arg=${key}=${value}`)
   const how = ['--isolation', 'chroot', '--pull-never', '--network', 'host', '--format', 'docker']
   const secrets = await npmSecrets(directory)
-  const args = ['bud', '--quiet', ...how, ...secrets, ...values, '--tag', name, ROOT]
+  const args = ['bud', '--quiet', ...how, ...secrets, ...values, '--tag', name, context]
   await containers.buildah(args, { env: proxies(), timeoutMs: 240_000 })
-  // The one of the last run has lost its name.
-  await containers.buildah(['rmi', '--prune'])
+}
+
+/** The clone of somebody whose files are for nobody else (umask 077). */
+async function privateCopy(directory: string): Promise<string> {
+  const context = `${directory}/context`
+  await mkdir(context)
+  const but = ['node_modules', '.git', '.cache'].map((name) => `--exclude=./${name}`)
+  const copy = 'from=$1 to=$2; shift 2; tar -C "$from" "$@" --mode=go= -c . | tar -C "$to" -xp'
+  await run('sh', ['-c', copy, 'sh', ROOT, context, ...but])
+  return context
 }
 
 /** npm in the build reaches the registry as npm on this machine does. */

@@ -1,7 +1,6 @@
 // Images and containers without a daemon: buildah builds and podman runs them, as root, on storage of
-// their own that outlives a run.
+// their own.
 import { mkdir, statfs } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
 import { run, tryRun, type Finished, type RunOptions } from './processes.ts'
 
 /** What `statfs` calls overlayfs, which cannot be stacked. */
@@ -17,9 +16,11 @@ export class Containers {
     this.#flags = [...roots, '--storage-driver', driver]
   }
 
-  /** In CHANDLERY_E2E_IMAGES, by default in the system's temporary directory. */
-  static async open(): Promise<Containers> {
-    const directory = process.env.CHANDLERY_E2E_IMAGES ?? `${tmpdir()}/chandlery-e2e-images`
+  /**
+   * With nothing in it yet; whoever gives the directory removes it. Of at most 45 characters: podman
+   * wants its sockets to have short names.
+   */
+  static async create(directory: string): Promise<Containers> {
     await mkdir(directory, { recursive: true })
     const { type } = await statfs(directory)
     return new Containers(directory, type === OVERLAYFS ? 'vfs' : 'overlay')

@@ -21,12 +21,16 @@ const PLAN = {
   architectures: ['amd64'],
   layers: [100 * MIB, 20 * MIB, 1000],
 } as const
+
 /** Builds the image and runs it. */
 export async function checkImage(report: Report, directory: string): Promise<void> {
-  const containers = await Containers.open()
-  const built = await report.check('the Dockerfile builds', async () => {
-    await buildImage(containers, IMAGE, `${directory}/build`)
-  })
+  const containers = await Containers.create(`${directory}/pods`)
+  const built = await report.check(
+    'the Dockerfile builds, on stand-ins for its base images',
+    async () => {
+      await buildImage(containers, IMAGE, `${directory}/build`)
+    },
+  )
   if (!built) return
   await checkImageContent(report, containers, IMAGE)
   await using stack = new AsyncDisposableStack()

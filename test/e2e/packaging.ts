@@ -1,6 +1,5 @@
 // How Chandlery is packaged, shown with what runs it: the image in a container, Prometheus
 // beside it, systemd's own judgement of the unit. Started by run.sh; prints a sentence per check.
-import { rmSync } from 'node:fs'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { checkImage } from './image.ts'
 import { checkMonitoring } from './monitoring.ts'
@@ -15,10 +14,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
 }
 
 const report = new Report()
-const directory = await temporaryDirectory('chandlery-e2e')
-// Also when a signal ends us; what ran then may take a moment to die.
-const remove = { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }
-process.on('exit', () => rmSync(directory.path, remove))
+// run.sh removes it: what is mounted there is ours as long as we run.
+const directory = await temporaryDirectory('e2e')
 await report.check('everything was tried', async () => {
   await checkSystemdUnit(report, `${directory.path}/unit`)
   await checkMonitoring(report, `${directory.path}/monitoring`)

@@ -37,6 +37,18 @@ fi
 
 # sbin: Debian keeps runc there, and cron-like environments leave it out.
 export PATH="$PATH:/usr/sbin:/sbin"
+
+# All files of this run. Processes and mounts are in namespaces of their own: whatever way a part ends,
+# they end with it, and then nothing keeps its files.
+TMPDIR=$(mktemp -d -t e2e.XXXXXX)
+export TMPDIR
+finish() {
+  [ -z "${helm:-}" ] || kill -- "-$helm" 2>/dev/null || true
+  [ -z "${running:-}" ] || { kill "$running" 2>/dev/null && wait "$running"; } || true
+  rm -rf "$TMPDIR"
+}
+trap finish EXIT
+
 parts=("$@")
 [ "$#" -gt 0 ] || parts=(main packaging chart)
 case " ${parts[*]} " in
@@ -44,11 +56,15 @@ case " ${parts[*]} " in
     # helm takes a while to build the first time: it is done beside the other parts, which mostly wait.
     setsid nice -n 19 bash test/e2e/helm.sh >/dev/null &
     helm=$!
-    trap 'kill -- "-$helm" 2>/dev/null || true' EXIT
     ;;
 esac
 for part in "${parts[@]}"; do
   if [ "$part" = chart ]; then bash test/e2e/chart.sh; continue; fi
-  # timeout passes the signal on, so that the driver stops what it started.
-  timeout --kill-after=15 350 node "test/e2e/$part.ts"
+  # timeout passes the signal on, so that the driver stops what it started. Not in the foreground: the
+  # shell would wait for its end with a signal of its own.
+  timeout --kill-after=15 350 \
+    unshare --mount --pid --mount-proc --kill-child node "test/e2e/$part.ts" &
+  running=$!
+  wait "$running"
+  running=
 done

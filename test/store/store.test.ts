@@ -142,7 +142,10 @@ describe('openStore', () => {
 })
 
 test.each([
-  ['EACCES', /change its owner or mode/],
+  [
+    'EACCES',
+    new RegExp(`: user ${process.geteuid?.()} may not write there: change its owner or mode`),
+  ],
   ['EROFS', /mount it writable/],
   ['ENOSPC', /make room/],
   ['EMFILE', /ulimit/],
