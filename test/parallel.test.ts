@@ -157,6 +157,28 @@ describe('a part of a cold blob', () => {
     expect(upstream.bytesSent(digest as never)).toBeLessThan(size * 1.4)
   })
 
+  test.each([2, 3, 5])(
+    'of %i MiB, as containerd reads them, is not fetched again by the request for the part before',
+    async (mib) => {
+      await chandlery.stop()
+      chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
+      const [size, chunk] = [32 * MIB, mib * MIB]
+      const digest = await layerOf(size, 'small-chunks')
+      upstream.fault({ match: { kind: 'blob' }, drip: { bytes: MIB / 8, everyMs: 2 } })
+      const starts = Array.from({ length: Math.ceil(size / chunk) }, (_, i) => i * chunk).values()
+      const read = async () => {
+        for (const start of starts) {
+          const headers = { range: `bytes=${start}-` }
+          using response = await rawRequest(blobUrl(digest), { headers })
+          const bytes = await response.read(Math.min(chunk, size - start))
+          expect(bytes.equals(syntheticBytes('small-chunks', start, bytes.length))).toBe(true)
+        }
+      }
+      await Promise.all([read(), read(), read(), read(), read(), read()])
+      expect(upstream.bytesSent(digest as never)).toBeLessThan(size * 1.1)
+    },
+  )
+
   test('comes also from an upstream that ignores Range', async () => {
     upstream.options = { ...upstream.options, ranges: false }
     const digest = await layerOf(4 * MIB, 'deaf')

@@ -35,6 +35,8 @@ export type ChosenRequest = Omit<PieceRequestOptions, 'asker'>
 
 /** Of what passes through: smaller, so that several find room in the window. */
 const PASSING_PIECE_BYTES = 4 * 1024 * 1024
+/** Not worth a connection. */
+const LITTLE_BYTES = 512 * 1024
 const EVERYTHING: ByteRange = { start: 0, end: Infinity }
 
 export class RequestChoice {
@@ -130,7 +132,20 @@ export class RequestChoice {
     // An open request must see what this one brings, and stop there.
     for (const each of requests) if (each.open) endWithin(each, pieceBytes)
     const end = isWhole ? (size() ?? Infinity) : piece.end
+    if (!apart) this.#makeWay(piece)
     return { source, piece: { start: piece.start, end }, open: false, apart }
+  }
+
+  /**
+   * What is asked for from where a reader waits need not come by a request that began before it, too;
+   * a little of it may: to end that one costs its connection.
+   */
+  #makeWay({ start, end }: ByteRange): void {
+    const { queue, requests } = this.#options
+    for (const each of requests) {
+      const isTwice = each.from < start && Math.min(end, each.end) - start > LITTLE_BYTES
+      if (isTwice && !queue.isUnranged(each.source)) each.end = start
+    }
   }
 
   // Then in order what is read, or all, from the source that comes first.
