@@ -1,10 +1,14 @@
 // For tests of blobs that cannot be kept: disks that fill up, upstreams in memory, readers at their
 // own pace.
-import { rm } from 'node:fs/promises'
+import { mkdtemp, readdir, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { afterEach, beforeEach, expect } from 'vitest'
 import type { Content } from '../../src/cache/content.ts'
 import type { Download } from '../../src/cache/download.ts'
-import type { Downloads, DownloadsOptions } from '../../src/cache/downloads.ts'
+import type { DownloadObserver } from '../../src/cache/download-options.ts'
+import { Downloads, type DownloadsOptions } from '../../src/cache/downloads.ts'
 import type { ByteRange } from '../../src/http/range.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 import { type Ingest, LocalIngest } from '../../src/store/ingest.ts'
@@ -194,4 +198,62 @@ export function begin(
   size?: number,
 ) {
   return downloads.start({ digest, registry: 'registry.test', sources, size })
+}
+
+export function expectSame(got: Buffer, wanted: Buffer): void {
+  expect(got.length).toBe(wanted.length)
+  expect(got.equals(wanted)).toBe(true)
+}
+
+export interface PassingScene {
+  /** What its downloads reported. */
+  readonly events: string[]
+  /** What was kept. */
+  readonly kept: Digest[]
+  readonly ingestsOn: (room: number) => DownloadsOptions['createIngest']
+  /** Downloads on a disk with so much room; default: not even a file can be made. */
+  readonly open: (options?: Partial<DownloadsOptions> & { room?: number }) => Downloads
+}
+
+/** A directory for each test of a file, of which nothing must be left in the end. */
+export function passingScene(): PassingScene {
+  let directory = ''
+  const [events, kept, running]: [string[], Digest[], Downloads[]] = [[], [], []]
+  const observer = observerOf(events)
+  const ingestsOn = (room: number) => {
+    return createOn({ directory, room, kept: (digest) => kept.push(digest) })
+  }
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'chandlery-'))
+    for (const each of [events, kept, running]) each.length = 0
+  })
+  afterEach(async () => {
+    for (const downloads of running) await downloads.stop()
+    expect(await readdir(directory)).toEqual([])
+    await rm(directory, { recursive: true, force: true })
+  })
+  return {
+    events,
+    kept,
+    ingestsOn,
+    open({ room = -1, fetch, ...rest } = {}) {
+      const createIngest = ingestsOn(room)
+      const options = { observer, retryDelayMs: 1, createIngest, fetch: { idleMs: 30, ...fetch } }
+      const downloads = new Downloads({ ...options, ...rest })
+      running.push(downloads)
+      return downloads
+    },
+  }
+}
+
+function observerOf(events: string[]): DownloadObserver {
+  return {
+    downloadStarted: () => {},
+    downloadEnded: (outcome) => events.push(outcome),
+    readersChanged: () => {},
+    verificationFailed: (endpoint) => events.push(`wrong bytes from ${endpoint}`),
+    sourceFailed: (error) => events.push(`${error.endpoint} ${error.reason}`),
+    storeError: (operation, error) =>
+      events.push(`${operation}: ${error instanceof Error ? error.message : String(error)}`),
+  }
 }

@@ -39,6 +39,10 @@ describe('tries', () => {
 
 const bytes = blob(10 * MIB)
 
+function firstOnly(nth: number): number {
+  return nth === 0 ? 3 * MIB + 100_000 : Infinity
+}
+
 /**
  * The first answer breaks in the middle; from then on each begins with the MiB before what was asked
  * for, and nobody can tell how much it is a part of. No answer is a failure.
@@ -86,8 +90,7 @@ describe.each([
   }
 
   test('a source of which no answer is of use is given up, and named', async () => {
-    const cutAfter = (nth: number) => (nth === 0 ? 3 * MIB + 100_000 : Infinity)
-    const one = upstream(() => bytes, { cutAfter })
+    const one = upstream(() => bytes, { cutAfter: firstOnly })
     await using played = await play([aligning(one)])
     await expect(played.done).rejects.toThrow()
     const what = `one was asked ${MOST_IN_VAIN} times for what begins at byte`
