@@ -65,6 +65,8 @@ const SWEEP_EVERY_MS = 3600_000
 const LOOK_EVERY_MS = 2_000
 /** While it stops: a SIGKILL that comes then costs no more than what arrived since. */
 const CHECKPOINT_EVERY_MS = 2_000
+/** While it stops: whether another server waits for the directory. */
+const ASK_EVERY_MS = 100
 /** At the end the disk gets so long to take what is left. */
 const SETTLE_MS = 3_000
 /** What is still read at the end, a file or a scrape, gets so long. */
@@ -92,6 +94,10 @@ export class Chandlery {
   #open: Opened | undefined
   #sweeping: NodeJS.Timeout | undefined
   #retired: Promise<void> | undefined
+  /** Another server waits for the directory. */
+  #isWanted = false
+  /** Another server has the directory. */
+  #isLost = false
 
   /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
   constructor(config: Config, options: ChandleryOptions) {
@@ -209,7 +215,10 @@ export class Chandlery {
       {
         signal: this.#starting.signal,
         onWaiting: ({ host, pid, listen: at }) => this.#waitFor(`pid ${pid} on ${host}, ${at}`),
-        onLost: () => this.#lost.resolve(),
+        onLost: () => {
+          this.#isLost = true
+          this.#lost.resolve()
+        },
         onError: (error) => this.#observer.storeError('heartbeat', error),
       },
     )
@@ -237,13 +246,13 @@ export class Chandlery {
     this.#starting.abort(new Error('the server is stopping'))
     this.#reloading?.stop()
     // What it is about to take, a port or the directory, would stay taken.
-    await this.#started?.catch(() => undefined)
+    await within(SETTLE_MS, async () => await this.#started?.catch(() => undefined))
     const delayMs = delay && this.#open ? shutdownDelayMs : 0
     this.#observer.shutdownPhase('delay')
     const downloads = this.#open?.downloads
-    const checkpoint = () => void downloads?.checkpoint()
-    checkpoint()
-    const checkpoints = setInterval(checkpoint, CHECKPOINT_EVERY_MS)
+    this.#checkpoint()
+    const checkpoints = setInterval(() => this.#checkpoint(), CHECKPOINT_EVERY_MS)
+    const asks = setInterval(() => void this.#ask(), ASK_EVERY_MS)
     const cut = await drain({
       connections: this.#connections,
       delayMs,
@@ -253,10 +262,14 @@ export class Chandlery {
       meanwhile: () => this.#retireEarly(),
     })
     clearInterval(checkpoints)
+    clearInterval(asks)
     this.#noteCut(cut)
     await this.#retire()
-    // Of those that are over, the files that were still read.
-    await within(LAST_READ_MS, async () => void (await downloads?.stop()))
+    // Those that were handed over, and of those that are over the files that were still read.
+    await within(LAST_READ_MS, async () => {
+      await downloads?.stop()
+      await this.#generation.client.close()
+    })
     await this.#connections.closed()
     await this.#app.close()
     await closeAdmin(this.#admin)
@@ -275,11 +288,24 @@ export class Chandlery {
     this.#logger.warn(cut, 'shutdownTimeout has passed: the responses that still ran were cut')
   }
 
-  /** What runs reads files that are open already: the next server may have the directory. */
+  #checkpoint(): void {
+    if (!this.#isLost) void this.#open?.downloads.checkpoint()
+  }
+
+  async #ask(): Promise<void> {
+    // Where nobody can say, the next one waits until this one has ended.
+    this.#isWanted = (await this.#ownership?.isWanted().catch(() => false)) ?? false
+  }
+
+  /**
+   * What runs reads files that are open already, or can do without: the next server may have the directory.
+   * Downloads can as well, but what they fetch from then on is not kept: only for one that waits.
+   */
   #retireEarly(): void {
     const { downloads } = this.#open ?? {}
-    if (!downloads || downloads.isWriting || !this.#connections.isSettled) return
-    void this.#retire({ early: true })
+    if (!downloads) return
+    const isIdle = !downloads.isWriting || (this.#isWanted && downloads.canHandOver)
+    if (this.#isLost || (isIdle && this.#connections.isSettled)) void this.#retire({ early: true })
   }
 
   #retire({ early = false } = {}): Promise<void> {
@@ -294,18 +320,24 @@ export class Chandlery {
     this.#open = undefined // who comes now is told to ask again
     this.#probing?.[Symbol.dispose]()
     clearInterval(this.#sweeping)
-    const isSettled = await within(SETTLE_MS, () => this.#settle(open, early))
+    const isDone = await within(SETTLE_MS, async () => {
+      await this.#settle(open, early)
+      await this.#ownership?.release().catch(this.#notReleased)
+    })
     // Where the claim stands, the next server finds that its owner is dead once it is.
-    if (isSettled) await this.#ownership?.release().catch(this.#notReleased)
-    else this.#notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
+    if (!isDone)
+      this.#notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
   }
 
   async #settle(open: Opened | undefined, early: boolean): Promise<void> {
     try {
-      const left = early ? open?.downloads.refuse() : await open?.downloads.stop()
+      const isLost = this.#isLost
+      const isLeft = early || isLost // or a checkpoint would come into another's directory
+      const left = await (isLeft
+        ? open?.downloads.handOver({ note: !isLost })
+        : open?.downloads.stop())
       if (left) this.#logger.info({ downloads: left }, 'what downloads have is left for the next')
-      await this.#generation.client.close()
-      await open?.room.drain()
+      await open?.room.end()
       open?.store.close()
     } catch (error) {
       this.#observer.unexpectedError('stop', error)

@@ -1,10 +1,18 @@
 // How a whole server ends: what it says meanwhile, what it leaves, and when the next one may begin.
+import { mkdir, rm, stat } from 'node:fs/promises'
+import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { digestOf } from '../src/oci/digest.ts'
 import { Chandlery } from './e2e/chandlery.ts'
 import { answers } from './e2e/processes.ts'
 import { filesBelow } from './support/cache-files.ts'
-import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import {
+  createChandlery,
+  mirrorOf,
+  type RunningChandlery,
+  startChandlery,
+} from './support/chandlery.ts'
+import { hangFiles } from './support/failing-files.ts'
 import { rawRequest } from './support/raw-client.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
@@ -13,6 +21,7 @@ const MIB = 1024 * 1024
 const REGISTRY = 'registry.test'
 /** Of what a process does when it gets to it. */
 const PATIENT = { timeout: 20_000 }
+const QUICK = { shutdownTimeout: '1s' }
 const LONG = { timeout: 60_000 }
 /** More than the sockets between a server and a client that does not read can hold. */
 const LARGE = 48 * MIB
@@ -98,6 +107,80 @@ describe('a server that is told to end', () => {
     expect(complete).toBe(true)
     expect(digestOf(bytes)).toBe(digest)
     await stopped
+  })
+
+  test('gives it to one that waits while a blob still arrives, which fetches only the rest', async () => {
+    const { digest } = upstream.addSyntheticBlob(LARGE, 'arriving')
+    const fault = upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: 4 * MIB } })
+    await using old = await start()
+    using response = await rawRequest(urlOf(old, digest))
+    await response.read(3 * MIB)
+    const starting = start()
+    let isServed = false
+    const stopped = old.stop().then(() => (isServed = true))
+    await using next = await starting
+    expect(isServed).toBe(false)
+    upstream.clearFaults()
+    fault.release()
+    expect(await pull(next, digest)).toBe(digest)
+    expect((await response.body()).complete).toBe(true)
+    await stopped
+    expect(old.log.filter(({ level }) => level !== 'info')).toEqual([])
+    const metrics = await (await fetch(`${next.adminUrl}/metrics`)).text()
+    const fetched = Number(/^chandlery_upstream_bytes_total\{.*\} (.*)$/m.exec(metrics)?.[1])
+    expect(fetched).toBeGreaterThan(0)
+    expect(fetched).toBeLessThan(LARGE - 3 * MIB)
+  })
+
+  test('writes nothing more once another has the directory', async () => {
+    const cache = join(directory.path, 'cache')
+    const { digest } = upstream.addSyntheticBlob(LARGE, 'lost')
+    const drip = { bytes: 64 * 1024, everyMs: 20 }
+    upstream.fault({ match: { kind: 'blob', method: 'GET' }, drip })
+    await using old = await start({ fetch: { connections: 1, maxConnections: 1 } })
+    using response = await rawRequest(urlOf(old, digest))
+    await response.read(MIB)
+    const stopped = old.stop()
+    const noted = async () => (await filesBelow(cache)).filter(isNote)
+    await expect.poll(noted, PATIENT).toHaveLength(1)
+    await rm(join(cache, 'owner'), { recursive: true })
+    await mkdir(join(cache, 'owner')) // or it would be claimed anew
+    await using next = await start()
+    const partial = async () => {
+      const path = (await filesBelow(cache)).find((each) => each.endsWith('.part'))
+      const { size, mtimeMs } = await stat(path ?? '')
+      return `${size} ${mtimeMs}`
+    }
+    let before = ''
+    const isSame = async () => before === (before = await partial())
+    await expect.poll(isSame, { ...PATIENT, interval: 300 }).toBe(true)
+    expect(await response.read(20 * MIB)).toHaveLength(20 * MIB) // it comes all the same
+    expect(await partial()).toBe(before)
+    response.leave()
+    await stopped
+    expect(await answers(`${next.adminUrl}/readyz`, 200)).toBe(true)
+  })
+
+  test('ends in time though the disk hangs: while it starts, downloads, or gives back', async () => {
+    const { digest } = upstream.addSyntheticBlob(LARGE, 'hangs')
+    upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: 4 * MIB } })
+    const one = (name: string) =>
+      createChandlery(directory.join(name), { ...mirrorOf(REGISTRY, upstream.url), ...QUICK })
+    const [starting, downloading, idle] = await Promise.all(['a', 'b', 'c'].map(one))
+    await Promise.all([downloading!.server.start(), idle!.server.start()])
+    const url = `http://127.0.0.1:${downloading!.server.ports.api}`
+    using response = await rawRequest(urlOf({ url }, digest))
+    await response.read(MIB)
+    const hanging = await hangFiles('datasync', 'mkdir', 'rm')
+    const started = starting!.server.start().catch(() => undefined)
+    const startedAt = performance.now()
+    await Promise.all([starting, downloading, idle].map((each) => each!.server.stop()))
+    const tookMs = performance.now() - startedAt
+    hanging[Symbol.dispose]()
+    await started
+    expect(tookMs).toBeLessThan(10_000)
+    for (const { log } of [downloading!, idle!])
+      expect(JSON.stringify(log)).toContain('the disk took longer than 3000 ms')
   })
 
   test(

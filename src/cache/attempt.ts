@@ -4,7 +4,7 @@
 import type { Intervals } from '../http/intervals.ts'
 import type { ByteRange } from '../http/range.ts'
 import type { Digest } from '../oci/digest.ts'
-import type { Ingest } from '../store/ingest.ts'
+import type { Ingest, LeaveOptions } from '../store/ingest.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 import { MemoryWindow } from './memory-window.ts'
@@ -149,6 +149,11 @@ export class Attempt {
 
   async checkpoint(): Promise<void> {
     if (!this.#window) await this.#ingest!.checkpoint()
+  }
+
+  /** Its file is left for another process, which may have it at once; it can be read on. */
+  async leaveFile(options: LeaveOptions): Promise<void> {
+    await this.#ingest?.leave(options)
   }
 
   /** Its file is removed; it can be read on. */

@@ -1,12 +1,12 @@
 // Tries at one blob, until one has the bytes that its digest names. A bad one stays for the readers it
 // has; the next begins anew, and what a source said of the size is not believed any more.
 import type { ContentError } from '../store/content-error.ts'
-import type { Ingest } from '../store/ingest.ts'
+import type { Ingest, LeaveOptions } from '../store/ingest.ts'
 import { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 import { Attempt } from './attempt.ts'
 import { liarsOf, mismatchOf, wrongIn } from './blame.ts'
-import { type BlobKeeping, NoRoom } from './blob-keeping.ts'
+import { type BlobKeeping, HandedOver, NoRoom } from './blob-keeping.ts'
 import type { DownloadOptions } from './download-options.ts'
 import type { DownloadReaders } from './download-readers.ts'
 import { Filling } from './filling.ts'
@@ -43,6 +43,7 @@ export class Attempts {
   #filling: Filling | undefined
   #size: number | undefined
   #suspect: boolean
+  #isHandedOver = false
 
   constructor(options: DownloadOptions, owner: AttemptsOwner) {
     this.#options = options
@@ -102,6 +103,23 @@ export class Attempts {
     return true
   }
 
+  /** Bytes arrive: none is being made, verified or kept. */
+  get isFilling(): boolean {
+    return this.#filling !== undefined
+  }
+
+  /** Nothing is written from here on: what is good is left for another process, the rest passes through. */
+  async handOver(options: LeaveOptions): Promise<void> {
+    this.#isHandedOver = true
+    const { keeping } = this.#owner
+    for (const attempt of this.#attempts) {
+      const isFilling = this.isFilling && attempt === this.current && !attempt.window
+      if (isFilling) attempt.leave = await keeping.endWriting(attempt)
+      if (attempt.leave) await keeping.leave(attempt, options)
+      else await keeping.discard(attempt)
+    }
+  }
+
   /** Resolves with the first good one. @throws the last mismatch, or what kept it from being filled */
   async good(): Promise<Attempt> {
     for (;;) {
@@ -124,7 +142,7 @@ export class Attempts {
 
   // Where no file can be made, or it would not fit, the blob passes through.
   async #begin(): Promise<Attempt> {
-    const isLost = this.#attempts.some((each) => each.isLost)
+    const isLost = this.#isHandedOver || this.#attempts.some((each) => each.isLost)
     const ingest = isLost ? undefined : await this.#createIngest()
     const { digest, memory } = this.#options
     const passes = (cause: unknown) => this.#passes(cause)
@@ -145,7 +163,8 @@ export class Attempts {
   }
 
   #passes(cause: unknown): void {
-    this.#storeError(cause instanceof NoRoom ? 'fit' : 'write', cause)
+    const isTrouble = !(cause instanceof HandedOver)
+    if (isTrouble) this.#storeError(cause instanceof NoRoom ? 'fit' : 'write', cause)
     this.#owner.passes()
     this.pump()
   }

@@ -1,5 +1,6 @@
 // What becomes of a blob on the disk: whether there is room for it, what is durable while it grows, and
 // its place in the cache at the end. A disk that fails costs the cache entry, never a reader.
+import type { LeaveOptions } from '../store/ingest.ts'
 import type { Attempt } from './attempt.ts'
 import type { DownloadOptions } from './download-options.ts'
 
@@ -14,6 +15,11 @@ export class NoRoom extends Error {
   constructor(size: number) {
     super(`the file system has no room for ${size} bytes of a blob, which is not kept`)
   }
+}
+
+/** Nothing is wrong: another server gets the directory. */
+export class HandedOver extends Error {
+  override readonly message = 'another server has the directory'
 }
 
 export class BlobKeeping {
@@ -52,6 +58,16 @@ export class BlobKeeping {
   /** What is here is made durable and noted for a later process. Never rejects. */
   async checkpoint(attempt: Attempt): Promise<void> {
     await this.#tried('checkpoint', () => attempt.checkpoint())
+  }
+
+  /** Nothing more is written, what is still to come passes through. @returns whether it can. Never rejects. */
+  endWriting(attempt: Attempt): Promise<boolean> {
+    return this.#tried('write', () => attempt.pass(new HandedOver()))
+  }
+
+  /** What is here is left for another process, which may have it at once. Never rejects. */
+  async leave(attempt: Attempt, options: LeaveOptions): Promise<void> {
+    await this.#tried('checkpoint', () => attempt.leaveFile(options))
   }
 
   /** It is verified: it takes its place. @returns whether it has. Never rejects. */

@@ -2,6 +2,7 @@
 // and kept. A client that leaves changes nothing; only when nobody needs it any more it ends early.
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
+import type { LeaveOptions } from '../store/ingest.ts'
 import type { Source } from '../upstream/source.ts'
 import type { Attempt } from './attempt.ts'
 import { Attempts } from './attempts.ts'
@@ -141,6 +142,19 @@ export class Download implements DownloadView {
   async checkpoint(): Promise<void> {
     const attempt = this.#attempts.current
     if (attempt) await this.#keeping.checkpoint(attempt)
+  }
+
+  /** It can be handed over: nothing of it is being made, verified or kept. */
+  get isFilling(): boolean {
+    return this.#isOver || this.#attempts.isFilling
+  }
+
+  /**
+   * For when another server gets the directory: nothing is written any more, and what is here is left. Who
+   * reads it reads on, what is still to come passes through memory. Never rejects: failures are reported.
+   */
+  async handOver(options: LeaveOptions): Promise<void> {
+    await this.#attempts.handOver(options)
   }
 
   /** Ends it, for shutdown: readers are cut, what is here is left for later, nothing stays open. */

@@ -3,7 +3,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
-import type { Ingest } from '../store/ingest.ts'
+import type { Ingest, LeaveOptions } from '../store/ingest.ts'
 import type { Source } from '../upstream/source.ts'
 import { Download } from './download.ts'
 import type { DownloadFetchOptions, DownloadObserver } from './download-options.ts'
@@ -111,14 +111,25 @@ export class Downloads {
     await Promise.all([...this.#all.keys()].map((download) => download.checkpoint()))
   }
 
-  /** Lets none begin any more. */
-  refuse(): void {
+  /** None is being made, verified or kept: that is over soon, and better waited for. */
+  get canHandOver(): boolean {
+    return [...this.#all.keys()].every(({ isFilling }) => isFilling)
+  }
+
+  /**
+   * For when another server gets the directory: none can begin, and none writes. Those that run go on through
+   * memory for who reads. Resolves with how many run; never rejects.
+   */
+  async handOver(options: LeaveOptions = {}): Promise<number> {
     this.#stopped = true
+    const all = [...this.#all.keys(), ...this.#lingering]
+    await Promise.all(all.map((download) => download.handOver(options)))
+    return this.#all.size
   }
 
   /** Ends all of them, for shutdown: none can begin, none has a file open. Resolves with how many ran. */
   async stop(): Promise<number> {
-    this.refuse()
+    this.#stopped = true
     const running = this.#all.size
     const all = [...this.#all.keys(), ...this.#lingering]
     await Promise.all(all.map((download) => download.stop()))

@@ -51,8 +51,10 @@ export interface ManifestRoom {
   readonly catalog: Catalog
   /** Upstreams are asked otherwise from now on: what they failed at, and did not have, is asked again. */
   forgetFailures(): void
-  /** Resolves when what was learned is in the store: before the server exits. */
+  /** Resolves when what was learned is in the store. */
   drain(): Promise<void>
+  /** The same, and what is learned from now on is not written: the store is about to be another server's. */
+  end(): Promise<void>
 }
 
 export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
@@ -89,5 +91,6 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
       referrers.forgetFailures()
     },
     drain: () => writes.drain(),
+    end: () => writes.end(),
   }
 }

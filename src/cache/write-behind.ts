@@ -27,6 +27,7 @@ export class WriteBehind {
   /** Keys being written now: a second write of such a key waits, or it could land first. */
   readonly #running = new Map<string, Promise<void>>()
   #pendingBytes = 0
+  #isEnded = false
 
   constructor(options: WriteBehindOptions) {
     this.#observer = options.observer
@@ -40,6 +41,7 @@ export class WriteBehind {
    * it runs. Never throws and never waits.
    */
   push(key: string, operation: string, run: () => Promise<void>, bytes = 0): void {
+    if (this.#isEnded) return
     this.#unqueue(key)
     const full = this.#pending.size >= this.#maxPending
     if (full || this.#pendingBytes + bytes > this.#maxPendingBytes) {
@@ -56,6 +58,12 @@ export class WriteBehind {
   /** Resolves when nothing is waiting or running, what was pushed meanwhile included. */
   async drain(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running.values())
+  }
+
+  /** Takes nothing any more, and resolves when all it had is written: the store is about to be another's. */
+  async end(): Promise<void> {
+    this.#isEnded = true
+    await this.drain()
   }
 
   #unqueue(key: string): void {

@@ -44,6 +44,11 @@ export interface Ingest {
    * cannot be left: nothing there, found wrong, aborted, another was open. Throws what `checkpoint` throws.
    */
   suspend(): Promise<void>
+  /**
+   * Leaves what `have()` holds for an ingest in another process, which may begin at once; reads go on until
+   * `close`. No write may follow. Throws what `checkpoint` throws.
+   */
+  leave(options?: LeaveOptions): Promise<void>
   /** The file is unlinked; reads go on until `close`. Does nothing after a commit. */
   abort(): Promise<void>
   /** Releases the descriptor; aborts first unless committed. */
@@ -54,6 +59,11 @@ export interface HandedOver {
   readonly digester: Digester
   /** The first byte that it has not seen. */
   readonly at: number
+}
+
+export interface LeaveOptions {
+  /** False: the directory is another server's already, what the last checkpoint noted stands. Default: true. */
+  readonly note?: boolean
 }
 
 export interface CommitOptions {
@@ -238,7 +248,7 @@ export class LocalIngest implements Ingest {
     await this.#filling.writesEnded()
     await this.#filling.stopHashing()
     try {
-      if (leave) await this.#leave()
+      if (leave) await this.leave()
     } finally {
       await this.#release()
     }
@@ -257,9 +267,9 @@ export class LocalIngest implements Ingest {
   }
 
   /** What an earlier checkpoint noted is left even where a last one fails. */
-  async #leave(): Promise<void> {
+  async leave({ note = true }: LeaveOptions = {}): Promise<void> {
     try {
-      await this.checkpoint()
+      if (note) await this.checkpoint()
     } finally {
       if (this.#state === 'open' && this.#noted > 0 && !this.#isWrong && this.#lost === undefined) {
         this.#state = 'suspended'

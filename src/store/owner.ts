@@ -3,13 +3,14 @@
 // to fight about. A claim whose server is dead is cleared away by the next owner.
 
 import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ClaimWatch } from './claim-watch.ts'
 import { findPlace, isAlive, makeClaim, readClaim } from './claim.ts'
 import type { Claim, Place } from './claim.ts'
 import { asError, explainStorageError, isAbsent } from './errno.ts'
 import { OWNER_DIRECTORY } from './layout.ts'
+import { Waiting, WaitingNote } from './waiting.ts'
 
 export interface OwnershipOptions {
   readonly signal?: AbortSignal
@@ -34,11 +35,19 @@ export interface OwnershipOptions {
 
 export interface Ownership {
   readonly claim: Claim
+  /**
+   * Whether another server waits for the directory. The first call asks for it: who still waits says so
+   * again, at once or within `pollMs`.
+   */
+  isWanted(): Promise<boolean>
   /** Gives the directory to the next. Safe to call twice. */
   release(): Promise<void>
 }
 
-/** Waits until the directory is this server's. Writes nothing while another one lives. Rejects when aborted. */
+/**
+ * Waits until the directory is this server's. While another one lives, nothing is written but an empty file
+ * that says somebody waits. Rejects when aborted.
+ */
 export async function takeOwnership(
   directory: string,
   self: { readonly listen: string },
@@ -61,13 +70,23 @@ class Claims {
   readonly #pulses = new Map<string, { pulse: string; sinceMs: number }>()
   #place: Place | undefined
   #announced = ''
+  readonly #note: WaitingNote
 
   constructor(directory: string, options: OwnershipOptions) {
     this.#directory = join(directory, OWNER_DIRECTORY)
     this.#options = options
+    this.#note = new WaitingNote(this.#directory)
   }
 
   async take(listen: string): Promise<Ownership> {
+    try {
+      return await this.#take(listen)
+    } finally {
+      await this.#note.remove()
+    }
+  }
+
+  async #take(listen: string): Promise<Ownership> {
     const { place, signal, pollMs = 500 } = this.#options
     this.#place = place === 'unknown' ? undefined : (place ?? (await findPlace()))
     using watch = new ClaimWatch(this.#directory)
@@ -75,6 +94,7 @@ class Claims {
       signal?.throwIfAborted()
       watch.start()
       if (!(await this.#isFree())) {
+        await this.#note.put()
         await watch.wait(pollMs * (0.5 + Math.random()), signal)
       } else {
         const claim = await makeClaim(listen, this.#place)
@@ -171,15 +191,21 @@ class HeldClaim implements Ownership {
   readonly #path: string
   readonly #options: HeldClaimOptions
   readonly #timer: NodeJS.Timeout
+  readonly #waiting: Waiting
   #stopped = false
   #isClaiming = false
 
   constructor(path: string, claim: Claim, options: HeldClaimOptions) {
     this.claim = claim
     this.#path = path
+    this.#waiting = new Waiting(dirname(path))
     this.#options = options
     this.#timer = setInterval(() => void this.#beat(), options.heartbeatMs ?? 5000)
     this.#timer.unref()
+  }
+
+  async isWanted(): Promise<boolean> {
+    return await this.#waiting.isAnybody()
   }
 
   async release(): Promise<void> {

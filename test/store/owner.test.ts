@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import type { ChildProcess } from 'node:child_process'
 import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -74,18 +75,40 @@ describe('takeOwnership', () => {
     expect(await readdir(join(path, 'owner'))).toEqual([])
   })
 
-  test('a second one waits, names the owner once, writes nothing, and takes over when it is released', async () => {
+  test('a second one waits, names the owner once, claims nothing, and takes over when it is released', async () => {
     const first = await take()
     const before = await claims()
     const named: Claim[] = []
     const second = take({ onWaiting: (claim) => named.push(claim) })
     await sleep(200)
     expect(named).toEqual([first.claim])
-    expect(await claims()).toEqual(before)
+    expect((await claims()).filter((name) => !name.endsWith('.waiting'))).toEqual(before)
     await first.release()
     const { claim } = await second
     expect(claim.id).not.toBe(first.claim.id)
     expect(await claims()).toEqual([`${claim.id}.json`])
+  })
+
+  test('the owner learns whether somebody waits, and of nobody who does not any more', async () => {
+    const first = await take()
+    await writeFile(directory.join('owner', `${randomUUID()}.waiting`), '') // of one that was killed
+    for (let times = 0; times < 3; times++) expect(await first.isWanted()).toBe(false)
+    const stop = new AbortController()
+    const second = take({ signal: stop.signal })
+    await expect.poll(() => first.isWanted()).toBe(true)
+    stop.abort(new Error('shutting down'))
+    await expect(second).rejects.toThrow('shutting down')
+    expect(await first.isWanted()).toBe(false)
+  })
+
+  test('who waited before the owner asked says so again', async () => {
+    const first = await take()
+    const waiting = take({ pollMs: 60_000 })
+    await expect.poll(claims).toHaveLength(2)
+    expect(await first.isWanted()).toBe(false)
+    await expect.poll(() => first.isWanted()).toBe(true)
+    await first.release()
+    await waiting
   })
 
   test('waiting ends with the signal’s reason, and leaves nothing', async () => {

@@ -1,5 +1,5 @@
 // A whole Chandlery in this process, composed as `serve` composes it, on ports of its own.
-import { writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Chandlery, type ChandleryOptions, type StopOptions } from '../../src/chandlery.ts'
 import { loadConfig } from '../../src/config/load.ts'
@@ -20,6 +20,10 @@ export type StartOptions = Omit<ChandleryOptions, 'version' | 'logger' | 'reload
   readonly lookEveryMs?: number
 }
 
+interface CreatedChandlery extends Pick<RunningChandlery, 'file' | 'log'> {
+  readonly server: Chandlery
+}
+
 /**
  * Starts one on `directory` (cache and configuration file live there). `config` is what a file may
  * hold; listen addresses and the directory are given. `options` scale what takes long.
@@ -27,27 +31,9 @@ export type StartOptions = Omit<ChandleryOptions, 'version' | 'logger' | 'reload
 export async function startChandlery(
   directory: string,
   config: Record<string, unknown>,
-  { lookEveryMs, ...options }: StartOptions = {},
+  options: StartOptions = {},
 ): Promise<RunningChandlery> {
-  const file = join(directory, 'chandlery.yaml')
-  const fixed = {
-    listen: '127.0.0.1:0',
-    admin: { listen: '127.0.0.1:0' },
-    storage: { directory: join(directory, 'cache') },
-  }
-  // JSON is YAML.
-  await writeFile(file, JSON.stringify({ ...fixed, ...config }))
-  const log: Record<string, unknown>[] = []
-  const destination = { write: (line: string) => void log.push(JSON.parse(line)) }
-  const load = () => loadConfig({ config: file }, {})
-  const loaded = await load()
-  const logger = createLogger({ level: 'info', destination })
-  const server = new Chandlery(loaded.config, {
-    reloads: { loaded, load, ...(lookEveryMs !== undefined && { lookEveryMs }) },
-    ...options,
-    version: '0.0.0-test',
-    logger,
-  })
+  const { server, file, log } = await createChandlery(directory, config, options)
   await server.start()
   let stopped: Promise<boolean> | undefined
   const stop = async (stopOptions?: StopOptions) => {
@@ -62,6 +48,35 @@ export async function startChandlery(
     stop,
     [Symbol.asyncDispose]: () => stop(),
   }
+}
+
+/** The same, not started yet. */
+export async function createChandlery(
+  directory: string,
+  config: Record<string, unknown>,
+  { lookEveryMs, ...options }: StartOptions = {},
+): Promise<CreatedChandlery> {
+  const file = join(directory, 'chandlery.yaml')
+  const fixed = {
+    listen: '127.0.0.1:0',
+    admin: { listen: '127.0.0.1:0' },
+    storage: { directory: join(directory, 'cache') },
+  }
+  await mkdir(directory, { recursive: true })
+  // JSON is YAML.
+  await writeFile(file, JSON.stringify({ ...fixed, ...config }))
+  const log: Record<string, unknown>[] = []
+  const destination = { write: (line: string) => void log.push(JSON.parse(line)) }
+  const load = () => loadConfig({ config: file }, {})
+  const loaded = await load()
+  const logger = createLogger({ level: 'info', destination })
+  const server = new Chandlery(loaded.config, {
+    reloads: { loaded, load, ...(lookEveryMs !== undefined && { lookEveryMs }) },
+    ...options,
+    version: '0.0.0-test',
+    logger,
+  })
+  return { server, file, log }
 }
 
 /** The configuration of one registry, `registry`, behind one endpoint without a default one. */

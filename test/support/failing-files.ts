@@ -1,5 +1,7 @@
-// Files that fail: what Node's file handles do is met with a system error, in this whole process.
-import { type FileHandle, open } from 'node:fs/promises'
+// Files that fail or hang: what Node does with them is met with a system error, or does not come back, in
+// this whole process.
+import fs, { type FileHandle, open } from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 
 export type FileOperation = 'writev' | 'sync' | 'read'
 
@@ -14,9 +16,7 @@ export async function failFiles(
   code: string,
   after = 0,
 ): Promise<FailingFiles> {
-  const some = await open(import.meta.filename)
-  const handles = Object.getPrototypeOf(some) as FileHandle
-  await some.close()
+  const handles = await fileHandles()
   const original = handles[operation] as (...args: unknown[]) => Promise<unknown>
   let calls = 0
   const replaced = async function (this: FileHandle, ...args: unknown[]): Promise<unknown> {
@@ -31,4 +31,38 @@ export async function failFiles(
     },
     [Symbol.dispose]: () => void Object.assign(handles, { [operation]: original }),
   }
+}
+
+/**
+ * A disk that hangs: these functions do not begin before it is disposed of, others do. Of a file handle
+ * `datasync`, all others of `node:fs/promises`.
+ */
+export async function hangFiles(...names: ('datasync' | 'mkdir' | 'rm')[]): Promise<Disposable> {
+  const handles = await fileHandles()
+  const released = Promise.withResolvers<void>()
+  const undo = names.map((name) => {
+    const owner = (name === 'datasync' ? handles : fs) as unknown as Record<string, AnyFunction>
+    const original = owner[name]!
+    owner[name] = async function (this: unknown, ...args: unknown[]) {
+      await released.promise
+      return await original.apply(this, args)
+    }
+    return () => (owner[name] = original)
+  })
+  syncBuiltinESMExports()
+  const release = () => {
+    for (const each of undo) each()
+    syncBuiltinESMExports()
+    released.resolve()
+  }
+  return { [Symbol.dispose]: release }
+}
+
+type AnyFunction = (...args: unknown[]) => Promise<unknown>
+
+/** What every file handle inherits from. */
+async function fileHandles(): Promise<FileHandle> {
+  const some = await open(import.meta.filename)
+  await some.close()
+  return Object.getPrototypeOf(some) as FileHandle
 }
