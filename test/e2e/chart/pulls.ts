@@ -78,7 +78,8 @@ async function configOf(
 ): Promise<Record<string, unknown>> {
   const objects = parseObjects(await helm.template(args))
   const map = objects.find(({ kind, data }) => kind === 'ConfigMap' && data !== undefined)
-  const { 'chandlery.yaml': text } = map?.['data'] as { 'chandlery.yaml': string }
+  if (!map) throw new Error('there is no ConfigMap')
+  const { 'chandlery.yaml': text } = map['data'] as { 'chandlery.yaml': string }
   const config = parse(text) as Record<string, unknown>
   const tls = { certFile, keyFile: certFile.replace(/\.\w+$/, '.key') }
   return { ...config, shutdownDelay: '0s', ...(config['tls'] !== undefined && { tls }) }
