@@ -5,6 +5,8 @@ import type { ByteRange } from '../http/range.ts'
 /** So many readers at once, for so much at a time. */
 export const MOST_GRANTS = 4
 export const GRANT_BYTES = 2 * 1024 * 1024
+/** What is written may go past the top of a grant that moves on by one batch, and none of it may get lost. */
+const OVERSHOOT_BYTES = 1.25 * 1024 * 1024
 
 /** What one reader needs next: from `at` to `end`. */
 export interface Claim {
@@ -30,6 +32,8 @@ interface Grant extends ByteRange {
 
 /** What of a grant is to be in memory. */
 export interface GrantZone extends ByteRange {
+  /** Nothing is written that begins at or past this offset. */
+  readonly top: number
   readonly isLong: boolean
 }
 
@@ -96,9 +100,9 @@ function grantOf({ at, end }: Claim, ranged: boolean): Grant {
 
 // A long one moves on with its reader.
 function zoneOf({ start, end, at, isLong }: Grant): GrantZone {
-  return isLong
-    ? { start: at, end: Math.min(end, at + GRANT_BYTES), isLong }
-    : { start, end, isLong }
+  if (!isLong) return { start, end, top: end, isLong }
+  const upTo = Math.min(end, at + GRANT_BYTES)
+  return { start: at, end: upTo, top: upTo < end ? upTo - OVERSHOOT_BYTES : upTo, isLong }
 }
 
 function isIn({ start, end }: ByteRange, at: number): boolean {

@@ -101,9 +101,9 @@ export class WindowZones {
    * readers that are elsewhere.
    */
   admits(at: number, apart: boolean): Admission {
-    if (!apart) return admits({ start: this.#low, end: this.top }, at, PATIENCE_BYTES)
+    if (!apart) return admits({ start: this.#low, top: this.top }, at, this.top + PATIENCE_BYTES)
     const answers = this.#grants.zones.map((zone) => {
-      return admits(zone, at, zone.isLong ? GRANT_BYTES : 0)
+      return admits(zone, at, zone.end + (zone.isLong ? GRANT_BYTES : 0))
     })
     return answers.find((each) => each === 'yes') ?? answers.find((each) => each === 'wait') ?? 'no'
   }
@@ -196,9 +196,13 @@ function isIn({ start, end }: ByteRange, at: number): boolean {
 }
 
 // Requests begin and end with blocks, so they may be as much wider.
-function admits(zone: ByteRange, at: number, patienceBytes: number): Admission {
-  if (isIn({ start: zone.start - BLOCK_BYTES, end: zone.end + BLOCK_BYTES }, at)) return 'yes'
-  return at >= zone.end && at < zone.end + patienceBytes ? 'wait' : 'no'
+function admits(
+  { start, top }: { start: number; top: number },
+  at: number,
+  end: number,
+): Admission {
+  if (isIn({ start: start - BLOCK_BYTES, end: top + BLOCK_BYTES }, at)) return 'yes'
+  return at >= top && at < end ? 'wait' : 'no'
 }
 
 function foremost(needs: readonly Need[]): Need {

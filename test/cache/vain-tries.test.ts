@@ -7,12 +7,12 @@ import type { Source } from '../../src/upstream/source.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { begin, blob, createOn, MIB, read, type TestSource, upstream } from './passing-fixture.ts'
 
-describe('tries', () => {
-  function lastOf(tries: VainTries, start: number, gained: number): number | undefined {
-    const all = Array.from({ length: 1000 }, (_, index) => index + 1)
-    return all.find(() => tries.isLast(start, gained))
-  }
+function lastOf(tries: VainTries, start: number, gained: number): number | undefined {
+  const all = Array.from({ length: 1000 }, (_, index) => index + 1)
+  return all.find(() => tries.isLast(start, gained))
+}
 
+describe('tries', () => {
   test('for the same byte are so many, and count anew after that', () => {
     const tries = new VainTries()
     expect(lastOf(tries, 5, 100)).toBe(MOST_IN_VAIN)

@@ -128,6 +128,24 @@ describe('the zones', () => {
     }
   })
 
+  test('keep all of a batch that is written for who is elsewhere, where ranges are ignored', () => {
+    const batch = MIB + 64 * 1024
+    for (const end of [SIZE, 1.5 * MIB, 100_000]) {
+      const [first, late] = [needOf({}, 40 * MIB), needOf({}, 0, { end })]
+      const zones = arranged([first], { ranged: false })
+      zones.arrange([first, late], { ...CONDITIONS, ranged: false })
+      expect(zones.admits(0, true)).toBe('yes')
+      for (let at = 0; at < Math.min(end, 8 * MIB); at += 64 * 1024) {
+        if (zones.admits(at, true) !== 'yes') continue
+        const last = Math.min(at + batch, end)
+        for (let byte = at; byte < last; byte += 64 * 1024) {
+          expect(zones.keeps(byte, Math.min(byte + 64 * 1024, last))).toBe(true)
+        }
+      }
+      expect(zones.admits(Math.min(end - 1, 3 * MIB), true)).toBe(end === SIZE ? 'wait' : 'yes')
+    }
+  })
+
   test('fetch for the digest alone while parts are withheld, unless somebody reads the whole', () => {
     const part = needOf({}, 50 * MIB, { whole: false })
     const conditions = { ...CONDITIONS, withheld: true, hashed: 7 * MIB }
