@@ -12,8 +12,8 @@ import type { Source } from '../upstream/source.ts'
 const PROGRESS_BYTES = 1024 * 1024
 /** Tries in a row without progress, once bytes have flowed; a lossy link breaks often. */
 const TRIES_WHEN_FLOWING = 5
-/** Of one that has given before: what it refuses now, it may give at the next try, from another host. */
-const TRIES_WHEN_IT_GAVE = 2
+/** Of one that has begun to give: what it refuses now, it may give at the next try, from another host. */
+const TRIES_WHEN_IT_HAS_IT = 2
 /** A connection broken before its first byte may have been an idle one the other side closed. */
 const TRIES_WHEN_BROKEN_EARLY = 2
 /** A limit that ends soon is waited for, once before anything came: clients give up after 30 s. */
@@ -42,8 +42,8 @@ interface Entry {
   spent: boolean
   ignoresRange: boolean
   metTheEnd: boolean
-  /** All of something that it was asked for. */
-  gave: boolean
+  /** It began an answer with some of it. */
+  began: boolean
   failedAt: number
   pausedUntil: number
 }
@@ -81,7 +81,7 @@ export class SourceQueue {
         spent: false,
         ignoresRange: false,
         metTheEnd: false,
-        gave: false,
+        began: false,
         failedAt: -Infinity,
         pausedUntil: -Infinity,
       })
@@ -133,7 +133,7 @@ export class SourceQueue {
     entry.failedAt = now
     if (given >= PROGRESS_BYTES) entry.tries = 0
     else entry.tries += 1
-    if (entry.tries >= allowedTries(error, flowing, entry.gave)) entry.spent = true
+    if (entry.tries >= allowedTries(error, flowing, entry.began)) entry.spent = true
     const doubled = this.#retryDelayMs * 2 ** Math.max(0, entry.tries - 1)
     // Never less than it was asked for, and not in step with others.
     const pause = shortPauseMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
@@ -157,9 +157,12 @@ export class SourceQueue {
 
   /** It gave all that it was asked for. */
   gotOn(source: Source): void {
-    const entry = this.#entry(source)
-    entry.tries = 0
-    entry.gave = true
+    this.#entry(source).tries = 0
+  }
+
+  /** It answers with some of what it was asked for, so it has it. */
+  began(source: Source): void {
+    this.#entry(source).began = true
   }
 
   /** It answers a question for a part with the whole. */
@@ -205,11 +208,11 @@ function ranksOf({ source, lies, tries, crawls }: Entry): number[] {
 
 const HEALTH_RANK = { ok: 0, limited: 1, open: 2 } as const
 
-function allowedTries(error: UpstreamError, flowing: boolean, gave: boolean): number {
+function allowedTries(error: UpstreamError, flowing: boolean, began: boolean): number {
   const { reason } = error
   if (shortLimitMs(error) !== undefined) return TRIES_WHEN_LIMITED
   if (flowing && MAY_PASS.has(reason)) return TRIES_WHEN_FLOWING
-  if (flowing) return gave && REFUSALS.has(error.kind) ? TRIES_WHEN_IT_GAVE : 1
+  if (flowing) return began && REFUSALS.has(error.kind) ? TRIES_WHEN_IT_HAS_IT : 1
   return reason === 'cut' || reason === 'reset' ? TRIES_WHEN_BROKEN_EARLY : 1
 }
 
