@@ -21,7 +21,7 @@ const TOLD: readonly [exposure: string, set: readonly string[], tells: readonly 
   [
     'a node port',
     ['service.type=NodePort'],
-    ['[host."http://127.0.0.1:30500"]', 'let only your nodes'],
+    ['[host."http://127.0.0.1:30500"]', 'reaches port 30500 of a node', 'let only your nodes'],
   ],
   [
     'a node port that Kubernetes chooses',
