@@ -305,7 +305,9 @@ export class Chandlery {
     const { downloads } = this.#open ?? {}
     if (!downloads) return
     const isIdle = !downloads.isWriting || (this.#isWanted && downloads.canHandOver)
-    if (this.#isLost || (isIdle && this.#connections.isSettled)) void this.#retire({ early: true })
+    const isSettled = isIdle && this.#connections.isSettled
+    if (isSettled) this.#connections.closeRequests()
+    if (isSettled || this.#isLost) void this.#retire({ early: true })
   }
 
   #retire({ early = false } = {}): Promise<void> {

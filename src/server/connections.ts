@@ -52,6 +52,7 @@ export class Connections {
   /** So many connections so far. */
   #opened = 0
   #isLast = false
+  #isClosed = false
   #isOver = false
 
   /** Knows every connection of the server from here on, and alone closes idle ones. */
@@ -88,10 +89,10 @@ export class Connections {
     return isBegun && [...this.#lines.values()].every(({ busy, ended }) => busy > 0 || ended)
   }
 
-  /** False: its connection was closed by us, nobody will read an answer. */
+  /** False: its connection is ended by us, nobody will read an answer. */
   began(exchange: Exchange): boolean {
     const line = this.#lines.get(exchange.req.socket)
-    if (line?.ended) return false
+    if (line?.ended || this.#isClosed) return false
     if (line) line.busy += 1
     this.#running.set(exchange, exchange)
     if (this.#isLast) this.#last(exchange)
@@ -107,12 +108,21 @@ export class Connections {
     line.busy -= 1
     line.isAwaited = false
     this.#heard(exchange.req.socket, line)
+    if (this.#isClosed && line.busy === 0) this.#end(exchange.req.socket, line)
   }
 
   /** From now on every response is the last of its connection, and says so. */
   endReuse(): void {
     this.#isLast = true
     for (const exchange of this.#running.values()) this.#last(exchange)
+  }
+
+  /**
+   * For when all is settled: no request is taken any more. A connection whose answer had begun before it could
+   * say that it is the last ends right after it: clients repeat a request elsewhere that meets this, not a 503.
+   */
+  closeRequests(): void {
+    this.#isClosed = true
   }
 
   /** Lets nobody new in. Who had connected and was not taken yet would be reset: better when nobody is. */

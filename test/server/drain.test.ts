@@ -230,6 +230,24 @@ describe('draining', () => {
     await drained
   })
 
+  it('takes no request any more when all is settled, and ends connections that promised to take some', async () => {
+    const content = new FakeContent(patternBytes(MIB), 1000)
+    const { port } = await start({ blobs: blobsOf(() => content) })
+    const { socket, got } = await open(port)
+    socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
+    await until(() => got.text.length > 1000)
+    const drained = end({ meanwhile: () => connections.isSettled && connections.closeRequests() })
+    await sleep(50)
+    socket.write(PING)
+    content.arrive()
+    await until(() => got.ended)
+    expect(got.error).toBeUndefined()
+    expect(got.text).not.toMatch(/connection: close/i)
+    expect(got.text.match(/HTTP\/1\.1 /g)).toHaveLength(1)
+    expect(got.text.length).toBeGreaterThan(MIB)
+    await drained
+  })
+
   it('loses no answer to a reset where the client goes on sending', async () => {
     const { port } = await start()
     const { socket, got } = await open(port)
