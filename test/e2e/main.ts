@@ -68,7 +68,7 @@ async function scenario(report: Report, directory: string): Promise<void> {
 }
 
 const report = new Report()
-const directory = await temporaryDirectory('chandlery-e2e')
+const directory = await temporaryDirectory('e2e')
 // Also when a signal ends us; processes.ts has killed what ran by then, which may take a moment to die.
 const remove = { recursive: true, force: true, maxRetries: 10, retryDelay: 100 }
 process.on('exit', () => rmSync(directory.path, remove))

@@ -49,7 +49,7 @@ insecure = true
   }
 
   async #podman(args: readonly string[]): Promise<string> {
-    const storage = ['--root', `${this.#directory}/root`, '--runroot', `${this.#directory}/runroot`]
+    const storage = ['--root', `${this.#directory}/root`, '--runroot', `${this.#directory}/run`]
     const flags = [
       ...storage,
       '--storage-driver=vfs',
