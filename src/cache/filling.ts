@@ -12,7 +12,7 @@ import { type PieceAsker, PieceRequest } from './piece-request.ts'
 import { FileLost, WriteFailed } from './pour.ts'
 import { type ChosenRequest, type FetchOptions, RequestChoice } from './request-choice.ts'
 import { asUpstreamError, sourceFault } from './source-fault.ts'
-import type { FailedTry, SourceQueue } from './source-queue.ts'
+import type { SourceQueue } from './source-queue.ts'
 import { MOST_IN_VAIN, VainTries } from './vain-tries.ts'
 import { MOST_GRANTS } from './window-grants.ts'
 
@@ -139,6 +139,7 @@ export class Filling implements PieceAsker {
   opened({ source, startedAt }: PieceRequest, response: SourceResponse): void {
     this.#size ??= response.size
     this.attempt.sources.add(source)
+    this.#options.queue.began(source)
     const now = this.now()
     const width = widthOf(this.#choice.fetchOptions(source))
     this.#concurrency.opened(now - startedAt, now, width)
@@ -222,20 +223,19 @@ export class Filling implements PieceAsker {
     if (this.signal.aborted || this.#isOver) return
     if (error instanceof WriteFailed) return this.fail(error)
     if (request.isStopped) return // asked for again elsewhere, for being slow
-    this.#failed(request, asUpstreamError(error, request.source))
+    const told = asUpstreamError(error, request.source)
+    this.#options.failed(told)
+    const isFlowing = request.given > 0 || this.attempt.have.bytes > 0
+    this.#options.queue.failed(request, told, isFlowing, this.now())
   }
 
   // Who brings nothing of use, however often, is asked no more.
   #checkGain({ source, piece }: ChosenRequest): void {
     if (this.#isOver || !this.#vain.isLast(piece.start, this.attempt.gained)) return
     const what = `was asked ${MOST_IN_VAIN} times for what begins at byte ${piece.start}, and nothing came of it`
-    this.#failed({ source, startedAt: this.now(), given: 0 }, sourceFault(source, 'protocol', what))
-  }
-
-  #failed(failed: FailedTry, error: UpstreamError): void {
+    const error = sourceFault(source, 'protocol', what)
     this.#options.failed(error)
-    const isFlowing = failed.given > 0 || this.attempt.have.bytes > 0
-    this.#options.queue.failed(failed, error, isFlowing, this.now())
+    this.#options.queue.giveUp(source, error)
   }
 
   #look(): void {

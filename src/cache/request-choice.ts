@@ -94,7 +94,6 @@ export class RequestChoice {
 
   /** An answer to a question for a part may be the whole: of use only where nobody else is on the way. */
   isUseful(request: PieceRequest, response: SourceResponse): boolean {
-    this.#options.queue.began(request.source)
     if (response.ranged || request.whole) return true
     const isPart = response.start > 0 || response.end !== response.size
     const isKnown = this.#options.size() !== undefined

@@ -140,6 +140,12 @@ export class SourceQueue {
     entry.pausedUntil = now + pause * (1 + this.#random() / 2)
   }
 
+  /** It is asked no more, whatever it gave before. */
+  giveUp(source: Source, error: UpstreamError): void {
+    this.#errors.push(error)
+    this.#entry(source).spent = true
+  }
+
   /** Whether one said that nothing follows what is here (416): it need not fail at anything else. */
   get hasMetTheEnd(): boolean {
     return this.#entries.some(({ metTheEnd }) => metTheEnd)
@@ -212,8 +218,13 @@ function allowedTries(error: UpstreamError, flowing: boolean, began: boolean): n
   const { reason } = error
   if (shortLimitMs(error) !== undefined) return TRIES_WHEN_LIMITED
   if (flowing && MAY_PASS.has(reason)) return TRIES_WHEN_FLOWING
-  if (flowing) return began && REFUSALS.has(error.kind) ? TRIES_WHEN_IT_HAS_IT : 1
+  if (flowing) return began && isRefusal(error) ? TRIES_WHEN_IT_HAS_IT : 1
   return reason === 'cut' || reason === 'reset' ? TRIES_WHEN_BROKEN_EARLY : 1
+}
+
+/** Of what it has: not that it has nothing behind it. */
+function isRefusal({ kind, status }: UpstreamError): boolean {
+  return REFUSALS.has(kind) && status !== RANGE_NOT_SATISFIABLE
 }
 
 function shortLimitMs(error: UpstreamError): number | undefined {
