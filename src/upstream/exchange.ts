@@ -71,6 +71,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   constructor(options: ExchangeOptions) {
     this.#options = options
     this.head = this.#head.promise
+    this.head.catch(() => undefined) // it may fail before anybody waits for it
     this.ended = this.#end.promise
     options.signal?.addEventListener('abort', this.#onAbort, { once: true })
   }

@@ -34,7 +34,7 @@ export class TokenCache {
     const now = this.#now()
     if (held !== undefined && now < held.expiresAt) {
       // If that fails, the wait at its expiry will say why.
-      if (now >= held.renewAt) this.#fetch(key, fetch).catch(() => undefined)
+      if (now >= held.renewAt) void this.#fetch(key, fetch)
       return { value: held.value, isNew: false }
     }
     const { value } = await waitFor(this.#fetch(key, fetch), signal)
@@ -51,6 +51,7 @@ export class TokenCache {
     if (running !== undefined) return running
     const fetching = this.#keep(key, fetch)
     this.#fetching.set(key, fetching)
+    fetching.catch(() => undefined) // whoever wanted it may have left
     return fetching
   }
 

@@ -1,7 +1,9 @@
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
 import { ANONYMOUS, type Credential } from '../../src/upstream/credentials.ts'
+import type { Token } from '../../src/upstream/token.ts'
+import { TokenCache } from '../../src/upstream/token-cache.ts'
 import { Rewrite } from '../../src/upstream/rewrite.ts'
 import { startRegistry, type RegistryOptions } from '../support/registry.ts'
 import { startStorageHost } from '../support/storage-host.ts'
@@ -156,6 +158,22 @@ describe('a token', () => {
     }
     expect(await x.pull()).toMatchObject({ digest: x.image.digest })
   })
+})
+
+// Node ends a process in which a rejection meets nobody.
+test('a token that is refused to who has left already leaves no rejection behind', async () => {
+  const unhandled: unknown[] = []
+  const note = (reason: unknown) => void unhandled.push(reason)
+  process.on('unhandledRejection', note)
+  const cache = new TokenCache(Date.now)
+  const fetched = Promise.withResolvers<Token>()
+  const left = cache.get('key', () => fetched.promise, AbortSignal.abort(new Error('left')))
+  await expect(left).rejects.toThrow('left')
+  fetched.reject(new Error('refused'))
+  await sleep(0)
+  await setImmediate()
+  process.off('unhandledRejection', note)
+  expect(unhandled).toEqual([])
 })
 
 describe('a password', () => {

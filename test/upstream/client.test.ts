@@ -1,6 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
 import type { RegistryRequest } from '../../src/upstream/client.ts'
@@ -330,6 +330,29 @@ describe('a request', () => {
     await using at = upstreamOver([registry.url])
     const request = { ...requestFor('x'), signal: AbortSignal.abort(new Error('left')) }
     await expect(at.client.request(at.endpoints[0]!, request)).rejects.toThrow('left')
+    expect(registry.requests).toEqual([])
+  })
+
+  // Node ends a process in which a rejection meets nobody.
+  test('of a caller who leaves just before it is sent leaves no rejection behind', async () => {
+    await using registry = await startRegistry()
+    await using at = upstreamOver([registry.url])
+    const unhandled: unknown[] = []
+    const note = (reason: unknown) => void unhandled.push(reason)
+    process.on('unhandledRejection', note)
+    const leaving = new AbortController()
+    // From here a timer that is due fires before what waits for its turn to be sent.
+    await setImmediate()
+    const request = { ...requestFor('x'), signal: leaving.signal }
+    const sent = at.client.request(at.endpoints[0]!, request)
+    setTimeout(() => leaving.abort(new Error('left')), 0)
+    const until = performance.now() + 5
+    await Promise.resolve()
+    while (performance.now() < until);
+    await expect(sent).rejects.toThrow('left')
+    await setImmediate()
+    process.off('unhandledRejection', note)
+    expect(unhandled).toEqual([])
     expect(registry.requests).toEqual([])
   })
 })
