@@ -94,6 +94,7 @@ export class Chandlery {
   #open: Opened | undefined
   #sweeping: NodeJS.Timeout | undefined
   #retired: Promise<void> | undefined
+  #checkpointing: Promise<void> | undefined
   /** Another server waits for the directory. */
   #isWanted = false
   /** Another server has the directory. */
@@ -263,7 +264,7 @@ export class Chandlery {
     })
     clearInterval(checkpoints)
     clearInterval(asks)
-    this.#noteCut(cut)
+    this.#noteCut(cut, hurry?.aborted === true)
     await this.#retire()
     // Those that were handed over, and of those that are over the files that were still read.
     await within(LAST_READ_MS, async () => {
@@ -282,14 +283,18 @@ export class Chandlery {
     this.#logger.info({ running, timeoutMs }, 'no new connections: running responses may end')
   }
 
-  #noteCut(cut: Cut): void {
+  #noteCut(cut: Cut, isHurried: boolean): void {
     this.#observer.responsesCut(cut)
     if (cut.responses + cut.refused === 0) return
-    this.#logger.warn(cut, 'shutdownTimeout has passed: the responses that still ran were cut')
+    const why = isHurried ? 'told to end at once' : 'shutdownTimeout has passed'
+    this.#logger.warn(cut, `${why}: the responses that still ran were cut`)
   }
 
+  /** None where one still runs: the disk is slow. */
   #checkpoint(): void {
-    if (!this.#isLost) void this.#open?.downloads.checkpoint()
+    const { downloads } = this.#open ?? {}
+    if (!downloads || this.#isLost) return
+    this.#checkpointing ??= downloads.checkpoint().finally(() => (this.#checkpointing = undefined))
   }
 
   async #ask(): Promise<void> {

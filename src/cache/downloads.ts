@@ -106,9 +106,12 @@ export class Downloads {
     return this.#all.size > 0 || [...this.#lingering].some(({ failure }) => failure !== undefined)
   }
 
-  /** What they have is made durable and noted for a later process. Never rejects: failures are reported. */
+  /**
+   * What they have is made durable and noted for a later process: one after the other, as who reads held
+   * content needs the disk as well. Never rejects: failures are reported.
+   */
   async checkpoint(): Promise<void> {
-    await Promise.all([...this.#all.keys()].map((download) => download.checkpoint()))
+    for (const download of this.#all.keys()) await download.checkpoint()
   }
 
   /** None is being made, verified or kept: that is over soon, and better waited for. */

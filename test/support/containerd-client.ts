@@ -6,6 +6,7 @@
 // without a byte). Of Go's net/http: a request on a kept connection that broke before its answer is sent
 // again (transport.go, shouldRetryRequest). It has no second try of the pull: the kubelet would have.
 import { Agent, type IncomingMessage, request as httpRequest } from 'node:http'
+import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { type Digest, digestOf, parseDigest } from '../../src/oci/digest.ts'
 
@@ -149,8 +150,7 @@ export class ContainerdClient implements Disposable {
         const res = await this.#withRetries(method, url, headers)
         if (index > 0) this.#elsewhere += 1
         if ((res.statusCode ?? 0) < 300) return res
-        res.resume()
-        throw new Error(`${res.statusCode} for ${method} ${url}`)
+        throw new Error(`${res.statusCode} for ${method} ${url}: ${await text(res)}`)
       } catch (error) {
         failure ??= error
       }
