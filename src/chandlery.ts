@@ -13,6 +13,7 @@ import {
   listedEndpoints,
   nextGeneration,
 } from './generation.ts'
+import { GivingBack } from './giving-back.ts'
 import { bind, portOf } from './listening.ts'
 import { AccessLog } from './observability/access-log.ts'
 import { EventLog } from './observability/event-log.ts'
@@ -35,6 +36,7 @@ import { Probing } from './upstream/probing.ts'
 import { settingsId } from './upstream/settings-id.ts'
 import type { ProxyEnvironment } from './upstream/proxy.ts'
 import type { RateLimitReport } from './upstream/rate-limits.ts'
+import { within } from './within.ts'
 
 export interface ChandleryOptions {
   readonly version: string
@@ -63,12 +65,8 @@ type App = ReturnType<typeof createApp>
 
 const SWEEP_EVERY_MS = 3600_000
 const LOOK_EVERY_MS = 2_000
-/** While it stops: a SIGKILL that comes then costs no more than what arrived since. */
-const CHECKPOINT_EVERY_MS = 2_000
-/** While it stops: whether another server waits for the directory. */
-const ASK_EVERY_MS = 100
-/** At the end the disk gets so long to take what is left. */
-const SETTLE_MS = 3_000
+/** What it is about to take at the start gets so long to be taken and given back. */
+const STARTING_MS = 3_000
 /** What is still read at the end, a file or a scrape, gets so long. */
 const LAST_READ_MS = 500
 
@@ -93,10 +91,6 @@ export class Chandlery {
   #probing: Probing | undefined
   #open: Opened | undefined
   #sweeping: NodeJS.Timeout | undefined
-  #retired: Promise<void> | undefined
-  #checkpointing: Promise<void> | undefined
-  /** Another server waits for the directory. */
-  #isWanted = false
   /** Another server has the directory. */
   #isLost = false
 
@@ -247,34 +241,46 @@ export class Chandlery {
     this.#starting.abort(new Error('the server is stopping'))
     this.#reloading?.stop()
     // What it is about to take, a port or the directory, would stay taken.
-    await within(SETTLE_MS, async () => await this.#started?.catch(() => undefined))
+    await within(STARTING_MS, async () => await this.#started?.catch(() => undefined))
     const delayMs = delay && this.#open ? shutdownDelayMs : 0
     this.#observer.shutdownPhase('delay')
-    const downloads = this.#open?.downloads
-    this.#checkpoint()
-    const checkpoints = setInterval(() => this.#checkpoint(), CHECKPOINT_EVERY_MS)
-    const asks = setInterval(() => void this.#ask(), ASK_EVERY_MS)
+    const opened = this.#open
+    const givingBack = this.#beginGivingBack()
     const cut = await drain({
       connections: this.#connections,
       delayMs,
       timeoutMs: shutdownTimeoutMs,
       hurry,
       onClosed: (running) => this.#closed(running),
-      meanwhile: () => this.#retireEarly(),
+      meanwhile: () => givingBack.look(),
     })
-    clearInterval(checkpoints)
-    clearInterval(asks)
     this.#noteCut(cut, hurry?.aborted === true)
-    await this.#retire()
+    await givingBack.finish()
     // Those that were handed over, and of those that are over the files that were still read.
     await within(LAST_READ_MS, async () => {
-      await downloads?.stop()
+      await opened?.downloads.stop()
       await this.#generation.client.close()
     })
     await this.#connections.closed()
     await this.#app.close()
     await closeAdmin(this.#admin)
     return cut.responses + cut.refused === 0
+  }
+
+  #beginGivingBack(): GivingBack {
+    return new GivingBack({
+      opened: this.#open,
+      ownership: this.#ownership,
+      connections: this.#connections,
+      observer: this.#observer,
+      logger: this.#logger,
+      isLost: () => this.#isLost,
+      begins: () => {
+        this.#open = undefined // who comes now is told to ask again
+        this.#probing?.[Symbol.dispose]()
+        clearInterval(this.#sweeping)
+      },
+    })
   }
 
   #closed(running: number): void {
@@ -288,71 +294,6 @@ export class Chandlery {
     if (cut.responses + cut.refused === 0) return
     const why = isHurried ? 'told to end at once' : 'shutdownTimeout has passed'
     this.#logger.warn(cut, `${why}: the responses that still ran were cut`)
-  }
-
-  /** None where one still runs: the disk is slow. */
-  #checkpoint(): void {
-    const { downloads } = this.#open ?? {}
-    if (!downloads || this.#isLost) return
-    this.#checkpointing ??= downloads.checkpoint().finally(() => (this.#checkpointing = undefined))
-  }
-
-  async #ask(): Promise<void> {
-    // Where nobody can say, the next one waits until this one has ended.
-    this.#isWanted = (await this.#ownership?.isWanted().catch(() => false)) ?? false
-  }
-
-  /**
-   * What runs reads files that are open already, or can do without: the next server may have the directory.
-   * Downloads can as well, but what they fetch from then on is not kept: only for one that waits.
-   */
-  #retireEarly(): void {
-    const { downloads } = this.#open ?? {}
-    if (!downloads) return
-    const isIdle = !downloads.isWriting || (this.#isWanted && downloads.canHandOver)
-    const isSettled = isIdle && this.#connections.isSettled
-    if (isSettled) this.#connections.closeRequests()
-    if (isSettled || this.#isLost) void this.#retire({ early: true })
-  }
-
-  #retire({ early = false } = {}): Promise<void> {
-    this.#retired ??= this.#giveBack(early)
-    return this.#retired
-  }
-
-  /** Ends all that writes, then gives the directory to the next. Never rejects. */
-  async #giveBack(early: boolean): Promise<void> {
-    this.#observer.shutdownPhase('storage')
-    const open = this.#open
-    this.#open = undefined // who comes now is told to ask again
-    this.#probing?.[Symbol.dispose]()
-    clearInterval(this.#sweeping)
-    const isDone = await within(SETTLE_MS, async () => {
-      await this.#settle(open, early)
-      await this.#ownership?.release().catch(this.#notReleased)
-    })
-    // Where the claim stands, the next server finds that its owner is dead once it is.
-    if (!isDone)
-      this.#notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
-  }
-
-  async #settle(open: Opened | undefined, early: boolean): Promise<void> {
-    try {
-      const isLost = this.#isLost
-      const isLeft = early || isLost // or a checkpoint would come into another's directory
-      const left = await (isLeft
-        ? open?.downloads.handOver({ note: !isLost })
-        : open?.downloads.stop())
-      if (left) this.#logger.info({ downloads: left }, 'what downloads have is left for the next')
-      await open?.room.end()
-      open?.store.close()
-    } catch (error) {
-      this.#observer.unexpectedError('stop', error)
-    }
-  }
-
-  readonly #notReleased = (error: unknown): void => {
-    this.#observer.storeError('release the directory', error)
   }
 
   #waitFor(owner: string): void {
@@ -418,17 +359,6 @@ async function closeAdmin(admin: App): Promise<void> {
   const timer = setTimeout(() => admin.server.closeAllConnections(), LAST_READ_MS)
   await admin.close()
   clearTimeout(timer)
-}
-
-/** True: done in time. */
-async function within(ms: number, work: () => Promise<void>): Promise<boolean> {
-  const late = Promise.withResolvers<false>()
-  const timer = setTimeout(() => late.resolve(false), ms)
-  try {
-    return await Promise.race([work().then(() => true), late.promise])
-  } finally {
-    clearTimeout(timer)
-  }
 }
 
 function describeEndpoint({ endpoint, state, message }: EndpointReport): string {
