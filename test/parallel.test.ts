@@ -123,6 +123,20 @@ describe('a part of a cold blob', () => {
     expect(upstream.bytesSent(digest as never)).toBeLessThan(100)
   })
 
+  test('is one of 1,024, of which many come by one request', async () => {
+    const digest = await layerOf(20 * MIB, 'many')
+    upstream.fault(FAR)
+    const starts = Array.from({ length: 1024 }, (_, i) => i * 20_000)
+    const range = `bytes=${starts.map((start) => `${start}-${start + 4999}`).join(',')}`
+    const { status, bytes } = await get(digest, range)
+    expect(status).toBe(206)
+    const last = starts.at(-1)!
+    expect(bytes.includes(syntheticBytes('many', last, 5000))).toBe(true)
+    expect(bytes.length).toBeLessThan(1024 * 5200)
+    // At most 2 MiB each, in pieces of one here.
+    expect(rangesAsked(upstream, digest).length).toBeLessThan(40)
+  })
+
   test('to its end, asked for by many and closed early, does not stop the whole one', async () => {
     const digest = await layerOf(12 * MIB, 'chunks')
     upstream.fault(FAR)

@@ -221,6 +221,7 @@ export class Attempts {
       signal,
       size: this.#size,
       wanted: () => readers.wantedParts,
+      wantedNext: () => readers.wantedNext,
       // What is suspect is sent only once it is verified, and that takes all of it.
       fill: () => isWanted() || this.#suspect || this.#size === undefined,
       readers: () => readers.of(attempt),

@@ -4,6 +4,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { ByteRange } from '../http/range.ts'
 import type { Attempt } from './attempt.ts'
 import type { Content } from './content.ts'
+import { stretchesAhead } from './read-ahead.ts'
 
 /** A whole response keeps its last bytes until the digest is right. */
 export const HELD_BACK_BYTES = 64 * 1024
@@ -38,6 +39,8 @@ export class DownloadReader implements Content {
   #whole = true
   #planned: readonly ByteRange[] | undefined
   #position = 0
+  /** Of the planned ones, the index of the one that is read. */
+  #part = 0
   #promised: number | undefined
   #closed = false
   #wake: (() => void) | undefined
@@ -78,6 +81,7 @@ export class DownloadReader implements Content {
     this.#whole = ranges === undefined || (only?.start === 0 && only.end === this.size)
     this.#planned = ranges ?? [{ start: 0, end: Infinity }]
     this.#position = this.#planned[0]?.start ?? 0
+    this.#part = 0
     this.#download.planned()
   }
 
@@ -91,6 +95,14 @@ export class DownloadReader implements Content {
     const at = this.#position
     const range = this.#planned?.find(({ start, end }) => start <= at && at < end)
     return range && { start: at, end: range.end }
+  }
+
+  /** The same, and of several parts what is missing of those that follow. */
+  get wantedNext(): readonly ByteRange[] {
+    const { wanted } = this
+    const parts = this.#planned ?? []
+    if (parts.length < 2) return wanted ? [wanted] : []
+    return stretchesAhead(parts, this.#part, this.#attempt.have)
   }
 
   /** It waits for the first byte of that. */
@@ -121,6 +133,7 @@ export class DownloadReader implements Content {
       if (failure) throw failure
       if (this.#closed) throw new Error('the reader was closed')
       this.#position = at
+      this.#part = this.#partAt(at)
       const progress = this.#progress(signal)
       this.#download.waits(at)
       await progress
@@ -182,6 +195,16 @@ export class DownloadReader implements Content {
   cut(failure: Error): void {
     this.#failure = failure
     this.wake()
+  }
+
+  // They are read in their order, and may be anywhere.
+  #partAt(at: number): number {
+    const parts = this.#planned ?? []
+    for (let part = this.#part; part < parts.length; part++) {
+      const { start, end } = parts[part]!
+      if (start <= at && at < end) return part
+    }
+    return this.#part
   }
 
   // The first offset that may not be sent yet.

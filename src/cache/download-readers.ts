@@ -28,12 +28,19 @@ export class DownloadReaders {
     return false
   }
 
-  /** What is wanted by those who read a part; who reads everything is served by filling from the front. */
+  /** What is wanted now by those who read a part; who reads everything is served by filling from the front. */
   get wantedParts(): ByteRange[] {
-    const ranges: ByteRange[] = []
-    for (const { whole, wanted } of this.#readers)
-      if (whole === false && wanted) ranges.push(wanted)
-    return ranges
+    return [...this.#ahead()].flatMap(([first]) => first ?? [])
+  }
+
+  /** The same, and what they will want then. */
+  get wantedNext(): ByteRange[] {
+    const ahead = [...this.#ahead()]
+    return [...ahead.flatMap(([first]) => first ?? []), ...ahead.flatMap((each) => each.slice(1))]
+  }
+
+  *#ahead(): Generator<readonly ByteRange[]> {
+    for (const reader of this.#readers) if (reader.whole === false) yield reader.wantedNext
   }
 
   add(reader: DownloadReader): void {

@@ -25,6 +25,8 @@ export interface FillingOptions {
   readonly size: number | undefined
   /** What readers wait for, the longest waiting first. */
   readonly wanted: () => readonly ByteRange[]
+  /** The same, and what they will wait for then. */
+  readonly wantedNext: () => readonly ByteRange[]
   /** Whether the blob is to become whole without anybody waiting. */
   readonly fill: () => boolean
   /** Who reads, for what passes through: nothing is fetched that nobody reads. */

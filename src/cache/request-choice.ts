@@ -25,6 +25,8 @@ export interface RequestChoiceOptions {
   readonly size: () => number | undefined
   /** What readers wait for, the longest waiting first. */
   readonly wanted: () => readonly ByteRange[]
+  /** The same, and what they will wait for then. */
+  readonly wantedNext: () => readonly ByteRange[]
   /** Whether the blob is to become whole without anybody waiting. */
   readonly fill: () => boolean
   /** Milliseconds, monotonic. */
@@ -178,7 +180,8 @@ export class RequestChoice {
   }
 
   #firstMissing(plan: PiecePlanOptions): ByteRange | undefined {
-    for (const range of this.#wanted()) {
+    const { attempt, wantedNext } = this.#options
+    for (const range of attempt.window?.apart ?? wantedNext()) {
       const piece = missingPiece(plan, range)
       if (piece) return piece
     }

@@ -1,5 +1,6 @@
 // What one blob may cost upstream: what its readers needed, and what the faults, lies, cuts and
 // restarts that it met excuse. It counts from what the test registries recorded.
+import { NEAR_PARTS_BYTES } from '../../src/cache/read-ahead.ts'
 import { Intervals } from '../../src/http/intervals.ts'
 import type { ActiveFault } from '../support/faults.ts'
 import type { RegistryRequestRecord, TestRegistry } from '../support/registry.ts'
@@ -35,7 +36,7 @@ export function costOf(
 ): { sent: number; most: number; requests: string } {
   const size = subject.bytes.length
   const answers = upstreams.flatMap((upstream) => answersOf(upstream, subject))
-  const needed = new Intervals(read.filter(({ start, end }) => start < end)).bytes
+  const needed = neededFor(read).bytes
   const excused = [
     ...troubles.map((trouble) => trouble.active.hits * excuseOf(trouble, size, pieceBytes)),
     ...answers.map((answer) => Math.min(overshootOf(answer, answers), ON_ITS_WAY)),
@@ -45,6 +46,17 @@ export function costOf(
   const sent = sum(answers.map(({ bytes }) => bytes))
   const requests = answers.map(({ headers, bytes }) => `${headers.range ?? 'all'}: ${bytes}`)
   return { sent, most: needed * SLACK + sum(excused), requests: requests.join(', ') }
+}
+
+/** What lies between two parts that are close together comes with them. */
+function neededFor(read: readonly Span[]): Intervals {
+  const needed = new Intervals(read.filter(({ start, end }) => start < end))
+  const spans = [...needed]
+  for (const [index, { start }] of spans.entries()) {
+    const end = spans[index - 1]?.end ?? start
+    if (start - end <= NEAR_PARTS_BYTES) needed.add(end, start)
+  }
+  return needed
 }
 
 /** One piece, or whatever was fetched when it came out that some of it is wrong. */
