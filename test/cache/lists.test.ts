@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import { referrersTag } from '../../src/oci/reference.ts'
-import { NAME, openRoom, REPO, type RoomFixture } from './manifest-room-fixture.ts'
+import { IMPATIENT, NAME, openRoom, REPO, type RoomFixture } from './manifest-room-fixture.ts'
 
 const MINUTE = 60_000
 
@@ -70,7 +70,7 @@ describe('TagLister', () => {
   })
 
   it('lists what is held when the upstream takes long, and waits when nothing is', async () => {
-    await using f = await openRoom()
+    await using f = await openRoom(IMPATIENT)
     f.registry.addImage(NAME, 'a')
     f.registry.fault({ match: { kind: 'tags' }, delayMs: 300 })
     const cold = await f.room.tagLister.list(REPO, '', f.caller)
@@ -218,7 +218,7 @@ describe('ReferrersCache', () => {
   })
 
   it('answers what is held when the upstream is slow', async () => {
-    await using f = await openRoom()
+    await using f = await openRoom(IMPATIENT)
     const { image, signature } = addSigned(f)
     await f.room.referrers.list(REPO, image.digest, f.caller)
     f.registry.fault({ match: { kind: 'referrers' }, delayMs: 300 })

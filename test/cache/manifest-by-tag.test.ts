@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { NAME, openRoom, REPO, until } from './manifest-room-fixture.ts'
+import { IMPATIENT, NAME, openRoom, REPO, until } from './manifest-room-fixture.ts'
 
 const MINUTE = 60_000
 
@@ -144,7 +144,7 @@ describe('a manifest by tag', () => {
   })
 
   it('never waits longer than revalidateTimeout for what is held, and learns behind', async () => {
-    await using f = await openRoom()
+    await using f = await openRoom(IMPATIENT)
     const image = f.registry.addImage(NAME, 'latest')
     await f.room.manifests.get(REPO, 'latest', f.caller)
     const moved = f.registry.addImage(NAME, 'latest', { seed: 'new' })

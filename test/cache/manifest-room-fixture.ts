@@ -41,13 +41,18 @@ export interface RoomFixtureOptions {
   readonly runs?: boolean
 }
 
+/** Longer than a test registry takes on a busy machine. */
+const PATIENT_MS = 5000
+/** For tests of upstreams that take longer than that. */
+export const IMPATIENT = { freshness: { revalidateTimeoutMs: 150 } } as const
+
 export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFixture> {
   const registry = new TestRegistry(options.registry ?? {})
   await registry.listen()
   const directory = await temporaryDirectory()
   const clock = { now: 1_700_000_000_000 }
   const observed: string[] = []
-  const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: 150, ...options.freshness }
+  const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: PATIENT_MS, ...options.freshness }
   const { driver } = options
   const startedAt = performance.now()
   const now = () => clock.now + (options.runs === true ? performance.now() - startedAt : 0)
