@@ -1,7 +1,7 @@
 // What values.yaml may hold, as values.schema.json says it: Helm refuses everything else. `config`
 // is the configuration file and has its schema; parts that Kubernetes defines are left to it.
 import { z } from 'zod'
-import { configJsonSchema } from '../src/config/json-schema.ts'
+import { configJsonSchema, type JsonSchema, jsonSchemaOf } from '../src/config/json-schema.ts'
 
 const text = () => z.string()
 const flag = () => z.boolean()
@@ -191,26 +191,15 @@ const shape = {
   tests: z.strictObject({ enabled: flag() }),
 }
 
-/** A JSON Schema node, as far as it is made and read here. */
-export interface ValuesNode {
-  readonly properties?: Readonly<Record<string, ValuesNode>>
-  readonly required?: readonly string[]
-  readonly anyOf?: readonly ValuesNode[]
-  readonly type?: string
-}
-
 /** values.schema.json: JSON Schema 2020-12 without references, which Helm checks values by. */
-export function valuesJsonSchema(): ValuesNode {
-  const generated = z.toJSONSchema(z.strictObject(shape), { io: 'input' })
-  // zod's type covers every JSON Schema there is; what it generates from ours has this shape.
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- see above
-  const schema = withoutRequired(generated as ValuesNode)
-  const { title: _, $schema: __, ...config } = { title: '', $schema: '', ...configJsonSchema() }
+export function valuesJsonSchema(): JsonSchema {
+  const schema = withoutRequired(jsonSchemaOf(z.strictObject(shape)))
+  const { title: _, $schema: __, ...config } = configJsonSchema()
   return { ...schema, properties: { ...schema.properties, config } }
 }
 
 /** Helm takes a value out where somebody sets it to null: every one of them may be missing. */
-function withoutRequired(node: ValuesNode): ValuesNode {
+function withoutRequired(node: JsonSchema): JsonSchema {
   const { required: _, properties, ...rest } = node
   if (!properties) return rest
   const entries = Object.entries(properties).map(([key, each]) => [key, withoutRequired(each)])

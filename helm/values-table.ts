@@ -1,7 +1,7 @@
 // The table of values in the chart's README: each value's path and default from values.yaml, its
 // meaning from the comment above it that begins with "--", its type from the schema.
 import { parse } from 'yaml'
-import type { ValuesNode } from './values-schema.ts'
+import type { JsonSchema } from '../src/config/json-schema.ts'
 
 interface Described {
   readonly path: string
@@ -9,7 +9,7 @@ interface Described {
 }
 
 /** The markdown table of every described value, in the file's order. */
-export function valuesTable(valuesYaml: string, schema: ValuesNode): string {
+export function valuesTable(valuesYaml: string, schema: JsonSchema): string {
   const values: unknown = parse(valuesYaml)
   const rows = describedValues(valuesYaml).map(({ path, meaning }) =>
     row([`\`${path}\``, typeOf(nodeAt(schema, path)), defaultOf(valueAt(values, path)), meaning]),
@@ -45,8 +45,8 @@ function valueAt(values: unknown, path: string): unknown {
   }, values)
 }
 
-function nodeAt(schema: ValuesNode, path: string): ValuesNode | undefined {
-  return path.split('.').reduce((at: ValuesNode | undefined, key) => at?.properties?.[key], schema)
+function nodeAt(schema: JsonSchema, path: string): JsonSchema | undefined {
+  return path.split('.').reduce((at: JsonSchema | undefined, key) => at?.properties?.[key], schema)
 }
 
 const TYPES: Readonly<Record<string, string>> = {
@@ -58,7 +58,7 @@ const TYPES: Readonly<Record<string, string>> = {
   null: 'null',
 }
 
-function typeOf(node: ValuesNode | undefined): string {
+function typeOf(node: JsonSchema | undefined): string {
   if (node?.anyOf)
     return [...new Set(node.anyOf.map(typeOf))].filter((t) => t !== 'null').join(' or ')
   return TYPES[node?.type ?? ''] ?? ''

@@ -119,7 +119,7 @@ export class SourceQueue {
     return Math.max(1, Math.min(...left.map((entry) => entry.pausedUntil)) - now)
   }
 
-  /** Notes a failure; several requests that break together are one. `flowing`: any bytes came at all. */
+  /** Notes a failure; several requests that break together are one. `flowing`: bytes came from somewhere already. */
   failed(
     { source, startedAt, given }: FailedTry,
     error: UpstreamError,

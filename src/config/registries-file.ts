@@ -243,7 +243,7 @@ class Decoder {
     return []
   }
 
-  /** A Go string: any scalar as it is written, null as the empty string. */
+  /** A Go string: a scalar of whatever type as it is written, null as the empty string. */
   #text(value: unknown, path: KeyPath): string | undefined {
     const node = this.#source.resolve(value)
     if (isNothing(node)) return ''

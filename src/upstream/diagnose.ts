@@ -177,7 +177,7 @@ function readRetryAfter(headers: Headers, nowMs: number): number | undefined {
   return undefined
 }
 
-// What it says about itself (protocol.md A6: any shape must do).
+// What it says about itself (protocol.md A6: no shape of it may be relied on).
 
 const MAX_QUOTE = 200
 

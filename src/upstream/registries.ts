@@ -133,7 +133,7 @@ export class Registries {
     return { registry, name: path, named: hosted !== undefined }
   }
 
-  /** Whether a first path component is a registry: any that is listed, and with `*` what looks like one. */
+  /** Whether a first path component is a registry: one that is listed, or, with `*` what looks like one. */
   #isNamedBy(first: string): boolean {
     if (this.#entries.has(normaliseRegistry(first))) return true
     return looksLikeRegistry(first) && this.serves(first)

@@ -4,7 +4,8 @@ import { parse, stringify } from 'yaml'
 import { describe, expect, test } from 'vitest'
 import { generated } from '../../helm/generate.ts'
 import { readConfigFile } from '../../src/config/config-file.ts'
-import { type ValuesNode, valuesJsonSchema } from '../../helm/values-schema.ts'
+import { valuesJsonSchema } from '../../helm/values-schema.ts'
+import type { JsonSchema } from '../../src/config/json-schema.ts'
 import { describedValues } from '../../helm/values-table.ts'
 
 const read = (path: string) => readFileSync(path, 'utf8')
@@ -54,7 +55,7 @@ describe('the values', () => {
 })
 
 /** Paths of the schema down to those that values.yaml gives a value of any shape. */
-function leaves(node: ValuesNode, value: unknown, path = ''): string[] {
+function leaves(node: JsonSchema, value: unknown, path = ''): string[] {
   const { global: _, enabled: __, ...top } = node.properties ?? {}
   const entries = Object.entries(path === '' ? top : (node.properties ?? {}))
   if (path === 'config' || entries.length === 0) return [path]

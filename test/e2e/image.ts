@@ -90,7 +90,7 @@ async function checkOtherUser(report: Report, run: Run): Promise<void> {
   const { containers, configFile } = run
   const options = { name: 'chandlery-e2e-user', image: IMAGE, configFile, memory: '256m' }
   const user = '1000710000:0'
-  await report.check('it serves as any other user of group 0', async () => {
+  await report.check('it serves as another user of group 0', async () => {
     await using container = await Container.create(containers, { ...options, user })
     const took = await container.start()
     print(`        ready ${took.toFixed(0)} ms after podman start`)

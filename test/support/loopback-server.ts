@@ -11,7 +11,7 @@ const MAX_HEADER_BYTES = 64 * 1024
 export interface LoopbackOptions {
   /** The name in `url`; what is listened on too. Default 127.0.0.1. */
   readonly host?: string
-  /** Default: any free port. */
+  /** Default: a free port. */
   readonly port?: number
   /** Serve HTTPS with these; plain HTTP without. */
   readonly tls?: TlsOptions

@@ -36,7 +36,7 @@ export function refusal(
   return unauthorized(auth.challenge?.(named) ?? challengeOf(auth.tokens, named, token, access))
 }
 
-/** The scope a request needs; undefined: any token will do. */
+/** The scope a request needs; undefined: every valid token will do. */
 export function neededScope(target: RegistryTarget): string | undefined {
   if (target.kind === 'catalog') return 'registry:catalog:*'
   return target.repository === undefined ? undefined : `repository:${target.repository}:pull`

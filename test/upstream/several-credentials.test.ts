@@ -126,7 +126,7 @@ describe('of several credentials', () => {
     expect(x.users()).toMatch(/^ab?c$/)
   })
 
-  test('none is asked as any more where all are told to wait, and the soonest decides', async () => {
+  test('nobody is asked as again where all are told to wait, and the soonest decides', async () => {
     await using x = await hub({
       a: { limited: { retryAfter: '60' } },
       b: { limited: { retryAfter: '30' } },
