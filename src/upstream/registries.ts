@@ -128,9 +128,10 @@ export class Registries {
     if (this.#isNamedBy(first))
       return { registry: normaliseRegistry(first), name: rest, named: true }
     const hosted = this.#byHost(host)
-    const registry = this.#served(hosted ?? this.#defaultRegistry)
-    if (registry === DOCKER_HUB && looksLikeRegistry(first)) this.#refuse(first)
-    return { registry, name: path, named: hosted !== undefined }
+    const meant = hosted ?? this.#defaultRegistry
+    // Before that one is looked for: who named a registry is told of that, not of the default.
+    if (normaliseRegistry(meant) === DOCKER_HUB && looksLikeRegistry(first)) this.#refuse(first)
+    return { registry: this.#served(meant), name: path, named: hosted !== undefined }
   }
 
   /** Whether a first path component is a registry: one that is listed, or, with `*` what looks like one. */

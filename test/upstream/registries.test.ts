@@ -565,6 +565,12 @@ test('a refusal names the registry and the cure', () => {
   expect(() => route(hub, `/${'x'.repeat(200)}/v2/`)).toThrow(/^.{0,300}$/s)
 })
 
+test('a refusal names the registry that the request names, also where the default is not served either', () => {
+  const company = registries([mirror('registry.test')])
+  expect(() => route(company, '/v2/quay.io/a/manifests/1')).toThrow('registry "quay.io" is not')
+  expect(() => route(company, '/v2/team/a/manifests/1')).toThrow('registry "docker.io" is not')
+})
+
 test('options that cannot be used are refused', () => {
   expect(() => registries([mirror('https://docker.io')])).toThrow(EndpointError)
   expect(() => registries([mirror('docker.io', { endpoints: ['ftp://x'] })])).toThrow(EndpointError)
