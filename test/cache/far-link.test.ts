@@ -7,7 +7,16 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { DEFAULT_FETCH, Downloads } from '../../src/cache/downloads.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { Source, SourceHealth, SourceResponse } from '../../src/upstream/source.ts'
-import { begin, blob, createOn, MIB, read, type TestSource, upstream } from './passing-fixture.ts'
+import {
+  begin,
+  blob,
+  createOn,
+  MIB,
+  read,
+  SILENT,
+  type TestSource,
+  upstream,
+} from './passing-fixture.ts'
 
 const KIB = 1024
 const PIECE = 256 * KIB
@@ -15,19 +24,10 @@ const PIECE = 256 * KIB
 let directory: string
 let downloads: Downloads
 
-const observer = {
-  downloadStarted: () => {},
-  downloadEnded: () => {},
-  readersChanged: () => {},
-  verificationFailed: () => {},
-  sourceFailed: () => {},
-  storeError: () => {},
-}
-
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'chandlery-'))
   downloads = new Downloads({
-    observer,
+    observer: SILENT,
     fetch: { ...DEFAULT_FETCH, pieceBytes: PIECE },
     createIngest: createOn({ directory, room: Infinity }),
   })
@@ -130,7 +130,7 @@ describe('a front piece that crawls while others run', () => {
 
   beforeEach(() => {
     downloads = new Downloads({
-      observer,
+      observer: SILENT,
       fetch: { ...DEFAULT_FETCH, pieceBytes: 2 * MIB },
       createIngest: createOn({ directory, room: Infinity }),
     })

@@ -25,6 +25,16 @@ const MOST_ASKED = 2000
 
 const signal = new AbortController().signal
 
+/** For tests that look at nothing it is told. */
+export const SILENT: DownloadObserver = {
+  downloadStarted: () => {},
+  downloadEnded: () => {},
+  readersChanged: () => {},
+  verificationFailed: () => {},
+  sourceFailed: () => {},
+  storeError: () => {},
+}
+
 export function diskFull(): Error {
   return Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
 }

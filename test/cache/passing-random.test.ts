@@ -10,7 +10,16 @@ import { digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/errors.ts'
 import { UpstreamError } from '../../src/upstream/failure.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
-import { begin, blob, createOn, MIB, MOST_BYTES, read, upstream } from './passing-fixture.ts'
+import {
+  begin,
+  blob,
+  createOn,
+  MIB,
+  MOST_BYTES,
+  read,
+  SILENT,
+  upstream,
+} from './passing-fixture.ts'
 
 /** For a longer search: `PASSING_SECONDS=600 npx vitest run test/cache/passing-random.test.ts`. */
 const SECONDS = Number(process.env.PASSING_SECONDS ?? 6)
@@ -86,14 +95,7 @@ async function play(scene: Scene): Promise<void> {
   const cutAfter = (nth: number) => (ranged || nth === 0 ? cuts[nth] : undefined) ?? Infinity
   const create = createOn({ directory: directory.path, room })
   const downloads = new Downloads({
-    observer: {
-      downloadStarted: () => {},
-      downloadEnded: () => {},
-      readersChanged: () => {},
-      verificationFailed: () => {},
-      sourceFailed: () => {},
-      storeError: () => {},
-    },
+    observer: SILENT,
     retryDelayMs: 1,
     memory: new PassingMemory(scene.shareMib * MIB),
     createIngest: breaks ? breaking(create, breaks) : create,

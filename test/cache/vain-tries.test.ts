@@ -5,7 +5,16 @@ import { MOST_IN_VAIN, VainTries } from '../../src/cache/vain-tries.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { Source } from '../../src/upstream/source.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
-import { begin, blob, createOn, MIB, read, type TestSource, upstream } from './passing-fixture.ts'
+import {
+  begin,
+  blob,
+  createOn,
+  MIB,
+  read,
+  SILENT,
+  type TestSource,
+  upstream,
+} from './passing-fixture.ts'
 
 function lastOf(tries: VainTries, start: number, gained: number): number | undefined {
   const all = Array.from({ length: 1000 }, (_, index) => index + 1)
@@ -70,14 +79,7 @@ describe.each([
     const directory = await temporaryDirectory()
     const failures: string[] = []
     const downloads = new Downloads({
-      observer: {
-        downloadStarted: () => {},
-        downloadEnded: () => {},
-        readersChanged: () => {},
-        verificationFailed: () => {},
-        sourceFailed: (error) => failures.push(error.message),
-        storeError: () => {},
-      },
+      observer: { ...SILENT, sourceFailed: (error) => failures.push(error.message) },
       retryDelayMs: 1,
       createIngest: createOn({ directory: directory.path, room }),
     })
