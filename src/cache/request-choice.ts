@@ -1,5 +1,6 @@
 // Which request a download makes next, and of whom: first where a reader waits, then in order what is
-// read, or all. It looks at what is here and what runs; it asks nobody.
+// read, or all. It looks at what is here and what runs, and moves where a running one ends; to ask
+// is filling.ts's business.
 import type { ByteRange } from '../http/range.ts'
 import type { Source, SourceResponse } from '../upstream/source.ts'
 import type { Attempt } from './attempt.ts'
