@@ -1,8 +1,8 @@
 // What a whole server tells of its endpoints: /readyz?verbose, /metrics and the log.
 import { expect, test } from 'vitest'
-import { mirrorOf, startChandlery } from './support/chandlery.ts'
+import { mirrorOf, startChandlery, type RunningChandlery } from './support/chandlery.ts'
 import { startHttpProxy } from './support/proxy-server.ts'
-import { startRegistry } from './support/registry.ts'
+import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { temporaryDirectory } from './support/temporary-directory.ts'
 
 const REGISTRY = 'registry.test'
@@ -117,6 +117,89 @@ test('health.probe finds out that an endpoint is down before anybody asks, and t
     }, poll)
     .toBe(200)
   await expect.poll(told, poll).toContain(`${registry.url}/v2: ok`)
+}, 20_000)
+
+/** A server in front of [mirror, registry], and how to ask it for manifests. */
+async function mirrored(directory: string, mirror: TestRegistry, registry: TestRegistry) {
+  const server = await startChandlery(directory, mirrorOf(REGISTRY, mirror.url, registry.url))
+  const pull = async (tag: string) => {
+    const response = await fetch(`${server.url}/v2/team/app/manifests/${tag}?ns=${REGISTRY}`)
+    await response.arrayBuffer()
+    return response.status
+  }
+  let pulled = 0
+  const pullFromMirror = async () => {
+    const tag = `mirrored-${pulled++}`
+    mirror.addImage('team/app', tag)
+    expect(await pull(tag)).toBe(200)
+  }
+  const readiness = async () => await (await fetch(`${server.adminUrl}/readyz?verbose`)).text()
+  const dispose = () => server[Symbol.asyncDispose]()
+  return { server, pull, pullFromMirror, readiness, [Symbol.asyncDispose]: dispose }
+}
+
+const pings = ({ requests }: TestRegistry) => requests.filter(({ kind }) => kind === 'ping').length
+
+/** The changes of its state that are logged where people see them. */
+function toldOf({ log }: RunningChandlery, { url }: TestRegistry): string[] {
+  const told = log.filter(({ endpoint, state }) => endpoint === `${url}/v2` && state !== undefined)
+  return told.map(({ former, state }) => `${String(former)} -> ${String(state)}`)
+}
+
+test('a registry that works again serves what only it has, however much the mirror before it served meanwhile', async () => {
+  await using directory = await temporaryDirectory()
+  await using mirror = await startRegistry()
+  await using registry = await startRegistry()
+  await using x = await mirrored(directory.path, mirror, registry)
+  const fault = registry.fault({ status: 503 })
+  for (const tag of ['a', 'b', 'c']) expect(await x.pull(tag)).toBe(502)
+  expect(await x.readiness()).toContain(`${registry.url}/v2: open`)
+  fault.remove()
+  await expect
+    .poll(async () => {
+      await x.pullFromMirror()
+      return pings(registry)
+    })
+    .toBeGreaterThan(0)
+  for (let times = 0; times < 3; times++) await x.pullFromMirror()
+  expect(toldOf(x.server, registry)).toEqual(['ok -> open', 'open -> ok'])
+  registry.addImage('team/app', 'only-here')
+  expect(await x.pull('only-here')).toBe(200)
+  expect(await x.readiness()).toContain(`${registry.url}/v2: ok\n`)
+})
+
+test('a registry that answers probes but no requests is logged as failing each time it is tried in vain', async () => {
+  await using directory = await temporaryDirectory()
+  await using mirror = await startRegistry()
+  await using registry = await startRegistry()
+  await using x = await mirrored(directory.path, mirror, registry)
+  registry.fault({ match: { kind: 'manifest' }, status: 503 })
+  for (const tag of ['a', 'b', 'c']) expect(await x.pull(tag)).toBe(502)
+  await expect
+    .poll(async () => {
+      await x.pull('d')
+      return toldOf(x.server, registry)
+    })
+    .toEqual(['ok -> open', 'open -> ok', 'ok -> open'])
+  expect(await x.readiness()).toContain(`${registry.url}/v2: open (`)
+})
+
+test('a standby that works again is shown as ok without any request to it', async () => {
+  await using directory = await temporaryDirectory()
+  await using mirror = await startRegistry()
+  await using standby = await startRegistry()
+  const fault = standby.fault({ status: 503 })
+  const endpoints = mirrorOf(REGISTRY, mirror.url, standby.url)
+  const config = { ...endpoints, health: { probe: '1s' } }
+  await using server = await startChandlery(directory.path, config)
+  const readiness = async () => await (await fetch(`${server.adminUrl}/readyz?verbose`)).text()
+  await expect.poll(readiness).toContain(`${standby.url}/v2: open`)
+  fault.remove()
+  await expect.poll(readiness).toContain(`${standby.url}/v2: ok\n`)
+  const metrics = await (await fetch(`${server.adminUrl}/metrics`)).text()
+  const labels = `endpoint="${standby.url}/v2",state="ok"`
+  expect(metrics).toContain(`chandlery_upstream_endpoint_state{${labels}} 1\n`)
+  expect(standby.requests.every(({ kind }) => kind === 'ping')).toBe(true)
 }, 20_000)
 
 test('requests left are told by credential, without saying whose', async () => {

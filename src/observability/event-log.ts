@@ -68,14 +68,14 @@ export class EventLog
   endpointState(event: Parameters<NonNullable<UpstreamObserver['endpointState']>>[0]): void {
     const { endpoint, state, former, message } = event
     const details = { endpoint, state, former, failure: message }
-    if (state === 'open' && former !== 'half-open') {
+    if (state === former || state === 'half-open') {
+      this.#logger.debug(details, `${endpoint} is ${state}`)
+    } else if (state === 'open') {
       this.#logger.warn(details, `${endpoint} fails and is asked last from now on`)
     } else if (state === 'limited') {
       this.#logger.warn(details, `${endpoint} limits our requests and is left alone for a while`)
-    } else if (state === 'ok') {
-      this.#logger.info(details, `${endpoint} can be used again`)
     } else {
-      this.#logger.debug(details, `${endpoint} is ${state}`)
+      this.#logger.info(details, `${endpoint} can be used again`)
     }
   }
 

@@ -1,104 +1,149 @@
-// Remembers that something fails, so that not every request has to find it out: opens on failures in
-// a row, for longer each time, and lets one through now and then. Pure: time and chance are given.
+// A circuit breaker: remembers that something fails, so that not every request has to find out. It
+// opens when failures in a row add up, each time for longer, and then lets one caller at a time try.
+//
+//   closed ──failures──► open ──its time is over, one caller succeeds──► closed
+//                         │ ▲
+//   a probe was answered  ▼ │ the first failure
+//                       on trial ──one caller succeeds──► closed
+//
+// On trial, everybody may count on it, but callers go through one at a time until one has
+// succeeded. Pure: time and chance are arguments.
 
 export interface BreakerOptions {
-  /** Opens when the failures in a row weigh so much. */
+  /** It opens when the weights of the failures in a row add up to this. */
   readonly threshold: number
-  /** The first time it is open, in milliseconds; doubled each time it opens again without a success. */
+  /** How long it stays open the first time, in milliseconds; doubled each time until a success. */
   readonly openMs: number
   readonly maxOpenMs: number
-  /** Whoever was let through and reports nothing for so long is given up. */
-  readonly probeMs: number
-  /** In [0, 1); spreads the probes of many servers. */
+  /** A caller that has been trying for this long, in milliseconds, no longer keeps others from trying. */
+  readonly trialMs: number
+  /** In [0, 1); spreads the trials of many servers. */
   readonly random: () => number
 }
 
+/** `half-open`: somebody is trying. */
 export type BreakerState = 'closed' | 'open' | 'half-open'
 
-/** `ask`: go on; `probe`: this one may find out whether it works again; `refuse`: not now. */
-export type Admission = 'ask' | 'probe' | 'refuse'
+/**
+ * What a caller would find: `closed`: everybody goes through; `on-trial`: one goes through, a probe
+ * was answered; `due`: one goes through, the open time is over; `open`: nobody does.
+ */
+export type Readiness = 'closed' | 'on-trial' | 'due' | 'open'
+
+/** The right to go through. Dispose of it when the outcome has been reported, or there is none. */
+export interface Admission extends Disposable {
+  /** Nobody else goes through meanwhile. */
+  readonly isTrial: boolean
+}
 
 export const BREAKER_DEFAULTS = {
   threshold: 3,
   openMs: 1000,
   maxOpenMs: 60_000,
-  probeMs: 60_000,
+  trialMs: 60_000,
 } as const satisfies Partial<BreakerOptions>
+
+interface Trial {
+  readonly untilMs: number
+  readonly over: PromiseWithResolvers<void>
+}
+
+/** One for all callers of a closed breaker: there is nothing to give back. */
+const UNLIMITED: Admission = { isTrial: false, [Symbol.dispose]: () => undefined }
 
 export class Breaker {
   readonly #options: BreakerOptions
-  #state: BreakerState = 'closed'
+  #status: Exclude<Readiness, 'due'> = 'closed'
+  #trial: Trial | undefined
   #weight = 0
   #openings = 0
   #untilMs = 0
-  #isAlive = false
+  /** It failed although a probe had been answered. */
+  #isMisled = false
 
   constructor(options: BreakerOptions) {
     this.#options = options
   }
 
   get state(): BreakerState {
-    return this.#state
+    if (this.#trial !== undefined) return 'half-open'
+    return this.#status === 'open' ? 'open' : 'closed'
   }
 
-  /** When it will let somebody through again; of meaning while it is not closed. */
+  /** When it lets somebody try again; meaningful only while it is open. */
   get untilMs(): number {
     return this.#untilMs
   }
 
-  /** What `admit` would answer, without letting anybody through. */
-  refuses(nowMs: number): boolean {
-    return this.#state !== 'closed' && nowMs < this.#untilMs
+  /** Resolves when whoever is trying has an outcome or gave up; undefined if nobody is. */
+  get trial(): Promise<void> | undefined {
+    return this.#trial?.over.promise
   }
 
-  /** Whoever is let through while it is not closed should report what became of it. */
-  admit(nowMs: number): Admission {
-    if (this.#state === 'closed') return 'ask'
-    if (this.refuses(nowMs)) return 'refuse'
-    this.#state = 'half-open'
-    this.#untilMs = nowMs + this.#options.probeMs
-    return this.#isAlive ? 'ask' : 'probe'
+  readiness(nowMs: number): Readiness {
+    if (this.#status === 'closed') return 'closed'
+    if (this.#trial !== undefined && nowMs < this.#trial.untilMs) return 'open'
+    if (this.#status === 'on-trial') return 'on-trial'
+    return nowMs < this.#untilMs ? 'open' : 'due'
   }
 
-  /** Works: closed, and what was is forgotten. */
+  /** Lets the caller through, or returns undefined. Only for a caller that really is about to try. */
+  admit(nowMs: number): Admission | undefined {
+    const readiness = this.readiness(nowMs)
+    if (readiness === 'open') return undefined
+    if (readiness === 'closed') return UNLIMITED
+    this.#endTrial()
+    const trial = { untilMs: nowMs + this.#options.trialMs, over: Promise.withResolvers<void>() }
+    this.#trial = trial
+    return {
+      isTrial: true,
+      [Symbol.dispose]: () => {
+        if (this.#trial === trial) this.#endTrial()
+      },
+    }
+  }
+
+  /** Closes it and forgets all failures. */
   succeeded(): void {
-    this.#state = 'closed'
+    this.#status = 'closed'
     this.#weight = 0
     this.#openings = 0
-    this.#isAlive = false
+    this.#isMisled = false
+    this.#endTrial()
   }
 
   /**
-   * `weight`: how much this failure says, `threshold` if it is enough by itself. `leastMs`: for how
-   * long it is open at least, if it opens.
+   * `weight`: how much this failure says; as much as `threshold` opens it alone. `leastMs`: how long
+   * it stays open at least, if it opens.
    */
   failed(nowMs: number, weight = 1, leastMs = 0): void {
     // What was on its way when it opened says nothing new.
-    if (this.#state === 'open' && nowMs < this.#untilMs) return
+    if (this.#status === 'open' && this.#trial === undefined && nowMs < this.#untilMs) return
     this.#weight += weight
-    if (this.#state === 'closed' && this.#weight < this.#options.threshold) return
-    this.#state = 'open'
-    this.#isAlive = false
+    if (this.#status === 'closed' && this.#weight < this.#options.threshold) return
+    if (this.#status === 'on-trial') this.#isMisled = true
+    this.#status = 'open'
     this.#untilMs = nowMs + Math.max(this.#openTime(), leastMs)
     this.#openings += 1
+    this.#endTrial()
   }
 
-  /** It answers, but whether it works is not known: the next one is let through. */
-  answered(nowMs: number): void {
-    if (this.#state === 'closed') return
-    this.#state = 'open'
-    this.#isAlive = true
-    this.#untilMs = nowMs
+  /**
+   * Puts it on trial: a probe was answered. `isProof`: that says so much that its open time need not
+   * be over, unless the same was said before and turned out wrong.
+   */
+  probed(nowMs: number, isProof: boolean): void {
+    if (this.#status !== 'open') return
+    if (nowMs < this.#untilMs && (!isProof || this.#isMisled)) return
+    this.#status = 'on-trial'
   }
 
-  /** Who was let through found out nothing: another may. */
-  abandoned(nowMs: number): void {
-    if (this.#state !== 'half-open') return
-    this.#state = 'open'
-    this.#untilMs = nowMs
+  #endTrial(): void {
+    this.#trial?.over.resolve()
+    this.#trial = undefined
   }
 
-  /** Three quarters to five quarters of the time that is due. */
+  /** Between three and five quarters of the time that is due. */
   #openTime(): number {
     const { openMs, maxOpenMs, random } = this.#options
     return Math.min(openMs * 2 ** this.#openings, maxOpenMs) * (0.75 + random() / 2)

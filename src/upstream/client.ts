@@ -142,7 +142,7 @@ export class RegistryClient {
     const { connectTimeoutMs, headersTimeoutMs } = this.limitsFor(endpoint)
     const signal = AbortSignal.timeout(connectTimeoutMs + headersTimeoutMs)
     const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
-    if (failed === undefined) this.health.pinged(endpoint)
+    if (failed === undefined) this.health.probed(endpoint)
     else this.health.failed(endpoint, 'itself', failed)
   }
 
@@ -160,11 +160,11 @@ export class RegistryClient {
   }
 
   #worked(call: Call, { status, body }: Reached, startedAtMs: number): void {
-    const { endpoint, request, lane } = call
+    const { endpoint, request } = call
     const { health } = this
     health.rateLimits.granted(endpoint, request.credential)
-    if (request.method === 'HEAD' || status === 416) return health.answered(endpoint, lane)
     health.answered(endpoint)
+    if (request.method === 'HEAD' || status === 416) return
     void body.ended.then((end) => this.#bodyEnded(call, end, startedAtMs))
   }
 
@@ -177,9 +177,10 @@ export class RegistryClient {
   }
 
   #failed({ endpoint, request, lane, part }: Call, error: unknown): void {
-    if (!(error instanceof UpstreamError)) return this.health.abandoned(endpoint)
+    // The caller left: that says nothing about the endpoint.
+    if (!(error instanceof UpstreamError)) return
     if (speaksAgainst(error)) return this.health.failed(endpoint, part, error)
-    this.health.answered(endpoint, lane)
+    this.health.answered(endpoint)
     if (error.kind !== 'rate-limited') return
     const { retryAfterMs } = error
     this.health.rateLimits.refused(endpoint, request.credential, lane, retryAfterMs)

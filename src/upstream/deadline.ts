@@ -28,3 +28,18 @@ export class Deadline implements Disposable {
     this.#controller.abort(this.#caller?.reason)
   }
 }
+
+/** Settles as the promise does, or rejects with the signal's reason as soon as that fires. */
+export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return await promise
+  const { promise: aborted, reject } = Promise.withResolvers<never>()
+  const onAbort = () => reject(signal.reason)
+  if (signal.aborted) onAbort()
+  else signal.addEventListener('abort', onAbort, { once: true })
+  try {
+    // Also when it has fired already: a later rejection of the promise must have a handler.
+    return await Promise.race([aborted, promise])
+  } finally {
+    signal.removeEventListener('abort', onAbort)
+  }
+}

@@ -3,9 +3,10 @@
 import { LRUCache } from 'lru-cache'
 
 import { Breaker, BREAKER_DEFAULTS } from './breaker.ts'
-import type { Admission, BreakerOptions } from './breaker.ts'
+import type { Admission, BreakerOptions, Readiness } from './breaker.ts'
+import { Deadline, waitFor } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
-import type { UpstreamError } from './failure.ts'
+import { UpstreamError } from './failure.ts'
 import { NotAsked } from './not-asked.ts'
 import type { UpstreamObserver } from './observer.ts'
 import type { Lane, RateLimits } from './rate-limits.ts'
@@ -53,11 +54,16 @@ interface Entry {
     Record<Part, { readonly untilMs: number; readonly error: UpstreamError }>
   >
   told: EndpointState
+  /** The last state that was told and is not half-open. */
+  settled: EndpointState
   last?: UpstreamError
   latencyMs?: number
-  /** Somebody asks it although it fails: the others wait for what comes of it. */
-  attempt?: Promise<void> | undefined
+  /** A request that asks it although it fails: the others wait for its outcome. */
+  attempt?: Promise<Outcome> | undefined
 }
+
+/** How an attempt ended; `left`: whoever made it is gone, and it says nothing. */
+type Outcome = 'answered' | 'failed' | 'left'
 
 /** Which bodies a lane is for. */
 const BODIES = { content: 'content', rest: 'documents' } as const satisfies Record<Lane, Part>
@@ -72,6 +78,10 @@ const LONGEST_PAUSE_MS = 300_000
 
 /** With "*" clients name endpoints. */
 const MAX_ENDPOINTS = 1024
+/** A running trial or probe is waited for this long: an endpoint that works answers well before. */
+const TRIAL_PATIENCE_MS = 2000
+/** For several parts, the first of these that one of them is. */
+const LEAST_READY = ['open', 'due', 'on-trial', 'closed'] as const
 /** By this part of the difference an answer that is slower than those before counts. */
 const SLOWER = 1 / 8
 
@@ -90,17 +100,58 @@ export class EndpointHealth {
     this.#breaker = { ...BREAKER_DEFAULTS, random: Math.random, ...breaker }
   }
 
+  /** What a request in this lane would find. Changes nothing. */
+  readiness(endpoint: Pick<Endpoint, 'key'>, lane: Lane): Readiness {
+    const { breakers } = this.#entries.peek(endpoint.key) ?? {}
+    if (breakers === undefined) return 'closed'
+    const nowMs = this.#now()
+    const all = partsOf(breakers, lane).map((breaker) => breaker.readiness(nowMs))
+    return LEAST_READY.find((each) => all.includes(each)) ?? 'closed'
+  }
+
   /**
-   * Whether to ask it now. Whoever does reports: `answered`, then `gave`, `broke` or `left` of a body;
-   * else `failed` or `abandoned`.
+   * Lets a request through that is about to be sent, or returns undefined. Report its outcome
+   * (`answered`, then `gave`, `broke` or `left` for a body; else `failed`), then dispose of the
+   * admission: until then nobody else is let through if it is a trial.
    */
-  admit(endpoint: Endpoint, lane: Lane): Admission {
+  admit(endpoint: Endpoint, lane: Lane): Admission | undefined {
     const nowMs = this.#now()
     const parts = this.#parts(endpoint, lane)
-    if (parts.some((breaker) => breaker.refuses(nowMs))) return 'refuse'
-    const admissions = parts.map((breaker) => breaker.admit(nowMs))
-    this.#tell(endpoint)
-    return admissions.includes('probe') ? 'probe' : 'ask'
+    if (parts.some((breaker) => breaker.readiness(nowMs) === 'open')) return undefined
+    const admissions = parts.flatMap((breaker) => breaker.admit(nowMs) ?? [])
+    const isTrial = admissions.some((each) => each.isTrial)
+    if (isTrial) this.#tell(endpoint)
+    return {
+      isTrial,
+      [Symbol.dispose]: () => {
+        for (const each of admissions) each[Symbol.dispose]()
+        if (isTrial) this.#tell(endpoint)
+      },
+    }
+  }
+
+  /**
+   * Like `admit`, but while a trial or a probe is running, waits up to two seconds for its outcome.
+   * Throws the signal's reason.
+   */
+  async admitAfterTrial(
+    endpoint: Endpoint,
+    lane: Lane,
+    signal?: AbortSignal,
+  ): Promise<Admission | undefined> {
+    const isOver = new Error('the trial goes on')
+    using patience = new Deadline(TRIAL_PATIENCE_MS, () => isOver, signal)
+    for (;;) {
+      const admission = this.admit(endpoint, lane)
+      const trials = this.#parts(endpoint, lane).flatMap(({ trial }) => trial ?? [])
+      if (admission !== undefined || trials.length === 0) return admission
+      try {
+        await waitFor(Promise.all(trials), patience.signal)
+      } catch (error) {
+        if (error === isOver) return undefined
+        throw error
+      }
+    }
   }
 
   /** Of all it is asked for, or of one lane. */
@@ -117,18 +168,17 @@ export class EndpointHealth {
     return this.#entries.get(endpoint.key)?.last
   }
 
-  /** It answered, even if with 404. `lane`: whose body is not to come, so that says nothing of it. */
-  answered(endpoint: Endpoint, lane?: Lane): void {
+  /** It answered, even if with 404. */
+  answered(endpoint: Endpoint): void {
     const { breakers, pauses } = this.#entry(endpoint)
     breakers.itself.succeeded()
     delete pauses.itself
-    if (lane !== undefined) breakers[BODIES[lane]].abandoned(this.#now())
     this.#tell(endpoint)
   }
 
   /** A body came to its end. */
   gave(endpoint: Endpoint, lane: Lane, bytes: number): void {
-    if (lane === 'content' && bytes < LEAST_BYTES) return this.left(endpoint, lane, bytes)
+    if (lane === 'content' && bytes < LEAST_BYTES) return
     const { breakers, pauses, gaveAt } = this.#entry(endpoint)
     const part = BODIES[lane]
     breakers[part].succeeded()
@@ -137,11 +187,9 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** Of a body somebody did not want the rest. */
+  /** The rest of a body was not wanted. */
   left(endpoint: Endpoint, lane: Lane, bytes: number): void {
-    if (bytes >= MUCH_BYTES) return this.gave(endpoint, lane, bytes)
-    this.#entry(endpoint).breakers[BODIES[lane]].abandoned(this.#now())
-    this.#tell(endpoint)
+    if (bytes >= MUCH_BYTES) this.gave(endpoint, lane, bytes)
   }
 
   /** A body broke. Several that broke together are one failure: those that ran already. */
@@ -168,9 +216,6 @@ export class EndpointHealth {
     entry.last = error
     if (pauseMs > 0) entry.pauses[part] = { untilMs: nowMs + pauseMs, error }
     entry.breakers[part].failed(nowMs, isSlow || pauseMs > 0 ? this.#breaker.threshold : 1, pauseMs)
-    for (const [other, breaker] of Object.entries(entry.breakers)) {
-      if (other !== part) breaker.abandoned(nowMs)
-    }
     this.#tell(endpoint)
   }
 
@@ -182,13 +227,6 @@ export class EndpointHealth {
       const ms = untilMs - this.#now()
       if (ms > 0) throw new NotAsked(endpoint, { ms, instead: error })
     }
-  }
-
-  /** Nothing is known of what became of it: the caller left. */
-  abandoned(endpoint: Endpoint): void {
-    const { breakers } = this.#entry(endpoint)
-    for (const breaker of Object.values(breakers)) breaker.abandoned(this.#now())
-    this.#tell(endpoint)
   }
 
   /** It answered so long after it was asked. */
@@ -203,14 +241,19 @@ export class EndpointHealth {
     return this.#entries.peek(endpoint.key)?.latencyMs
   }
 
-  /** It answers to a probe: the next request may try. Of bodies that says nothing, but their turn may have come. */
-  pinged(endpoint: Endpoint): void {
+  /**
+   * It answered a probe, so it is `ok` and asked in its turn, by one request at a time until one has
+   * succeeded. A probe says nothing about bodies: they are given another chance only when their open
+   * time is over. Nor does it end the time for which the endpoint asked to be left alone.
+   */
+  probed(endpoint: Endpoint): void {
     const nowMs = this.#now()
-    const { itself, documents, content } = this.#entry(endpoint).breakers
-    itself.answered(nowMs)
-    for (const breaker of [documents, content]) {
-      if (breaker.state === 'half-open') breaker.answered(nowMs)
-    }
+    const { breakers, pauses } = this.#entry(endpoint)
+    const isPaused = (pauses.itself?.untilMs ?? 0) > nowMs
+    breakers.itself.probed(nowMs, !isPaused)
+    breakers.documents.probed(nowMs, false)
+    breakers.content.probed(nowMs, false)
+    this.#tell(endpoint)
   }
 
   /** Its rate limit was met or is over: told by what it does to the state. */
@@ -220,23 +263,18 @@ export class EndpointHealth {
   }
 
   /**
-   * For an endpoint that fails, where nobody else can help: one asks, the others wait for what
-   * comes of it, and ask too only if that was good. Throws what `ask` throws, or its last failure.
+   * Asks an endpoint that fails, where no other endpoint can help. One caller asks, the others wait
+   * for the outcome and ask too only if it answered. Throws what `ask` throws, the endpoint's last
+   * failure, or the signal's reason.
    */
-  async lastResort<T>(endpoint: Endpoint, lane: Lane, ask: () => Promise<T>): Promise<T> {
+  async lastResort<T>(endpoint: Endpoint, ask: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const entry = this.#entry(endpoint)
-    if (entry.attempt === undefined) {
-      const asked = ask()
-      const ended = () => void (entry.attempt = undefined)
-      entry.attempt = asked.then(ended, ended)
-      return await asked
-    }
-    const { last: before } = entry
-    await entry.attempt
-    if (entry.last !== before && entry.last !== undefined) throw entry.last
-    const works = this.#parts(endpoint, lane).every(({ state }) => state === 'closed')
-    // Who asked may have left before there was an outcome.
-    return works ? await ask() : await this.lastResort(endpoint, lane, ask)
+    const { attempt, last: before } = entry
+    if (attempt === undefined) return await attemptAt(entry, ask)
+    const outcome = await waitFor(attempt, signal)
+    if (outcome === 'left') return await this.lastResort(endpoint, ask, signal)
+    if (outcome === 'failed' && entry.last !== undefined && entry.last !== before) throw entry.last
+    return await ask()
   }
 
   /** Takes over what `former` knows of the endpoints that it may be kept of. */
@@ -272,7 +310,8 @@ export class EndpointHealth {
       content: new Breaker(this.#breaker),
     }
     const { host } = endpoint
-    const entry: Entry = { host, breakers, brokeAt: {}, gaveAt: {}, pauses: {}, told: 'ok' }
+    const states = { told: 'ok', settled: 'ok' } as const
+    const entry: Entry = { host, breakers, brokeAt: {}, gaveAt: {}, pauses: {}, ...states }
     this.#entries.set(endpoint.key, entry)
     return entry
   }
@@ -293,11 +332,25 @@ export class EndpointHealth {
     const entry = this.#entry(endpoint)
     const state = this.stateOf(endpoint)
     if (state === entry.told) return
-    const former = entry.told
+    const { settled: former } = entry
     entry.told = state
+    if (state !== 'half-open') entry.settled = state
     const message = state === 'ok' ? undefined : entry.last?.message
     this.#options.observer?.endpointState?.({ endpoint: endpoint.key, state, former, message })
   }
+}
+
+async function attemptAt<T>(entry: Entry, ask: () => Promise<T>): Promise<T> {
+  const asked = ask()
+  const ended = (outcome: Outcome): Outcome => {
+    entry.attempt = undefined
+    return outcome
+  }
+  entry.attempt = asked.then(
+    () => ended('answered'),
+    (error: unknown) => ended(error instanceof UpstreamError ? 'failed' : 'left'),
+  )
+  return await asked
 }
 
 function partsOf(breakers: Entry['breakers'], lane?: Lane): Breaker[] {

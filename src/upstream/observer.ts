@@ -26,7 +26,10 @@ export interface UpstreamObserver {
   }): void
   /** A redirect that is followed, for the log: `host` is the target's host[:port]. */
   upstreamRedirect?(event: { endpoint: string; host: string; status: number }): void
-  /** How an endpoint fares has changed; `message` is of the failure that made it so. */
+  /**
+   * The state of an endpoint changed. `former`: the last one that was not half-open, so that a trial
+   * that changes nothing looks like it. `message`: the failure that led to the new state.
+   */
   endpointState?(event: {
     endpoint: string
     state: EndpointState

@@ -2,6 +2,7 @@
 // wait for it, and all of them get its outcome.
 import { LRUCache } from 'lru-cache'
 
+import { waitFor } from './deadline.ts'
 import type { Token } from './token.ts'
 
 const MAX_TOKENS = 4096
@@ -72,17 +73,4 @@ function noTokens(): LRUCache<string, Token> {
     maxSize: MAX_SIZE,
     sizeCalculation: ({ value }, key) => value.length + key.length,
   })
-}
-
-async function waitFor<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return await promise
-  const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
-  signal.addEventListener('abort', onAbort, { once: true })
-  try {
-    signal.throwIfAborted()
-    return await Promise.race([promise, aborted])
-  } finally {
-    signal.removeEventListener('abort', onAbort)
-  }
 }

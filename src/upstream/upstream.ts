@@ -10,7 +10,7 @@ import type { BlobHead } from './blobs.ts'
 import type { RegistryClient } from './client.ts'
 import { CredentialError } from './configured-credentials.ts'
 import type { CredentialSource } from './credentials.ts'
-import { Deadline } from './deadline.ts'
+import { Deadline, waitFor } from './deadline.ts'
 import type { Endpoint } from './endpoint.ts'
 import { leastFinal, UpstreamError } from './failure.ts'
 import { getReferrers, getTags } from './lists.ts'
@@ -23,7 +23,7 @@ import type { Place, Question } from './place.ts'
 import type { Requester } from './requester.ts'
 import { rewriteName } from './rewrite.ts'
 import type { Budget, Lane } from './rate-limits.ts'
-import type { Source } from './source.ts'
+import type { Source, SourceHealth, SourceResponse } from './source.ts'
 
 export type { Budget } from './rate-limits.ts'
 export type { BlobHead } from './blobs.ts'
@@ -54,6 +54,16 @@ const HEALTHS = ['ok', 'limited', 'open'] as const
 
 /** One question to one endpoint, until its signal fires. */
 type AskOne<T> = (place: Place, until: AbortSignal) => Promise<T>
+
+/** One question for a document to one endpoint. */
+interface DocumentAsking<T> {
+  readonly kind: Question['kind']
+  readonly endpoint: Endpoint
+  readonly repo: Repository
+  readonly requester: Requester
+  readonly signal: AbortSignal | undefined
+  readonly askOne: AskOne<T>
+}
 
 /** What a question is about. */
 interface Asking {
@@ -114,10 +124,8 @@ export class Upstream {
 
   /** Where the repository's blobs can be read from, in the order in which to try. */
   blobSources(repo: Repository, requester: Requester): Source[] {
-    const endpoints = this.#endpoints(repo)
-    const sources = endpoints.map((endpoint) =>
-      this.#sourceAt(endpoint, endpoints, repo, requester),
-    )
+    const all = this.#endpoints(repo)
+    const sources = all.map((endpoint) => this.#sourceAt(endpoint, all, repo, requester))
     return HEALTHS.flatMap((health) => sources.filter((source) => source.health === health))
   }
 
@@ -166,63 +174,78 @@ export class Upstream {
     signal: AbortSignal | undefined,
     askOne: AskOne<T>,
   ): Promise<T> {
+    const { health } = this.#client
     const endpoints = this.#endpoints(repo)
+    const known = new Set(endpoints.map((endpoint) => health.lastFailure(endpoint)))
     const failures: UpstreamError[] = []
-    const ask = async (endpoint: Endpoint) => {
-      return await this.#askAsEach({
-        kind,
-        lane: 'rest',
-        requester,
-        placeAt: (except) => this.#placeAt(endpoint, repo, requester, except),
-        ask: (place) => this.#askInTime(place, signal, askOne),
-      })
+    const note = (error: unknown) => {
+      signal?.throwIfAborted()
+      if (!(error instanceof UpstreamError)) throw error
+      failures.push(error)
+      if (isNews(error) && !known.has(error)) this.#observer?.upstreamFailure(error, { kind })
     }
-    const failing = endpoints.filter(
-      (endpoint) => !this.#isWelcome(endpoint, endpoints, repo, 'rest'),
-    )
-    const later = (endpoint: Endpoint) => this.#askFailing(endpoint, failures, () => ask(endpoint))
-    const known = new Set(endpoints.map((endpoint) => this.#client.health.lastFailure(endpoint)))
-    for (const endpoint of [...endpoints.filter((each) => !failing.includes(each)), ...failing]) {
+    const ask = async (endpoint: Endpoint) => {
+      return await this.#askInTime({ kind, endpoint, repo, requester, signal, askOne })
+    }
+    this.#probeDue(endpoints, repo, 'rest')
+    const failing: Endpoint[] = []
+    for (const endpoint of endpoints) {
+      using admission = health.admit(endpoint, 'rest')
+      if (admission === undefined) {
+        failing.push(endpoint)
+        continue
+      }
       try {
-        return await (failing.includes(endpoint) ? later(endpoint) : ask(endpoint))
+        return await ask(endpoint)
       } catch (error) {
-        signal?.throwIfAborted()
-        if (!(error instanceof UpstreamError)) throw error
-        failures.push(error)
-        if (isNews(error) && !known.has(error)) this.#observer?.upstreamFailure(error, { kind })
+        note(error)
+      }
+    }
+    for (const endpoint of failing) {
+      try {
+        return await this.#askFailing(endpoint, failures, () => ask(endpoint), signal)
+      } catch (error) {
+        note(error)
       }
     }
     throw leastFinal(failures)
   }
 
   /**
-   * Once another endpoint has said something final, this one's last failure stands for it: else
-   * every request for what is not there would wait for the one that is down.
+   * Once another endpoint has given a final answer, the last failure of this one stands for it unless
+   * it proves to work by now: else every request for what does not exist would wait for the
+   * endpoint that is down.
    */
   async #askFailing<T>(
     endpoint: Endpoint,
     failures: readonly UpstreamError[],
     ask: () => Promise<T>,
+    signal: AbortSignal | undefined,
   ): Promise<T> {
     const { health } = this.#client
+    if (!failures.some(isFinal)) return await health.lastResort(endpoint, ask, signal)
+    using admission = await health.admitAfterTrial(endpoint, 'rest', signal)
     const last = health.lastFailure(endpoint)
-    const isAnswered = failures.some(
-      ({ kind }) => kind !== 'unavailable' && kind !== 'rate-limited',
-    )
-    if (last !== undefined && isAnswered) throw last
-    return await health.lastResort(endpoint, 'rest', ask)
+    if (admission === undefined && last !== undefined) throw last
+    return await ask()
   }
 
-  /** Whether to ask it in its turn. Where others can help meanwhile, a probe finds that out, no request. */
-  #isWelcome(endpoint: Endpoint, all: readonly Endpoint[], repo: Repository, lane: Lane): boolean {
+  /** Probes in the background where another endpoint can help meanwhile: no request has to find out. */
+  #probeDue(all: readonly Endpoint[], repo: Repository, lane: Lane): void {
+    for (const endpoint of all) {
+      if (!this.#isProbedFirst(endpoint, all, lane)) continue
+      const admission = this.#client.health.admit(endpoint, lane)
+      void this.#client
+        .probe(endpoint, this.#isNamedByClient(endpoint, repo))
+        .finally(() => admission?.[Symbol.dispose]())
+    }
+  }
+
+  /** Whether a probe should ask this endpoint before any request does. */
+  #isProbedFirst(endpoint: Endpoint, all: readonly Endpoint[], lane: Lane): boolean {
     const { health } = this.#client
-    const admission = health.admit(endpoint, lane)
-    const others = all.filter((other) => {
-      return other !== endpoint && health.stateOf(other, lane) === 'ok'
-    })
-    if (admission !== 'probe' || others.length === 0) return admission !== 'refuse'
-    void this.#client.probe(endpoint, this.#isNamedByClient(endpoint, repo))
-    return false
+    if (health.readiness(endpoint, lane) !== 'due') return false
+    return all.some((other) => other !== endpoint && health.stateOf(other, lane) === 'ok')
   }
 
   #sourceAt(
@@ -232,29 +255,39 @@ export class Upstream {
     requester: Requester,
   ): Source {
     const client = this.#client
-    const isWelcome = this.#isWelcome(endpoint, all, repo, 'content')
+    const health = () => this.#contentHealth(endpoint, all)
     return {
       id: this.#idOf(endpoint, repo, requester),
       origin: endpoint.key,
       fetchOptions: client.fetchOptions(endpoint),
       get health() {
-        const state = client.health.stateOf(endpoint, 'content')
-        if (state === 'half-open') return isWelcome ? 'ok' : 'open'
-        return state
+        return health()
       },
       get latencyMs() {
         return client.health.latencyMs(endpoint)
       },
       fetch: async (digest, range, signal) => {
-        return await this.#askAsEach({
+        using held = new DisposableStack()
+        const admission = held.use(client.health.admit(endpoint, 'content'))
+        this.#probeDue(all, repo, 'content')
+        const response = await this.#askAsEach({
           kind: 'blob',
           lane: 'content',
           requester,
-          placeAt: (except) => this.#placeAt(endpoint, repo, requester, except),
+          placeAt: (except) => this.#placeAt(endpoint, repo, requester, except, signal),
           ask: (place) => getBlob(place, digest, range, signal),
         })
+        // Only its end shows whether the content works.
+        return admission?.isTrial === true ? holding(held.move(), response) : response
       },
     }
+  }
+
+  #contentHealth(endpoint: Endpoint, all: readonly Endpoint[]): SourceHealth {
+    const { health } = this.#client
+    const isLast = health.readiness(endpoint, 'content') === 'open'
+    if (isLast || this.#isProbedFirst(endpoint, all, 'content')) return 'open'
+    return health.rateLimits.isLimited(endpoint.host) ? 'limited' : 'ok'
   }
 
   /** As whom we have most requests left, and where that is refused, as the next. */
@@ -282,14 +315,19 @@ export class Upstream {
     if (waitMs > 0) throw new NotAsked(endpoint, { ms: waitMs, isGuess })
   }
 
-  async #askInTime<T>(
-    place: Place,
-    signal: AbortSignal | undefined,
-    askOne: AskOne<T>,
-  ): Promise<T> {
-    const { documentTimeoutMs: ms } = this.#client.limitsFor(place.endpoint)
-    using deadline = new Deadline(ms, () => tooSlow(place.endpoint, ms), signal)
-    return await askOne(place, deadline.signal)
+  /** One endpoint's document; the time limit covers everything, all credentials included. */
+  async #askInTime<T>(asking: DocumentAsking<T>): Promise<T> {
+    const { kind, endpoint, repo, requester, signal, askOne } = asking
+    const { documentTimeoutMs: ms } = this.#client.limitsFor(endpoint)
+    using deadline = new Deadline(ms, () => tooSlow(endpoint, ms), signal)
+    const until = deadline.signal
+    return await this.#askAsEach({
+      kind,
+      lane: 'rest',
+      requester,
+      placeAt: (except) => this.#placeAt(endpoint, repo, requester, except, until),
+      ask: (place) => askOne(place, until),
+    })
   }
 
   /** At least one. */
@@ -305,13 +343,14 @@ export class Upstream {
     repo: Repository,
     { credentials, cdnLoop }: Requester,
     except: ReadonlySet<string>,
+    signal: AbortSignal,
   ): Promise<Place> {
     const name = rewritten(endpoint, repo)
     const { key } = endpoint
     try {
       const publicOnly = this.#isNamedByClient(endpoint, repo)
       const seeker = { host: endpoint.host, byClient: publicOnly, except }
-      const credential = await credentials.credentialFor(seeker)
+      const credential = await waitFor(credentials.credentialFor(seeker), signal)
       return { client: this.#client, endpoint, name, credential, cdnLoop, publicOnly }
     } catch (error) {
       if (!(error instanceof CredentialError)) throw error
@@ -348,10 +387,30 @@ function isNews(error: UpstreamError): boolean {
   return error.kind !== 'gone' && !(error instanceof NotAsked)
 }
 
+/** It would be the same the next time. */
+function isFinal({ kind }: UpstreamError): boolean {
+  return kind !== 'unavailable' && kind !== 'rate-limited'
+}
+
 function tooSlow({ key }: Endpoint, ms: number): UpstreamError {
   const cure = 'list another endpoint before it in mirrors.<registry>.endpoint'
   const what = `sent no whole answer in ${ms / 1000} s: ${cure}`
   return new UpstreamError('timed-out', `${key}: ${what}`, { endpoint: key })
+}
+
+/** The response, with `held` disposed of when its body has been read or is not wanted any more. */
+function holding(held: DisposableStack, response: SourceResponse): SourceResponse {
+  const { body } = response
+  async function* read(): AsyncGenerator<Uint8Array> {
+    using _ = held
+    yield* body
+  }
+  const chunks = read()
+  const discard = () => {
+    held.dispose()
+    body.discard()
+  }
+  return { ...response, body: { [Symbol.asyncIterator]: () => chunks, discard } }
 }
 
 function rewritten(endpoint: Endpoint, repo: Repository): string {

@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 
 import { Breaker } from '../../src/upstream/breaker.ts'
 
-const OPTIONS = { threshold: 3, openMs: 1000, maxOpenMs: 8000, probeMs: 5000, random: () => 0.5 }
+const OPTIONS = { threshold: 3, openMs: 1000, maxOpenMs: 8000, trialMs: 5000, random: () => 0.5 }
 
 /** Open since 0, for one second. */
 function opened(options: Partial<typeof OPTIONS> = {}): Breaker {
@@ -20,30 +20,64 @@ describe('a breaker', () => {
     breaker.succeeded()
     breaker.failed(0)
     breaker.failed(0)
-    expect([breaker.state, breaker.admit(0)]).toEqual(['closed', 'ask'])
+    expect([breaker.state, breaker.readiness(0)]).toEqual(['closed', 'closed'])
+    expect(breaker.admit(0)).toMatchObject({ isTrial: false })
     breaker.failed(0)
-    expect([breaker.state, breaker.admit(0)]).toEqual(['open', 'refuse'])
+    expect([breaker.state, breaker.readiness(0)]).toEqual(['open', 'open'])
+    expect(breaker.admit(0)).toBeUndefined()
   })
 
   test('lets exactly one through when its time has come', () => {
     const breaker = opened()
-    expect(breaker.admit(999)).toBe('refuse')
-    expect([breaker.admit(1000), breaker.admit(1000), breaker.admit(1001)]).toEqual([
-      'probe',
-      'refuse',
-      'refuse',
-    ])
-    expect(breaker.state).toBe('half-open')
+    expect([breaker.readiness(999), breaker.admit(999)]).toEqual(['open', undefined])
+    expect(breaker.readiness(1000)).toBe('due')
+    expect(breaker.admit(1000)).toMatchObject({ isTrial: true })
+    expect([breaker.admit(1000), breaker.admit(1001)]).toEqual([undefined, undefined])
+    expect([breaker.state, breaker.readiness(1001)]).toEqual(['half-open', 'open'])
     breaker.succeeded()
-    expect([breaker.state, breaker.admit(1001)]).toEqual(['closed', 'ask'])
+    expect([breaker.state, breaker.readiness(1001)]).toEqual(['closed', 'closed'])
   })
 
-  test('lets another through when the first is never heard of again, or gave up', () => {
+  test('is not changed by a look at it', () => {
     const breaker = opened()
-    breaker.admit(1000)
-    expect([breaker.admit(5999), breaker.admit(6000)]).toEqual(['refuse', 'probe'])
-    breaker.abandoned(6100)
-    expect(breaker.admit(6100)).toBe('probe')
+    for (let times = 0; times < 3; times++) {
+      expect([breaker.state, breaker.readiness(1000)]).toEqual(['open', 'due'])
+    }
+  })
+
+  test('lets another through when the first gives its admission back without an outcome', () => {
+    const breaker = opened()
+    const admission = breaker.admit(1000)
+    expect(breaker.admit(1001)).toBeUndefined()
+    admission?.[Symbol.dispose]()
+    expect([breaker.state, breaker.readiness(1001)]).toEqual(['open', 'due'])
+    expect(breaker.admit(1001)).toMatchObject({ isTrial: true })
+  })
+
+  test('lets another through when the first has been trying for too long, whose end then changes nothing', () => {
+    const breaker = opened()
+    const first = breaker.admit(1000)
+    expect(breaker.admit(5999)).toBeUndefined()
+    expect(breaker.admit(6000)).toMatchObject({ isTrial: true })
+    first?.[Symbol.dispose]()
+    expect([breaker.state, breaker.admit(6001)]).toEqual(['half-open', undefined])
+  })
+
+  test('tells when a trial is over, however it ends', async () => {
+    const ends: ((breaker: Breaker, admission: Disposable) => void)[] = [
+      (_, admission) => admission[Symbol.dispose](),
+      (breaker) => breaker.succeeded(),
+      (breaker) => breaker.failed(1500),
+    ]
+    for (const end of ends) {
+      const breaker = opened()
+      expect(breaker.trial).toBeUndefined()
+      const admission = breaker.admit(1000)!
+      const { trial } = breaker
+      end(breaker, admission)
+      await expect(trial).resolves.toBeUndefined()
+      expect(breaker.trial).toBeUndefined()
+    }
   })
 
   test('stays open for twice as long each time, up to the bound, and from one on after a success', () => {
@@ -70,18 +104,41 @@ describe('a breaker', () => {
     expect(breaker.untilMs).toBe(3500)
   })
 
-  test('that was answered lets one through for real, and opens for longer when that fails', () => {
+  test('whose probe was answered counts as closed, lets one through at a time, and closes when that one succeeds', () => {
     const breaker = opened()
-    expect(breaker.admit(1000)).toBe('probe')
-    breaker.answered(1100)
-    expect([breaker.state, breaker.admit(1100), breaker.admit(1100)]).toEqual([
-      'open',
-      'ask',
-      'refuse',
-    ])
+    breaker.probed(1000, false)
+    expect([breaker.state, breaker.readiness(1000)]).toEqual(['closed', 'on-trial'])
+    const admission = breaker.admit(1000)
+    expect([breaker.state, breaker.admit(1000)]).toEqual(['half-open', undefined])
+    admission?.[Symbol.dispose]()
+    expect([breaker.state, breaker.readiness(1000)]).toEqual(['closed', 'on-trial'])
+    breaker.admit(1000)
+    breaker.succeeded()
+    expect(breaker.readiness(1000)).toBe('closed')
+  })
+
+  test('whose probe was answered opens for longer at the first failure', () => {
+    const breaker = opened()
+    breaker.probed(1000, false)
     breaker.failed(1200)
-    expect(breaker.untilMs).toBe(3200)
-    expect(breaker.admit(3200)).toBe('probe')
+    expect([breaker.state, breaker.untilMs]).toEqual(['open', 3200])
+  })
+
+  test('believes an answered probe before its time only where that is proof, and only until a failure refutes it', () => {
+    const breaker = opened()
+    breaker.probed(500, false)
+    expect(breaker.state).toBe('open')
+    breaker.probed(500, true)
+    expect(breaker.state).toBe('closed')
+    breaker.failed(600)
+    breaker.probed(2599, true)
+    expect(breaker.state).toBe('open')
+    breaker.probed(2600, true)
+    expect(breaker.state).toBe('closed')
+    breaker.succeeded()
+    breaker.failed(3000, 3)
+    breaker.probed(3001, true)
+    expect(breaker.state).toBe('closed')
   })
 
   test('spreads the times by chance, within a quarter of them', () => {

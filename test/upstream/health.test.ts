@@ -8,10 +8,11 @@ import { Probing } from '../../src/upstream/probing.ts'
 import { startRegistry } from '../support/registry.ts'
 import { startStorageHost } from '../support/storage-host.ts'
 import { startTokenServer } from '../support/token-server.ts'
-import { failureOf, REPO, upstreamOver, type Fixture } from './upstream-fixture.ts'
+import { collect, failureOf, REPO, upstreamOver, type Fixture } from './upstream-fixture.ts'
 
 const { signal } = new AbortController()
 const HANG = { stall: 'headers' } as const
+const UNAVAILABLE_FOR_30_S = { status: 503, headers: { 'retry-after': '30' } }
 const OPEN_MS = 60
 const BREAKER: Partial<ClientOptions> = { breaker: { openMs: OPEN_MS, random: () => 0.5 } }
 
@@ -169,6 +170,184 @@ describe('an endpoint', () => {
     using _ = new Probing({ client: x.at.client, endpoints: x.at.endpoints, everyMs: 20 })
     await expect.poll(() => x.at.client.health.stateOf(x.at.endpoints[0]!)).toBe('open')
     expect(x.at.client.health.stateOf(x.at.endpoints[1]!)).toBe('ok')
+  })
+})
+
+/** [mirror, registry]; the registry has failed three times and works again, the mirror works. */
+async function recovered(options: Partial<ClientOptions> = {}) {
+  const clock = { now: Date.now() }
+  const [mirror, registry] = [await startRegistry(), await startRegistry()]
+  mirror.addImage('library/alpine', 'latest')
+  const at = upstreamOver([mirror.url, registry.url], {
+    breaker: { openMs: 1000, random: () => 0.5 },
+    now: () => clock.now,
+    ...options,
+  })
+  const fault = registry.fault({ status: 503 })
+  for (let times = 0; times < 3; times++) {
+    await failureOf(at.upstream.getManifest(REPO, 'missing', at.requester))
+  }
+  fault.remove()
+  const [, endpoint] = at.endpoints
+  const health = at.client.health
+  expect(health.stateOf(endpoint!)).toBe('open')
+  const pullFromRegistry = async (tag: string) => {
+    return (await at.upstream.getManifest(REPO, tag, at.requester)).endpoint
+  }
+  const dispose = async () => {
+    await at[Symbol.asyncDispose]()
+    await Promise.all([mirror.close(), registry.close()])
+  }
+  return {
+    clock,
+    mirror,
+    registry,
+    at,
+    health,
+    endpoint: endpoint!,
+    pullFromRegistry,
+    [Symbol.asyncDispose]: dispose,
+  }
+}
+
+describe('an endpoint that works again behind one that has answered all the while', () => {
+  test('serves what only it has, after any number of requests that the first one served', async () => {
+    await using x = await recovered()
+    x.registry.addImage('library/alpine', 'only-here')
+    x.clock.now += 1000
+    for (let times = 0; times < 5; times++) {
+      await pull(x.at)
+      await expect.poll(() => x.health.stateOf(x.endpoint)).toBe('ok')
+    }
+    expect(await x.pullFromRegistry('only-here')).toBe(`${x.registry.url}/v2`)
+  })
+
+  test('serves the first requests for what only it has once its time has come, none of them fails', async () => {
+    await using x = await recovered()
+    const tags = ['one', 'two', 'three', 'four']
+    for (const tag of tags) x.registry.addImage('library/alpine', tag)
+    x.registry.fault({ match: { kind: 'ping' }, delayMs: 100 })
+    x.clock.now += 1000
+    const endpoints = await Promise.all(tags.map(x.pullFromRegistry))
+    expect(new Set(endpoints)).toEqual(new Set([`${x.registry.url}/v2`]))
+  })
+
+  test('is tried by one request where nobody could probe it, and the others wait for that one', async () => {
+    await using x = await recovered()
+    for (const tag of ['one', 'two', 'three']) x.registry.addImage('library/alpine', tag)
+    x.clock.now += 1000
+    await x.at.client.probe(x.endpoint)
+    const endpoints = await Promise.all(['one', 'two', 'three'].map(x.pullFromRegistry))
+    expect(new Set(endpoints)).toEqual(new Set([`${x.registry.url}/v2`]))
+    expect(x.health.stateOf(x.endpoint)).toBe('ok')
+  })
+
+  test('is not probed while its time has not come', async () => {
+    await using x = await recovered()
+    x.clock.now += 900
+    await pull(x.at)
+    const failure = await failureOf(x.pullFromRegistry('missing'))
+    expect(failure).toMatchObject({ reason: 'server-error', endpoint: x.endpoint.key })
+    expect(x.registry.requests).toHaveLength(3)
+  })
+
+  test('is left alone for longer each time when it answers probes but no requests', async () => {
+    await using x = await recovered()
+    x.registry.fault({ match: { kind: 'manifest' }, status: 503 })
+    for (const openMs of [1000, 2000, 4000]) {
+      x.clock.now += openMs - 1
+      await x.at.client.probe(x.endpoint)
+      // The first probe is believed at once, later ones only when the open time is over.
+      expect(x.health.stateOf(x.endpoint)).toBe(openMs === 1000 ? 'ok' : 'open')
+      x.clock.now += 1
+      await x.at.client.probe(x.endpoint)
+      expect(x.health.stateOf(x.endpoint)).toBe('ok')
+      await failureOf(x.pullFromRegistry('missing'))
+      expect(x.health.stateOf(x.endpoint)).toBe('open')
+    }
+  })
+
+  test('is not asked before the time that it named, whatever it says to a probe', async () => {
+    await using x = await recovered()
+    x.clock.now += 1000
+    x.registry.fault({ match: { kind: 'manifest' }, times: 1, ...UNAVAILABLE_FOR_30_S })
+    await x.at.client.probe(x.endpoint)
+    await failureOf(x.pullFromRegistry('missing'))
+    await x.at.client.probe(x.endpoint)
+    expect(x.health.stateOf(x.endpoint)).toBe('open')
+    x.clock.now += 30_000
+    await x.at.client.probe(x.endpoint)
+    expect(x.health.stateOf(x.endpoint)).toBe('ok')
+  })
+})
+
+describe('looking at sources without reading from them', () => {
+  test('uses up nobody’s turn: of the only endpoint they stay the first choice', async () => {
+    const clock = { now: Date.now() }
+    await using registry = await startRegistry()
+    const { digest } = registry.addBlob(Buffer.from('content'))
+    await using at = upstreamOver([registry.url], {
+      breaker: { threshold: 1, openMs: 1000, random: () => 0.5 },
+      now: () => clock.now,
+    })
+    const fault = registry.fault({ match: { kind: 'blob' }, status: 503 })
+    const sources = () => at.upstream.blobSources(REPO, at.requester)
+    await failureOf(sources()[0]!.fetch(digest, 0, signal))
+    fault.remove()
+    expect(sources()[0]!.health).toBe('open')
+    clock.now += 1000
+    for (let times = 0; times < 3; times++) expect(sources()[0]!.health).toBe('ok')
+    expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('open')
+    const { body } = await sources()[0]!.fetch(digest, 0, signal)
+    expect((await collect(body)).toString()).toBe('content')
+    expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('ok')
+  })
+
+  test('probes nobody; reading from one probes the others whose time has come', async () => {
+    await using x = await recovered()
+    const { digest } = x.mirror.addBlob(Buffer.from('content'))
+    x.clock.now += 1000
+    const [source] = x.at.upstream.blobSources(REPO, x.at.requester)
+    expect(source!.origin).toBe(`${x.mirror.url}/v2`)
+    expect(x.health.stateOf(x.endpoint)).toBe('open')
+    await collect((await source!.fetch(digest, 0, signal)).body)
+    await expect.poll(() => x.health.stateOf(x.endpoint)).toBe('ok')
+  })
+})
+
+describe('content that broke', () => {
+  test('is tried by one download at a time, until its end shows whether it works', async () => {
+    const clock = { now: Date.now() }
+    await using first = await startRegistry()
+    await using second = await startRegistry()
+    const content = Buffer.alloc(200_000, 'x')
+    const { digest } = first.addBlob(content)
+    second.addBlob(content)
+    await using at = upstreamOver([first.url, second.url], {
+      breaker: { threshold: 1, openMs: 1000, random: () => 0.5 },
+      now: () => clock.now,
+    })
+    const origins = () => at.upstream.blobSources(REPO, at.requester).map(({ origin }) => origin)
+    const read = async () => {
+      const [source] = at.upstream.blobSources(REPO, at.requester)
+      return await source!.fetch(digest, 0, signal)
+    }
+    first.fault({ match: { kind: 'blob' }, times: 1, cutAfter: 100 })
+    await failureOf(collect((await read()).body))
+    const inTurn = [`${first.url}/v2`, `${second.url}/v2`]
+    expect(origins()).toEqual(inTurn.toReversed())
+    clock.now += 1000
+    await at.client.probe(at.endpoints[0]!)
+    expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('ok')
+    expect(origins()).toEqual(inTurn)
+    const tried = await read()
+    expect(origins()).toEqual(inTurn.toReversed())
+    tried.body.discard()
+    expect(origins()).toEqual(inTurn)
+    const { body } = await read()
+    expect((await collect(body)).equals(content)).toBe(true)
+    expect(origins()).toEqual(inTurn)
+    expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('ok')
   })
 })
 
