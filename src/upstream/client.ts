@@ -7,6 +7,7 @@ import type { BreakerOptions } from './breaker.ts'
 import { Call } from './call.ts'
 import type { CallOptions, Reached } from './call.ts'
 import type { Credential } from './credentials.ts'
+import { waitFor } from './deadline.ts'
 import { diagnoseAnswer } from './diagnose.ts'
 import { nameOnWire } from './endpoint.ts'
 import { EndpointHealth } from './endpoint-health.ts'
@@ -129,7 +130,8 @@ export class RegistryClient {
   async request(endpoint: Endpoint, request: RegistryRequest): Promise<RegistryResponse> {
     const call = new Call(this.#callOptions, endpoint, request)
     try {
-      return await this.#perform(call)
+      // Whoever leaves is released at once, whatever the request is waiting for.
+      return await waitFor(this.#perform(call), request.signal)
     } catch (error) {
       this.#failed(call, request.signal?.aborted === true ? request.signal.reason : error)
       request.signal?.throwIfAborted()

@@ -2,7 +2,7 @@
 // helpers. Read when used, so that rotated secrets are seen; one that goes away leaves what it was.
 import { LRUCache } from 'lru-cache'
 
-import { CredentialHelpers } from './credential-helper.ts'
+import { CredentialHelpers, HelperTimeout } from './credential-helper.ts'
 import { ANONYMOUS, fingerprintOf } from './credentials.ts'
 import type {
   Credential,
@@ -14,11 +14,12 @@ import { credentialOf, parseDockerConfig, serverUrl, splitAuth } from './docker-
 import type { DockerConfig } from './docker-config.ts'
 import { configForHost, exactConfig } from './host-config.ts'
 import type { RateLimits } from './rate-limits.ts'
+import { ReadTimeout, SharedRead } from './shared-read.ts'
 import { isSendable } from './token.ts'
 import { WatchedFile } from './watched-file.ts'
 
-/** A text, or where to read it. */
-export type SecretText = string | { read(): Promise<string> }
+/** A string, or where to read it; `toString` names that place, for messages. */
+export type SecretText = string | { read(): Promise<string>; toString(): string }
 
 /** The `auth` of a `configs` entry, in registries.yaml's own words. */
 export interface AuthOptions {
@@ -40,6 +41,8 @@ export interface CredentialOptions {
   readonly now?: () => number
   /** What is left of each, so that of several the one with most is used. */
   readonly rateLimits?: Pick<RateLimits, 'remaining'> | undefined
+  /** How long one secret, file or helper is waited for, in milliseconds. Default 10 s. */
+  readonly timeoutMs?: number | undefined
 }
 
 /** One that the registry does not know is tried again after this: it may have been put right there. */
@@ -49,27 +52,40 @@ const MOST_REFUSED = 1024
 /** A secret, file or helper that was named cannot be read; the message holds no secret. */
 export class CredentialError extends Error {
   override readonly name = 'CredentialError'
+  /** It did not fail, it hangs: it may be there the next time. */
+  readonly isTimeout: boolean
+
+  constructor(message: string, options: { readonly cause?: unknown } = {}) {
+    super(message, options)
+    const { cause } = options
+    this.isTimeout = cause instanceof ReadTimeout || cause instanceof HelperTimeout
+  }
 }
 
 export class ConfiguredCredentials implements CredentialSource {
   readonly #hosts: CredentialOptions['hosts']
   readonly #docker: readonly WatchedFile<DockerConfig>[]
-  readonly #helpers = new CredentialHelpers()
+  readonly #helpers: CredentialHelpers
   readonly #rateLimits: CredentialOptions['rateLimits']
   /** By host, how often one of its credentials was given. */
   readonly #turns = new Map<string, number>()
   /** By host and fingerprint: a secret that was replaced is another one. */
   readonly #refused = new LRUCache<string, true>({ max: MOST_REFUSED, ttl: REFUSED_MS })
   readonly #lastRead = new Map<SecretText, string>()
+  readonly #reads = new Map<SecretText, SharedRead<string>>()
+  readonly #timeoutMs: number | undefined
 
   constructor(options: CredentialOptions) {
     this.#hosts = options.hosts
     this.#rateLimits = options.rateLimits
-    const { dockerConfigPaths: paths = [], now } = options
-    this.#docker = paths.map((path) => new WatchedFile(path, readConfig, now && { now }))
+    const { dockerConfigPaths: paths = [], now, timeoutMs } = options
+    this.#timeoutMs = timeoutMs
+    this.#helpers = new CredentialHelpers(timeoutMs)
+    const watched = { timeoutMs, ...(now && { now }) }
+    this.#docker = paths.map((path) => new WatchedFile(path, readConfig, watched))
   }
 
-  /** Throws CredentialError. */
+  /** Throws CredentialError, also when it cannot be read in time. */
   async credentialFor(endpoint: CredentialSeeker): Promise<Credential> {
     const auth = this.#configOf(endpoint)?.auth ?? []
     const all = 'at' in auth ? auth : [auth]
@@ -95,15 +111,22 @@ export class ConfiguredCredentials implements CredentialSource {
   }
 
   #readSecret: ReadSecret = async (secret) => {
+    if (typeof secret === 'string') return withoutBreak(secret)
     const former = this.#lastRead.get(secret)
     try {
-      const text = await readText(secret)
+      const text = withoutBreak(await this.#sharedRead(secret).run(() => secret.read()))
       this.#lastRead.set(secret, text)
       return text
     } catch (error) {
       if (former === undefined) throw error
       return former
     }
+  }
+
+  #sharedRead(secret: Exclude<SecretText, string>): SharedRead<string> {
+    const read = this.#reads.get(secret) ?? new SharedRead(secret.toString(), this.#timeoutMs)
+    this.#reads.set(secret, read)
+    return read
   }
 
   #configOf({ host, byClient }: CredentialSeeker) {
@@ -226,8 +249,7 @@ async function readWritten(
   return credentialOf(auth.username, await readSecret(auth.password))
 }
 
-async function readText(secret: SecretText): Promise<string> {
-  const text = typeof secret === 'string' ? secret : await secret.read()
+function withoutBreak(text: string): string {
   return text.replace(/\r?\n$/, '')
 }
 

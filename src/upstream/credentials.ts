@@ -34,7 +34,7 @@ export interface CredentialSeeker {
 }
 
 export interface CredentialSource {
-  /** The credential for an endpoint. */
+  /** The credential for an endpoint, in bounded time. */
   credentialFor(endpoint: CredentialSeeker): Promise<Credential>
   /** The registry at this host does not know it: others come first for a while. */
   refused?(host: string, credential: Credential): void

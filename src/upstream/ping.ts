@@ -3,6 +3,7 @@
 import { performance } from 'node:perf_hooks'
 
 import type { CallOptions } from './call.ts'
+import { waitFor } from './deadline.ts'
 import { diagnoseNetwork } from './diagnose-network.ts'
 import type { Endpoint } from './endpoint.ts'
 import { UpstreamError } from './failure.ts'
@@ -48,7 +49,8 @@ async function ask(
   } as const
   const request = { url, method: 'GET', host: endpoint.host, headers, reach, lane: 'rest' } as const
   try {
-    const { status, body } = await transport.send(request, { signal, translate: (error) => error })
+    const sent = transport.send(request, { signal, translate: (error) => error })
+    const { status, body } = await waitFor(sent, signal)
     body.discard()
     return status < 500 ? undefined : serverError(endpoint, status)
   } catch (error) {

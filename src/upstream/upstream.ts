@@ -354,10 +354,9 @@ export class Upstream {
       return { client: this.#client, endpoint, name, credential, cdnLoop, publicOnly }
     } catch (error) {
       if (!(error instanceof CredentialError)) throw error
-      throw new UpstreamError('bad-credentials', `${key}: ${error.message}`, {
-        endpoint: key,
-        cause: error,
-      })
+      const reason = error.isTimeout ? 'timed-out' : 'bad-credentials'
+      const details = { endpoint: key, cause: error }
+      throw new UpstreamError(reason, `${key}: ${error.message}`, details)
     }
   }
 

@@ -4,6 +4,7 @@ import { stat } from 'node:fs/promises'
 import type { Stats } from 'node:fs'
 
 import { readWhole } from './read-file.ts'
+import { SharedRead } from './shared-read.ts'
 
 const CHECK_EVERY_MS = 1000
 
@@ -11,6 +12,8 @@ export interface WatchedFileOptions {
   /** A file that is longer is an error. Default 1 MiB. */
   readonly maxBytes?: number
   readonly now?: () => number
+  /** How long anybody waits for it to be read, in milliseconds. */
+  readonly timeoutMs?: number | undefined
 }
 
 export class WatchedFile<T> {
@@ -21,23 +24,28 @@ export class WatchedFile<T> {
   #checkedAt = -Infinity
   #signature: string | undefined
   #value: T | undefined
-  #checking: Promise<void> | undefined
+  readonly #checking: SharedRead<void>
 
   constructor(path: string, parse: (bytes: Buffer) => T, options: WatchedFileOptions = {}) {
     this.path = path
     this.#parse = parse
     this.#maxBytes = options.maxBytes
     this.#now = options.now ?? Date.now
+    this.#checking = new SharedRead(path, options.timeoutMs)
   }
 
   /**
-   * What the file holds; undefined when there is none. Throws when it cannot be read or parsed, but
-   * a good value goes on being used while its successor is bad or missing (it may be half written).
+   * What the file holds; undefined when there is none. Throws when it cannot be read in time or
+   * parsed, but a good value stays in use while its successor is bad, missing or cannot be read (it
+   * may be half written).
    */
   async current(): Promise<T | undefined> {
     if (this.#now() - this.#checkedAt >= CHECK_EVERY_MS) {
-      this.#checking ??= this.#check().finally(() => (this.#checking = undefined))
-      await this.#checking
+      try {
+        await this.#checking.run(() => this.#check())
+      } catch (error) {
+        if (this.#value === undefined) throw error
+      }
     }
     return this.#value
   }
