@@ -54,7 +54,12 @@ const LONGEST_WAIT_MS = 3_600_000
 
 export class RateLimits {
   readonly #now: () => number
-  readonly #known = new LRUCache<string, Known>({ max: MAX_KNOWN })
+  readonly #known = new LRUCache<string, Known>({
+    max: MAX_KNOWN,
+    dispose: (known) => this.#forget(known),
+  })
+  /** The same values by host: they are looked up for every source and every request. */
+  readonly #byHost = new Map<string, Set<Known>>()
 
   constructor(now: () => number = Date.now) {
     this.#now = now
@@ -139,7 +144,9 @@ export class RateLimits {
 
   #of(endpoint: Asked, credential: Credential): Known {
     const key = keyOf(endpoint.host, credential)
-    const known = this.#known.get(key) ?? {
+    const found = this.#known.get(key)
+    if (found !== undefined) return found
+    const known: Known = {
       endpoint: endpoint.key,
       host: endpoint.host,
       label: labelOf(credential),
@@ -148,11 +155,20 @@ export class RateLimits {
       refusals: 0,
     }
     this.#known.set(key, known)
+    const here = this.#byHost.get(known.host) ?? new Set()
+    this.#byHost.set(known.host, here.add(known))
     return known
   }
 
+  #forget(known: Known): void {
+    const here = this.#byHost.get(known.host)
+    here?.delete(known)
+    if (here?.size === 0) this.#byHost.delete(known.host)
+  }
+
+  /** What is known of the host's credentials. */
   #at(host: string): Known[] {
-    return [...this.#known.values()].filter((known) => known.host === host)
+    return [...(this.#byHost.get(host) ?? [])]
   }
 
   #current({ limit }: Known): RateLimit | undefined {
