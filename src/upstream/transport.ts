@@ -65,6 +65,8 @@ export interface Answer extends Head {
 }
 
 const KEEP_ALIVE_MS = 15_000
+/** The least that undici takes for a connection that is not to be kept. */
+const NO_KEEP_ALIVE_MS = 1
 const PLAIN: HostOptions = {}
 
 export class Transport {
@@ -94,7 +96,8 @@ export class Transport {
       return await this.#sendOnce(request, options)
     } catch (error) {
       // The other side may close a kept connection just when we use it: then once more.
-      if (options.signal?.aborted === true || !isStaleConnection(error)) throw error
+      const isRepeatable = isIdempotent(request) && options.signal?.aborted !== true
+      if (!isRepeatable || !isStaleConnection(error)) throw error
       return await this.#sendOnce(request, options)
     }
   }
@@ -128,7 +131,9 @@ export class Transport {
   }
 
   async #sendOnce(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
-    const line = await this.#lineFor(request)
+    const isKept = isIdempotent(request)
+    const question: Question = isKept ? request : { ...request, lane: 'unkept' }
+    const line = await this.#lineFor(question)
     const { forwarder } = line
     const exchange = new Exchange(options)
     // undici learns a turn after an answer's end that its connection is free: at once, the next
@@ -139,15 +144,16 @@ export class Transport {
       const { method, body } = request
       const { headersTimeoutMs, bodyStallMs } = this.limitsFor(request)
       // Looked up only now, so that nobody closes it in between.
-      this.#poolFor(line, request).dispatch(
+      this.#poolFor(line, question).dispatch(
         {
           ...(forwarder ? forwarded(request, forwarder) : plain(request)),
           method,
           ...(body !== undefined && { body }),
           headersTimeout: headersTimeoutMs,
           bodyTimeout: bodyStallMs,
-          // Else undici closes the connection after every HEAD, and each freshness check costs a handshake.
-          reset: false,
+          // By default undici closes the connection after a HEAD, so that each freshness check would
+          // cost a handshake.
+          reset: !isKept,
         },
         exchange,
       )
@@ -188,11 +194,15 @@ export class Transport {
 
   #poolFor(line: Line, { url, host, via, reach, lane }: Question): Pool {
     return this.#connections.pool(line.key, () => {
-      const pool = createPool(
-        line.forwarder?.origin ?? line.origin,
-        this.#connector(line),
-        line.limits,
-      )
+      const { connections, headerBytes } = line.limits
+      const pool = new Pool(line.forwarder?.origin ?? line.origin, {
+        connect: this.#connector(line),
+        connections,
+        maxHeaderSize: headerBytes,
+        // A request that is aborted while it connects leaves a connection that nothing has used.
+        keepAliveTimeout: lane === 'unkept' ? NO_KEEP_ALIVE_MS : KEEP_ALIVE_MS,
+        allowH2: false,
+      })
       // Without the path: it may be signed, and it is kept.
       return { pool, question: { url: new URL(url.origin), host, via, reach, lane } }
     })
@@ -249,7 +259,10 @@ export class Transport {
 }
 
 /** What decides how a request is connected. */
-type Question = Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach' | 'lane'>
+interface Question extends Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach'> {
+  /** `unkept`: each request has a connection of its own. */
+  readonly lane: OutgoingRequest['lane'] | 'unkept'
+}
 
 /** What connections of one kind have in common. */
 interface Line {
@@ -266,18 +279,13 @@ interface Line {
   readonly forwarder: Proxy | undefined
 }
 
-function createPool(
-  origin: string,
-  connect: buildConnector.connector,
-  { connections, headerBytes }: UpstreamLimits,
-): Pool {
-  return new Pool(origin, {
-    connect,
-    connections,
-    maxHeaderSize: headerBytes,
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    allowH2: false,
-  })
+/**
+ * Reports whether a request may be sent again without harm, and so whether it may go out on a kept
+ * connection, which the other side may be closing. A POST takes a connection of its own: it may
+ * spend a refresh token that is good for one use.
+ */
+function isIdempotent({ method }: OutgoingRequest): boolean {
+  return method !== 'POST'
 }
 
 /** Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address of ours can be told by CONNECT alone. */

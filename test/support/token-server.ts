@@ -3,6 +3,7 @@
 // or forbidden scope refuses the whole request.
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { Faults, type ActiveFault, type Fault } from './faults.ts'
 import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
 import { answer, respond } from './responder.ts'
@@ -54,6 +55,8 @@ export interface TokenServerOptions extends LoopbackOptions {
   readonly lifetimeMs?: number
   /** A query that is part of the realm; a request without it is refused with 400. */
   readonly realmQuery?: Readonly<Record<string, string>>
+  /** Reset a connection at its second request, as if a middlebox had forgotten it. Default: no. */
+  readonly forgetsConnections?: boolean
   /** Makes the token text, for registries that verify signatures. Default: opaque. */
   readonly sign?: (claims: TokenClaims) => string
 }
@@ -84,6 +87,7 @@ export class TestTokenServer implements AsyncDisposable {
   options: TokenServerOptions
   readonly #faults = new Faults()
   readonly #issued = new Map<string, IssuedToken>()
+  readonly #used = new WeakSet<Socket>()
   #server!: LoopbackServer
 
   constructor(options: TokenServerOptions) {
@@ -160,6 +164,12 @@ export class TestTokenServer implements AsyncDisposable {
       status: 400,
       body: { details: String(error) },
     }))
+    const { socket } = request
+    if (this.options.forgetsConnections === true && this.#used.has(socket)) {
+      socket.resetAndDestroy()
+      return
+    }
+    this.#used.add(socket)
     if (record) record.status = status
     const json = { 'content-type': 'application/json', 'cache-control': 'no-store' }
     const planned = answer(status, JSON.stringify(body), json)

@@ -259,6 +259,24 @@ describe('an identity token', () => {
     expect(fields.get('scope')).toBe('repository:library/alpine:pull')
   })
 
+  test('is sent once where the token server resets the connection', async () => {
+    const identityTokens = { 'refresh-me': 'bot' }
+    await using x = await guarded({ identityTokens }, {}, { credential: IDENTITY })
+    x.tokens.fault({ match: { method: 'POST' }, resetAfter: -1 })
+    expect(await failureOf(x.pull())).toMatchObject({ reason: 'reset', kind: 'unavailable' })
+    expect(x.tokens.requests.map((r) => r.method)).toEqual(['POST'])
+  })
+
+  test('never goes out on a kept connection, which may be stale', async () => {
+    const options = { identityTokens: { 'refresh-me': 'bot' }, forgetsConnections: true }
+    await using x = await guarded(options, {}, { credential: IDENTITY })
+    for (let pulls = 1; pulls <= 3; pulls++) {
+      expect(await x.pull()).toMatchObject({ grantedBy: 'credential' })
+      x.tokens.revokeAll()
+      expect(x.tokens.requests.map((r) => r.method)).toEqual(Array(pulls).fill('POST'))
+    }
+  })
+
   test.each([400, 401, 404, 405])(
     'is sent as Azure wants it where POST is answered %i',
     async (post) => {
