@@ -59,7 +59,10 @@ export class Call {
     return this.#isAway && this.lane === 'content' ? 'content' : 'itself'
   }
 
-  /** Asks the endpoint, and on where it redirects to. Throws UpstreamError, or the signal's reason. */
+  /**
+   * Asks the endpoint, and on where it redirects to. Throws UpstreamError, the signal's reason, or
+   * an error that is ours.
+   */
   async follow(grant: Grant | undefined): Promise<Reached> {
     let url = this.#url()
     let authorization = grant?.header
@@ -145,8 +148,8 @@ export class Call {
         this.#reportExchange(signal.reason.reason, startedAt)
       }
       signal?.throwIfAborted()
-      const cause = error instanceof Error ? error : new Error(String(error))
-      const failed = diagnoseNetwork(cause, asked, 'head')
+      const failed = diagnoseNetwork(error, asked, 'head')
+      if (failed === undefined) throw error
       this.#reportExchange(failed.reason, startedAt)
       throw failed
     }
@@ -174,7 +177,7 @@ export class Call {
       },
       {
         signal,
-        translate: (error) => diagnoseNetwork(error, asked, 'body'),
+        translate: (error) => diagnoseNetwork(error, asked, 'body') ?? error,
         onBytes: (bytes) => observer?.upstreamBytes(key, bytes, kind),
       },
     )

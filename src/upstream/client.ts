@@ -126,15 +126,20 @@ export class RegistryClient {
     return settingsId([configForHost(this.#hosts, host), limits, this.#resolver?.id])
   }
 
-  /** Resolves for 2xx and 416. Throws UpstreamError for all else, or the signal's reason. */
+  /**
+   * Resolves for 2xx and 416. Throws UpstreamError for all else, the signal's reason, or an error
+   * that is ours; that says nothing about the endpoint and leaves its health as it is.
+   */
   async request(endpoint: Endpoint, request: RegistryRequest): Promise<RegistryResponse> {
     const call = new Call(this.#callOptions, endpoint, request)
     try {
       // Whoever leaves is released at once, whatever the request is waiting for.
       return await waitFor(this.#perform(call), request.signal)
     } catch (error) {
-      this.#failed(call, request.signal?.aborted === true ? request.signal.reason : error)
+      const isAborted = request.signal?.aborted === true
+      this.#failed(call, isAborted ? request.signal.reason : error)
       request.signal?.throwIfAborted()
+      if (!(error instanceof UpstreamError)) this.#reportFault(error)
       throw error
     }
   }
@@ -143,9 +148,13 @@ export class RegistryClient {
   async probe(endpoint: Endpoint, publicOnly = false): Promise<void> {
     const { connectTimeoutMs, headersTimeoutMs } = this.limitsFor(endpoint)
     const signal = AbortSignal.timeout(connectTimeoutMs + headersTimeoutMs)
-    const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
-    if (failed === undefined) this.health.probed(endpoint)
-    else this.health.failed(endpoint, 'itself', failed)
+    try {
+      const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
+      if (failed === undefined) this.health.probed(endpoint)
+      else this.health.failed(endpoint, 'itself', failed)
+    } catch (error) {
+      this.#reportFault(error)
+    }
   }
 
   /**
@@ -176,6 +185,11 @@ export class RegistryClient {
       this.health.broke(endpoint, lane, { error, bytes, startedAtMs })
     } else if (outcome === 'whole') this.health.gave(endpoint, lane, bytes)
     else this.health.left(endpoint, lane, bytes)
+    if (outcome === 'broken' && !(error instanceof UpstreamError)) this.#reportFault(error)
+  }
+
+  #reportFault(error: unknown): void {
+    this.#callOptions.observer?.unexpectedError?.('ask an upstream', error)
   }
 
   #failed({ endpoint, request, lane, part }: Call, error: unknown): void {

@@ -77,9 +77,11 @@ function run(program: string, url: string, timeoutMs: number): Promise<string | 
     clearTimeout(timer)
     // The protocol's way to say so: exit code and these words on standard output.
     if (error !== null && /credentials not found/i.test(stdout)) resolve(undefined)
-    else if (error !== null)
-      reject(new CredentialHelperError(`${program} get: ${whyFailed(error)}`))
-    else resolve(stdout)
+    else if (error !== null) {
+      const why = `${program} get: ${whyFailed(error)}`
+      // What the helper itself says may be secret; a program that cannot be started says nothing.
+      reject(new CredentialHelperError(why, isSpawnFailure(error) ? { cause: error } : undefined))
+    } else resolve(stdout)
   })
   // It may end without reading.
   child.stdin?.on('error', () => undefined)
@@ -91,6 +93,10 @@ function whyFailed(error: ExecFileException): string {
   if (error.code === 'ENOENT') return 'no such program in PATH'
   if (error.code === 'ERR_CHILD_PROCESS_STDIO_MAXBUFFER') return 'its answer is too long'
   return `it failed (${error.code ?? 'killed'})`
+}
+
+function isSpawnFailure(error: ExecFileException): boolean {
+  return error.syscall?.startsWith('spawn') === true
 }
 
 function readAnswer(program: string, output: string): Credential | undefined {

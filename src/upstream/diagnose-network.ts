@@ -1,10 +1,11 @@
 // Which kind of failure a network error is, and what to do about it: pure, one row per error code
-// of Node, OpenSSL, llhttp and undici.
+// of Node, OpenSSL, llhttp and undici. The only place where such errors become upstream errors.
 import { notPlainHttp, writtenIn } from './diagnose.ts'
 import type { Asked } from './diagnose.ts'
 import { UpstreamError } from './failure.ts'
 import type { FailureReason } from './failure.ts'
 import { AddressRefused } from './lookup.ts'
+import { exhaustionOf, isBug } from './own-fault.ts'
 import { TunnelError } from './proxy-handshake.ts'
 import { TlsFileError } from './tls.ts'
 
@@ -13,49 +14,90 @@ export type Phase = 'head' | 'body'
 
 type Verdict = readonly [reason: FailureReason, what: string]
 
-/** What it means that an exchange broke. Errors it does not know are `reset`: worth another try. */
-export function diagnoseNetwork(error: Error, asked: Asked, phase: Phase): UpstreamError {
-  const [reason, what] = judge(error, asked, phase)
+/**
+ * Returns what it means for the upstream that an exchange broke. Returns undefined for everything
+ * that is not known to come from the network: a resource that ran out here, a bug, misuse of
+ * undici. Such an error is ours, and the caller must throw it as it is.
+ */
+export function diagnoseNetwork(
+  error: unknown,
+  asked: Asked,
+  phase: Phase,
+): UpstreamError | undefined {
+  if (!(error instanceof Error) || isBug(error) || exhaustionOf(error) !== undefined) {
+    return undefined
+  }
+  const verdict = judge(error, asked, phase)
+  if (verdict === undefined) return undefined
+  const [reason, what] = verdict
   return new UpstreamError(reason, `${asked.endpoint}: ${what}`, {
     endpoint: asked.endpoint,
     cause: error,
   })
 }
 
-function judge(error: Error, asked: Asked, phase: Phase): Verdict {
-  const code = codeOf(error)
+function judge(error: Error, asked: Asked, phase: Phase): Verdict | undefined {
   if (error instanceof AddressRefused) return judgeAddress(error, asked)
   if (error instanceof TlsFileError) return ['tls', `configs."${asked.host}".tls: ${error.message}`]
-  if (error instanceof TunnelError) {
-    const cure = `check ${proxyKey(asked)}`
-    return [error.isLate ? 'timed-out' : 'refused', `${error.message}: ${cure}`]
-  }
+  if (error instanceof TunnelError) return judgeTunnel(error, asked)
+  const first = firstWithCode(error)
+  const code = codeOf(first)
   return (
-    judgeConnect(code, asked) ??
-    judgeCertificate(code, error, asked) ??
-    judgeTls(code, error, asked) ??
-    judgeHttp(code, error, asked, phase) ??
+    judgeLookup(code, first, asked) ??
+    judgeConnect(code, first, asked) ??
+    judgeCertificate(code, first, asked) ??
+    judgeTls(code, first, asked) ??
+    judgeHttp(code, first, asked, phase) ??
     judgeEnd(code, asked, phase)
   )
+}
+
+function judgeTunnel(error: TunnelError, asked: Asked): Verdict | undefined {
+  if (error.cause !== undefined && isBug(error.cause)) return undefined
+  const cure = `check ${proxyKey(asked)}`
+  return [error.isLate ? 'timed-out' : 'refused', `${error.message}: ${cure}`]
 }
 
 function proxyKey({ host }: Asked): string {
   return `configs."${host}".proxy and HTTP_PROXY, HTTPS_PROXY`
 }
 
-function judgeConnect(code: string, asked: Asked): Verdict | undefined {
-  const { hostname, host } = asked.url
-  const key = `configs."${asked.host}"`
-  if (code === 'ENOTFOUND' || code.startsWith('EAI_')) {
-    const cure = `check DNS and ${writtenIn(asked)}, or set ${key}.resolve`
-    return ['name-not-resolved', `cannot resolve ${hostname}: ${cure}`]
-  }
-  if (code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT') {
+/** getaddrinfo's codes, and those of the library that asks `dns.servers` (ESERVFAIL, ETIMEOUT, ...). */
+function judgeLookup(code: string, error: Error, asked: Asked): Verdict | undefined {
+  const isLookup = /^(getaddrinfo|query)/.test(syscallOf(error))
+  if (!isLookup && code !== 'ENOTFOUND' && !code.startsWith('EAI_')) return undefined
+  const { hostname } = asked.url
+  const cure = `check DNS and ${writtenIn(asked)}, or set configs."${asked.host}".resolve`
+  return ['name-not-resolved', `cannot resolve ${hostname}: ${cure}`]
+}
+
+const LATE = new Set(['UND_ERR_CONNECT_TIMEOUT', 'ETIMEDOUT', 'ERR_SOCKET_CONNECTION_TIMEOUT'])
+const NO_ROUTE = new Set([
+  'EHOSTUNREACH',
+  'EHOSTDOWN',
+  'ENETUNREACH',
+  'ENETDOWN',
+  'EADDRNOTAVAIL',
+  'EAFNOSUPPORT',
+])
+/** What a firewall on this machine, or a security module, answers a connection with. */
+const FORBIDDEN = new Set(['EACCES', 'EPERM'])
+
+function judgeConnect(code: string, error: Error, asked: Asked): Verdict | undefined {
+  const { host } = asked.url
+  if (LATE.has(code)) {
     const cure = `check firewalls and proxies on the way, or ${ELSEWHERE}`
     return ['timed-out', `no connection to ${host} in time: ${cure}`]
   }
-  if (['EHOSTUNREACH', 'ENETUNREACH', 'EADDRNOTAVAIL'].includes(code)) {
-    return ['refused', `no route to ${host} (${code}): check the network and ${key}.resolve`]
+  // A link-local address without its interface is EINVAL.
+  const isInvalid = code === 'EINVAL' && syscallOf(error) === 'connect'
+  if (NO_ROUTE.has(code) || isInvalid) {
+    const cure = `check the network and configs."${asked.host}".resolve`
+    return ['refused', `no route to ${host} (${code}): ${cure}`]
+  }
+  if (FORBIDDEN.has(code) && syscallOf(error) === 'connect') {
+    const cure = 'check the firewall and the network policy of this machine'
+    return ['refused', `connections to ${host} are forbidden here (${code}): ${cure}`]
   }
   if (code !== 'ECONNREFUSED') return undefined
   const cure = `check that it runs, and the port in ${writtenIn(asked)}`
@@ -77,6 +119,9 @@ const UNTRUSTED = new Set([
   'CERT_REJECTED',
   'INVALID_CA',
 ])
+/** The rest of what OpenSSL's verification finds, as Node names it; UNSPECIFIED is any other. */
+const UNUSABLE =
+  /^(INVALID_PURPOSE|PATH_LENGTH_EXCEEDED|HOSTNAME_MISMATCH|UNSPECIFIED|ERROR_IN_C(ERT|RL)_\w+|UNABLE_TO_(GET_CRL|DECRYPT_C(ERT|RL)_SIGNATURE)|CRL_(SIGNATURE_FAILURE|NOT_YET_VALID|HAS_EXPIRED))$/
 
 function judgeCertificate(code: string, error: Error, asked: Asked): Verdict | undefined {
   const { host, hostname } = asked.url
@@ -88,6 +133,10 @@ function judgeCertificate(code: string, error: Error, asked: Asked): Verdict | u
   if (code === 'ERR_TLS_CERT_ALTNAME_INVALID') {
     const cure = `write a name that is in it in ${writtenIn(asked)}`
     return ['not-trusted', `the certificate of ${host} ${notFor(hostname, error)}: ${cure}`]
+  }
+  if (UNUSABLE.test(code)) {
+    const what = `${code} ${lineOf(error)}`
+    return ['not-trusted', `the certificate of ${host} cannot be used (${what}): have it renewed`]
   }
   if (!['CERT_HAS_EXPIRED', 'CERT_NOT_YET_VALID', 'CERT_REVOKED'].includes(code)) return undefined
   return [
@@ -145,7 +194,23 @@ function judgeHttp(code: string, error: Error, asked: Asked, phase: Phase): Verd
   return ['protocol', `${host} does not speak HTTP (${lineOf(error)}): ${cure}`]
 }
 
-function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict {
+/** A connection that ended, however Node and undici notice it. */
+const ENDED = new Set([
+  'ECONNRESET',
+  'ECONNABORTED',
+  'EPIPE',
+  'ENETRESET',
+  'ENOTCONN',
+  'ESHUTDOWN',
+  'UND_ERR_SOCKET',
+  'ERR_SOCKET_CLOSED',
+  'ERR_SOCKET_CLOSED_BEFORE_CONNECTION',
+  'ERR_STREAM_DESTROYED',
+  'ERR_STREAM_PREMATURE_CLOSE',
+  'ERR_STREAM_WRITE_AFTER_END',
+])
+
+function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict | undefined {
   const { host } = asked.url
   const cure = `check that server and the way there, or ${ELSEWHERE}`
   if (code === 'UND_ERR_HEADERS_TIMEOUT')
@@ -156,8 +221,11 @@ function judgeEnd(code: string, asked: Asked, phase: Phase): Verdict {
     return ['cut', `${host} sent less than it announced: ${cure}`]
   if (phase === 'body' && code === 'UND_ERR_SOCKET')
     return ['cut', `${host} closed in the middle: ${cure}`]
-  const broke = `${host} broke the connection off${code === '' ? '' : ` (${code})`}`
-  return ['reset', `${broke}: ${cure}`]
+  // Only the end of the server closes its pools while something runs on them.
+  if (code === 'UND_ERR_DESTROYED' || code === 'UND_ERR_CLOSED')
+    return ['reset', `the connection to ${host} was closed because the server is shutting down`]
+  if (!ENDED.has(code)) return undefined
+  return ['reset', `${host} broke the connection off (${code}): ${cure}`]
 }
 
 function judgeAddress({ hostname }: AddressRefused, asked: Asked): Verdict {
@@ -169,12 +237,19 @@ function judgeAddress({ hostname }: AddressRefused, asked: Asked): Verdict {
   return ['redirect-refused', `redirects to ${hostname}, which is at a private address: ${cure}`]
 }
 
-/** With several addresses tried, the code of the first failure that has one. */
-function codeOf(error: Error): string {
-  if ('code' in error && typeof error.code === 'string') return error.code
+/** With several addresses tried, the failure of the first that has a code. */
+function firstWithCode(error: Error): Error {
   const tried: unknown[] = error instanceof AggregateError ? error.errors : []
-  const codes = tried.map((inner) => (inner instanceof Error ? codeOf(inner) : ''))
-  return codes.find((code) => code !== '') ?? ''
+  const errors = tried.filter((each) => each instanceof Error)
+  return errors.find((each) => codeOf(each) !== '') ?? error
+}
+
+function codeOf(error: Error): string {
+  return 'code' in error && typeof error.code === 'string' ? error.code : ''
+}
+
+function syscallOf(error: Error): string {
+  return 'syscall' in error && typeof error.syscall === 'string' ? error.syscall : ''
 }
 
 function lineOf(error: Error): string {

@@ -120,7 +120,10 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     if (this.#queued >= HIGH_WATER) controller.pause()
   }
 
+  // If a callback throws here or in onResponseData, undici closes the connection and calls
+  // onResponseError with what was thrown.
   onResponseEnd(): void {
+    this.#report(1)
     this.#finish(this.#isDelimited ? 'whole' : 'left')
     this.#settle({ done: true, value: undefined })
   }
@@ -201,8 +204,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     this.#fail(reason)
   }
 
-  #fail(error: Error): void {
+  #fail(reason: Error): void {
     if (this.#ended) return
+    const error = this.#reportRest() ?? reason
     const isAbort = this.#isAbort(error)
     this.#failure = isAbort ? error : this.#translated(error)
     this.#finish(isAbort || this.#isDiscarded ? 'left' : 'broken')
@@ -225,8 +229,17 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     this.#ended = true
     this.#end.resolve({ outcome, bytes: this.#received, error: this.#failure })
     clearTimeout(this.#drainTimer)
-    this.#report(1)
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
+  }
+
+  /** Returns what the callback throws, if it does: nothing would call `onResponseError` with it any more. */
+  #reportRest(): Error | undefined {
+    try {
+      this.#report(1)
+      return undefined
+    } catch (error) {
+      return error instanceof Error ? error : new Error(String(error))
+    }
   }
 
   #report(atLeast: number): void {

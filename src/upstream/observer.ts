@@ -36,4 +36,6 @@ export interface UpstreamObserver {
     former: EndpointState
     message: string | undefined
   }): void
+  /** An error that is ours: a bug, or a resource that ran out. Callers that are told report it again. */
+  unexpectedError?(operation: string, error: unknown): void
 }

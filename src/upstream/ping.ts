@@ -15,7 +15,10 @@ export interface PingTarget {
   readonly signal: AbortSignal
 }
 
-/** GET of the API root. Undefined: it answers, even if it wants to know who we are. Never rejects. */
+/**
+ * Sends GET for the API root. Resolves with undefined if the endpoint answers, even if it wants to
+ * know who we are, and with the failure if not. Rejects with errors that are ours.
+ */
 export async function ping(
   options: CallOptions,
   target: PingTarget,
@@ -57,7 +60,9 @@ async function ask(
     const { key } = endpoint
     if (signal.aborted)
       return new UpstreamError('timed-out', `${key}: no answer`, { endpoint: key })
-    return diagnoseNetwork(error instanceof Error ? error : new Error(String(error)), asked, 'head')
+    const failed = diagnoseNetwork(error, asked, 'head')
+    if (failed === undefined) throw error
+    return failed
   }
 }
 

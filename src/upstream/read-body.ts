@@ -1,4 +1,5 @@
 // Small bodies as a whole: documents up to a bound, and the beginning of error bodies.
+import { isBug } from './own-fault.ts'
 
 export type Body = AsyncIterable<Uint8Array> & { discard(): void }
 
@@ -17,7 +18,10 @@ export async function readWhole(body: Body, maxBytes: number): Promise<Buffer | 
 /** An error is worth no longer wait. */
 const START_TIMEOUT_MS = 5000
 
-/** As text what comes of the first `maxBytes` in 5 s; a body that breaks ends there. Never throws. */
+/**
+ * Returns as text what comes of the first `maxBytes` in 5 s; a body that breaks ends there. Throws
+ * only what is a bug.
+ */
 export async function readStart(body: Body, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = []
   let length = 0
@@ -28,8 +32,9 @@ export async function readStart(body: Body, maxBytes: number): Promise<string> {
       length += chunk.length
       if (length >= maxBytes) break
     }
-  } catch {
+  } catch (error) {
     // What came says what it can.
+    if (isBug(error)) throw error
   } finally {
     clearTimeout(timer)
   }

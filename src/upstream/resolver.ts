@@ -2,9 +2,13 @@
 // the addresses may be connected to is decided by lookup.ts.
 import { lookup as systemLookup, Resolver as DnsClient } from 'node:dns/promises'
 import type { LookupAddress } from 'node:dns'
+import { open } from 'node:fs/promises'
 import { isIP } from 'node:net'
+import { devNull } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
+
+import { exhaustionOf, isBug } from './own-fault.ts'
 
 export interface ResolverOptions {
   /** Address[:port] of the servers to ask instead of the system's resolver. */
@@ -63,15 +67,19 @@ export class Resolver {
   }
 
   async #find(hostname: string): Promise<readonly LookupAddress[]> {
-    const known = this.#good.get(hostname)
-    const former = known && known.atMs + KEEP_MS > this.#now() ? known.found : undefined
+    const good = this.#good.get(hostname)
+    const former = good && good.atMs + KEEP_MS > this.#now() ? good.found : undefined
     const fresh = this.#fresh(hostname)
     if (former === undefined) return await fresh
     if (this.#silent.has(hostname)) return former
     const patience = new AbortController()
     const late = sleep(this.#patienceMs, undefined, { signal: patience.signal, ref: false })
     try {
-      const found = await Promise.race([fresh.catch(() => former), late])
+      const known = fresh.catch((error: unknown) => {
+        if (isBug(error)) throw error
+        return former
+      })
+      const found = await Promise.race([known, late])
       if (found === undefined) this.#silent.set(hostname, true)
       return found ?? former
     } finally {
@@ -91,7 +99,9 @@ export class Resolver {
   }
 
   async #learn(hostname: string): Promise<LookupAddress[]> {
-    const found = await this.#ask(hostname)
+    const found = await this.#ask(hostname).catch(async (error: unknown) => {
+      throw (await missingDescriptor()) ?? error
+    })
     if (found.length === 0) throw notFound(hostname)
     this.#good.set(hostname, { found, atMs: this.#now() })
     this.#silent.delete(hostname)
@@ -131,4 +141,17 @@ function addresses(answer: PromiseSettledResult<string[]>, family: 4 | 6): Looku
 
 function notFound(hostname: string): NodeJS.ErrnoException {
   return Object.assign(new Error(`${hostname} has no address`), { code: 'ENOTFOUND' })
+}
+
+/**
+ * Returns why no file can be opened now, if none can. The system's resolver says "no such name" and
+ * a DNS client "refused" where in truth they could not open a file or a socket.
+ */
+async function missingDescriptor(): Promise<unknown> {
+  try {
+    await using _ = await open(devNull)
+    return undefined
+  } catch (error) {
+    return exhaustionOf(error) === undefined ? undefined : error
+  }
 }

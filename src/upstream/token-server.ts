@@ -34,7 +34,10 @@ export interface Challenger {
 const MAX_HOPS = 5
 const MAX_BYTES = 64 * 1024
 
-/** Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, protocol, the network's. */
+/**
+ * Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, protocol,
+ * the network's; or an error that is ours.
+ */
 export async function fetchToken(
   options: TokenServerOptions,
   challenger: Challenger,
@@ -50,8 +53,7 @@ export async function fetchToken(
     report('ok')
     return token
   } catch (error) {
-    const isRefusal = error instanceof UpstreamError && error.kind === 'denied'
-    report(isRefusal ? 'refused' : 'failed')
+    if (error instanceof UpstreamError) report(error.kind === 'denied' ? 'refused' : 'failed')
     throw error
   }
 }
@@ -113,7 +115,8 @@ class Conversation {
 
   async readToken(answer: Answer): Promise<Token> {
     const body = await readWhole(answer.body, MAX_BYTES).catch((error: unknown) => {
-      throw error instanceof UpstreamError ? error : this.#broken(error, this.request.realm)
+      const isLate = this.#signal.aborted && !(error instanceof UpstreamError)
+      throw isLate ? this.#late(this.request.realm) : error
     })
     const text = body?.toString() ?? ''
     const token = readToken(text, this.#options.now())
@@ -161,10 +164,10 @@ class Conversation {
           reach: this.#reach(url),
           lane: 'rest',
         },
-        { signal: this.#signal, translate: (error) => this.#broken(error, url) },
+        { signal: this.#signal, translate: (error) => this.#diagnose(error, url) ?? error },
       )
     } catch (error) {
-      throw this.#broken(error, url)
+      throw this.#diagnose(error, url) ?? error
     }
   }
 
@@ -177,22 +180,19 @@ class Conversation {
     return this.#options.transport.reachFrom(base.origin, this.#ownReach)
   }
 
-  #broken(error: unknown, url: URL): UpstreamError {
+  #diagnose(error: unknown, url: URL): UpstreamError | undefined {
     if (error instanceof AddressRefused) {
       const what = `its token server ${url.host} is at a private address`
       const cure = `add it to configs."${this.#endpoint.host}".auth.realms if that is meant`
       return this.#failure('realm-refused', `${what}: ${cure}`)
     }
-    if (this.#signal.aborted)
-      return this.#failure(
-        'timed-out',
-        `no token from its token server ${url.host} in time: check the way there and that server`,
-      )
-    return diagnoseNetwork(
-      error instanceof Error ? error : new Error(String(error)),
-      this.#asked(url),
-      'head',
-    )
+    if (this.#signal.aborted) return this.#late(url)
+    return diagnoseNetwork(error, this.#asked(url), 'head')
+  }
+
+  #late({ host }: URL): UpstreamError {
+    const cure = 'check the way there and that server'
+    return this.#failure('timed-out', `no token from its token server ${host} in time: ${cure}`)
   }
 
   #guard<T>(check: () => T): T {

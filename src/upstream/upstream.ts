@@ -19,6 +19,7 @@ import { getManifest, headManifest } from './manifests.ts'
 import type { FetchedManifest, ManifestHead } from './manifests.ts'
 import type { UpstreamObserver } from './observer.ts'
 import { NotAsked } from './not-asked.ts'
+import { exhaustionOf } from './own-fault.ts'
 import type { Place, Question } from './place.ts'
 import type { Requester } from './requester.ts'
 import { rewriteName } from './rewrite.ts'
@@ -353,7 +354,8 @@ export class Upstream {
       const credential = await waitFor(credentials.credentialFor(seeker), signal)
       return { client: this.#client, endpoint, name, credential, cdnLoop, publicOnly }
     } catch (error) {
-      if (!(error instanceof CredentialError)) throw error
+      const isOurs = exhaustionOf(error) !== undefined
+      if (isOurs || !(error instanceof CredentialError)) throw error
       const reason = error.isTimeout ? 'timed-out' : 'bad-credentials'
       const details = { endpoint: key, cause: error }
       throw new UpstreamError(reason, `${key}: ${error.message}`, details)

@@ -2,11 +2,21 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 
 import { diagnoseAnswer, readError, type Asked, type Refusal } from '../../src/upstream/diagnose.ts'
-import { diagnoseNetwork } from '../../src/upstream/diagnose-network.ts'
+import { diagnoseNetwork as diagnose, type Phase } from '../../src/upstream/diagnose-network.ts'
+import type { UpstreamError } from '../../src/upstream/failure.ts'
 import { AddressRefused } from '../../src/upstream/lookup.ts'
+import { exhaustionOf } from '../../src/upstream/own-fault.ts'
+import { TunnelError } from '../../src/upstream/proxy-handshake.ts'
 import { TlsFileError } from '../../src/upstream/tls.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
+
+/** The verdict on an error of the network. */
+function diagnoseNetwork(error: Error, asked: Asked, phase: Phase): UpstreamError {
+  const failure = diagnose(error, asked, phase)
+  if (failure === undefined) throw new Error('it is not known as an error of the network')
+  return failure
+}
 
 const coded = (code: string) => Object.assign(new Error(code), { code })
 
@@ -397,7 +407,13 @@ describe('a network error', () => {
     { code: 'UND_ERR_HEADERS_OVERFLOW', reason: 'protocol', says: /headers that are too long/ },
     { code: 'ECONNRESET', reason: 'reset', says: /broke/ },
     { code: 'UND_ERR_SOCKET', reason: 'reset', says: /broke/ },
-    { code: 'NEVER_SEEN', reason: 'reset', says: /NEVER_SEEN/ },
+    { code: 'EPIPE', reason: 'reset', says: /broke.*EPIPE/ },
+    { code: 'ECONNABORTED', reason: 'reset', says: /broke/ },
+    { code: 'ENETDOWN', reason: 'refused', says: /no route/ },
+    { code: 'EAFNOSUPPORT', reason: 'refused', says: /no route/ },
+    { code: 'INVALID_PURPOSE', reason: 'not-trusted', says: /cannot be used/ },
+    { code: 'UNSPECIFIED', reason: 'not-trusted', says: /cannot be used/ },
+    { code: 'UND_ERR_DESTROYED', reason: 'reset', says: /shutting down/ },
   ])('$code before an answer is $reason', ({ code, reason, says }) => {
     const failure = diagnoseNetwork(coded(code), ASKED, 'head')
     expect(failure).toMatchObject({ reason, kind: 'unavailable' })
@@ -446,6 +462,19 @@ describe('a network error', () => {
     expect(diagnoseNetwork(error, ASKED, 'head').reason).toBe('refused')
   })
 
+  test.each(['ESERVFAIL', 'ENODATA', 'ETIMEOUT', 'ECONNREFUSED'])(
+    'of a DNS server that was configured (%s) is name-not-resolved',
+    (code) => {
+      const error = Object.assign(coded(code), { syscall: 'queryA' })
+      expect(diagnoseNetwork(error, ASKED, 'head').reason).toBe('name-not-resolved')
+    },
+  )
+
+  test.each(['EPERM', 'EACCES', 'EINVAL'])('%s of connect is refused', (code) => {
+    const error = Object.assign(coded(code), { syscall: 'connect' })
+    expect(diagnoseNetwork(error, ASKED, 'head').reason).toBe('refused')
+  })
+
   test('of ours keeps its words', () => {
     const refused = diagnoseNetwork(
       new AddressRefused('10.0.0.1'),
@@ -457,5 +486,44 @@ describe('a network error', () => {
     const file = diagnoseNetwork(new TlsFileError('ca_file /x: no such file'), ASKED, 'head')
     expect(file).toMatchObject({ reason: 'tls' })
     expect(file.message).toContain('configs."mirror.test".tls: ca_file /x')
+  })
+})
+
+describe('an error that is no network error', () => {
+  test.each([
+    new TypeError('x is not a function'),
+    new RangeError('out of range'),
+    new Error('without a code'),
+    coded('NEVER_SEEN'),
+    coded('EBADF'),
+    coded('EPERM'),
+    coded('ERR_ASSERTION'),
+    coded('UND_ERR_INVALID_ARG'),
+    coded('UND_ERR_NOT_SUPPORTED'),
+    coded('UND_ERR_ABORTED'),
+    coded('EMFILE'),
+    coded('ENFILE'),
+    coded('ENOMEM'),
+    coded('ENOBUFS'),
+    new AggregateError([coded('EMFILE'), coded('EMFILE')]),
+    new AggregateError([coded('ECONNREFUSED'), coded('EMFILE')]),
+    new TlsFileError('ca_file /x: EMFILE', { cause: coded('EMFILE') }),
+    new TunnelError('no connection to the proxy', { cause: coded('EMFILE') }),
+    new TunnelError('the proxy broke the connection off', { cause: new TypeError('bug') }),
+  ])('says nothing about the upstream: $name $code $message', (error) => {
+    for (const phase of ['head', 'body'] as const) {
+      expect(diagnose(error, ASKED, phase)).toBeUndefined()
+    }
+  })
+
+  test('names the resource that ran out, wherever it stands in the error', () => {
+    const tried = new AggregateError([coded('ECONNREFUSED'), coded('EMFILE')])
+    for (const error of [coded('EMFILE'), tried, new Error('x', { cause: tried })]) {
+      expect(exhaustionOf(error)).toMatch(/^out of file descriptors \(EMFILE\): .*ulimit -n/)
+    }
+    expect(exhaustionOf(coded('ECONNREFUSED'))).toBeUndefined()
+    const circle = new Error('x')
+    circle.cause = circle
+    expect(exhaustionOf(circle)).toBeUndefined()
   })
 })

@@ -27,6 +27,8 @@ export interface Events {
   readonly failures: UpstreamError[]
   readonly tokens: Parameters<UpstreamObserver['tokenRequest']>[0][]
   readonly redirects: { host: string; status: number }[]
+  /** Errors that are Chandlery's own. */
+  readonly faults: unknown[]
   bytes: number
 }
 
@@ -54,7 +56,14 @@ export function always(credential: Credential): CredentialSource {
 
 export function upstreamOver(urls: readonly string[], options: FixtureOptions = {}): Fixture {
   const { credential = ANONYMOUS, rewrites = [], ...clientOptions } = options
-  const events: Events = { requests: [], failures: [], tokens: [], redirects: [], bytes: 0 }
+  const events: Events = {
+    requests: [],
+    failures: [],
+    tokens: [],
+    redirects: [],
+    faults: [],
+    bytes: 0,
+  }
   const observer = observing(events)
   const client = new RegistryClient({
     version: '1.2.3',
@@ -81,6 +90,7 @@ function observing(events: Events): UpstreamObserver {
     upstreamFailure: (error) => void events.failures.push(error),
     tokenRequest: (event) => void events.tokens.push(event),
     upstreamRedirect: (event) => void events.redirects.push(event),
+    unexpectedError: (_operation, error) => void events.faults.push(error),
   }
 }
 
