@@ -166,7 +166,6 @@ export class Chandlery {
       registries: { route: (...asked) => this.#generation.registries.route(...asked) },
       faces: () => this.#faces(),
       observer: this.#observer,
-      logger: this.#logger,
       instanceId,
       get clientStallTimeoutMs() {
         return config().clientStallTimeoutMs

@@ -11,11 +11,12 @@ export type Wanted = 'manifest' | 'blob' | 'tags' | 'referrers'
 
 /**
  * What decides of a failure: an UpstreamError is one. Of several endpoints' it is the least final
- * (upstream/failure.ts). 'fault': nothing that an upstream did.
+ * (upstream/failure.ts). 'fault': nothing that an upstream did; 'exhausted': this process has run out
+ * of file descriptors, memory or the like.
  */
 export interface FinalFailure {
   readonly kind: FailureKind | 'fault'
-  readonly reason: FailureReason | 'fault'
+  readonly reason: FailureReason | 'fault' | 'exhausted'
   readonly status?: number | undefined
   readonly retryAfterMs?: number | undefined
 }
@@ -71,7 +72,7 @@ const SERVED_AS: Readonly<Record<FinalFailure['kind'], StaleReason>> = {
   'rate-limited': 'rate-limited',
   unavailable: 'upstream-error',
   corrupt: 'upstream-error',
-  fault: 'upstream-error',
+  fault: 'internal-error',
 }
 
 /** The column "not held": code and status. */
@@ -84,6 +85,9 @@ const REFUSED_AS: Readonly<Record<Exclude<FinalFailure['kind'], 'gone'>, [ErrorC
   corrupt: ['UNAVAILABLE', 502],
   fault: ['UNKNOWN', 500],
 }
+
+/** It is over as soon as something else has ended, and a client that comes back then is served. */
+const REFUSED_EXHAUSTED: [ErrorCode, number] = ['UNAVAILABLE', 503]
 
 /** What is no fault of the upstream's answer, but of reaching it. */
 const STATUS_OF: Partial<Record<FinalFailure['reason'], number>> = {
@@ -141,7 +145,8 @@ function refusal(failure: FinalFailure, { what, onlyAccess }: Asked): Decision {
   if (failure.kind === 'gone') {
     return { act: 'refuse', code: UNKNOWN_CODE[what], status: 404, headers }
   }
-  const [code, usual] = REFUSED_AS[failure.kind]
+  const isExhausted = failure.reason === 'exhausted'
+  const [code, usual] = isExhausted ? REFUSED_EXHAUSTED : REFUSED_AS[failure.kind]
   const status = STATUS_OF[failure.reason] ?? usual
   // Whatever kept it from answering: it is not the content that is missing.
   const isUnasked = onlyAccess === true && (status === 502 || status === 504)

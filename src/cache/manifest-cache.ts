@@ -11,7 +11,7 @@ import type { FetchedManifest, ManifestHead } from '../upstream/upstream.ts'
 import type { Access } from './access.ts'
 import type { Caller } from './caller.ts'
 import type { Flight } from './coalescer.ts'
-import { isExplained, toClientError } from './failure.ts'
+import { faultIn, toClientError } from './failure.ts'
 import type { FreshnessPolicy } from './freshness.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
 import type { ManifestIntake } from './manifest-intake.ts'
@@ -143,7 +143,8 @@ export class ManifestCache {
   }
 
   #clientError(operation: string, error: unknown): OciError {
-    if (!isExplained(error)) this.#options.observer.unexpectedError(operation, error)
+    const fault = faultIn(error)
+    if (fault !== undefined) this.#options.observer.unexpectedError(operation, fault)
     return toClientError(error, 'manifest')
   }
 }

@@ -6,6 +6,8 @@ export type StaleReason =
   | 'rate-limited'
   | 'upstream-gone'
   | 'denied'
+  /** The upstream could not be asked, and that is not its fault. */
+  | 'internal-error'
   /** So few requests are left there that they go to what nobody has. */
   | 'budget-low'
 

@@ -15,7 +15,7 @@ import type { Budgets } from './budgets.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer } from './coalescer.ts'
 import type { Asked } from './failure-table.ts'
-import { decideOn, isExplained, toClientError } from './failure.ts'
+import { decideOn, faultIn, toClientError } from './failure.ts'
 import { freshnessAt, mayProlong, mayServeStale, ttlSeconds } from './freshness.ts'
 import type { FreshnessPolicy, FreshnessSettings } from './freshness.ts'
 import type { Grants } from './grants.ts'
@@ -204,7 +204,8 @@ export class ReferrersCache {
   }
 
   #afterFailure(subject: Subject, known: Known | undefined, error: unknown): ReferrersList {
-    if (!isExplained(error)) this.#options.observer.unexpectedError('list referrers', error)
+    const fault = faultIn(error)
+    if (fault !== undefined) this.#options.observer.unexpectedError('list referrers', fault)
     const decision = decideOn(error, this.#askedFor(subject, known))
     if (known && decision.act === 'serve') return this.#stale(subject, known, decision.detail)
     throw toClientError(error, 'referrers')

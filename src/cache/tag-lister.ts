@@ -7,7 +7,7 @@ import type { TagPage, Upstream } from '../upstream/upstream.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
 import type { Asked, HeldAnswer } from './failure-table.ts'
-import { decideOn, isExplained, toClientError } from './failure.ts'
+import { decideOn, faultIn, toClientError } from './failure.ts'
 import type { FreshnessPolicy } from './freshness.ts'
 import type { CacheObserver, StaleReason } from './observer.ts'
 import { pageOf, parsePage } from './page.ts'
@@ -86,7 +86,8 @@ export class TagLister {
   }
 
   async #afterFailure(repo: Repository, query: string, error: unknown): Promise<TagList> {
-    if (!isExplained(error)) this.#options.observer.unexpectedError('list tags', error)
+    const fault = faultIn(error)
+    if (fault !== undefined) this.#options.observer.unexpectedError('list tags', fault)
     const held = await this.#read(repo)
     const decision = decideOn(error, this.#asked(held))
     if (decision.act === 'serve') return this.#serve(held, query, decision.detail)

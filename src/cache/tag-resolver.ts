@@ -10,7 +10,7 @@ import type { Budgets } from './budgets.ts'
 import { type Caller, sharedKey } from './caller.ts'
 import { Coalescer, type Flight } from './coalescer.ts'
 import type { Decision, HeldAnswer } from './failure-table.ts'
-import { decideOn } from './failure.ts'
+import { decideOn, faultIn } from './failure.ts'
 import { freshnessAt, mayProlong, mayServeStale, ttlSeconds } from './freshness.ts'
 import type { FreshnessPolicy } from './freshness.ts'
 import type { HeldManifests } from './held-manifests.ts'
@@ -28,7 +28,7 @@ export interface TagResolverOptions {
   readonly freshness: FreshnessPolicy
   readonly negative: NegativeCache
   readonly upstream: Budgets
-  readonly observer: Pick<CacheObserver, 'staleServed'>
+  readonly observer: Pick<CacheObserver, 'staleServed' | 'unexpectedError'>
   readonly now?: () => number
 }
 
@@ -165,6 +165,9 @@ export class TagResolver {
           (error, waitedMs) => this.#judge(record, error, waitedMs),
         )
       } catch (error) {
+        // Nobody may be waiting any more, and who does may be served what is held.
+        const fault = faultIn(error)
+        if (fault !== undefined) this.#options.observer.unexpectedError('revalidate tag', fault)
         const failure = failureAt(error, record.settings.ttlMs, this.#now())
         this.#options.tags.fail(repo, tag, failure)
         throw error

@@ -9,6 +9,7 @@ import type { RefusedConnection, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { UpstreamObserver } from '../upstream/observer.ts'
+import { exhaustionOf } from '../upstream/own-fault.ts'
 import { Occurrences } from './occurrences.ts'
 
 const QUIET_MS = 10_000
@@ -113,8 +114,11 @@ export class EventLog
     this.#tell('error', `store ${operation}`, { operation, err }, `the store: ${operation} failed`)
   }
 
-  unexpectedError(operation: string, err: unknown): void {
-    this.#tell('error', `fault ${operation}`, { operation, err }, `a fault in ${operation}`)
+  /** `requestId`: of the request that it failed, if it was found there. */
+  unexpectedError(operation: string, err: unknown, requestId?: string): void {
+    const details = { operation, err, ...(requestId !== undefined && { requestId }) }
+    const message = exhaustionOf(err) ?? `a fault in ${operation}`
+    this.#tell('error', `fault ${operation} ${originOf(err)}`, details, message)
   }
 
   #tell(level: Level, key: string, details: object, message: string): void {
@@ -124,6 +128,13 @@ export class EventLog
     const repeated = suppressed === 0 ? {} : { suppressed }
     this.#logger[level]({ ...details, ...repeated }, message)
   }
+}
+
+/** What tells one fault from another: its kind and where it was thrown. */
+function originOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error)
+  const where = error.stack?.split('\n').find((line) => /^\s+at /.test(line)) ?? ''
+  return `${error.name} ${'code' in error ? String(error.code) : ''} ${where.trim()}`
 }
 
 function failureDetails(error: UpstreamError, nowMs: number) {

@@ -152,7 +152,7 @@ export class Metrics
   )
   readonly #unexpectedErrors = this.#counter(
     'chandlery_unexpected_errors_total',
-    'Errors that are faults in Chandlery itself.',
+    'Errors of Chandlery itself: bugs, or a lack of file descriptors or memory.',
   )
   readonly #reloads = this.#counter(
     'chandlery_config_reloads_total',

@@ -19,6 +19,8 @@ export class Observer
   readonly #metrics: Metrics
   readonly #access: AccessLog
   readonly #events: EventLog
+  /** Errors that were reported, so that one that many wait for counts once. */
+  readonly #faults = new WeakSet<object>()
 
   constructor(metrics: Metrics, access: AccessLog, events: EventLog) {
     this.#metrics = metrics
@@ -117,8 +119,13 @@ export class Observer
     this.#events.storeError(operation, error)
   }
 
-  unexpectedError(operation: string, error: unknown): void {
+  /** Each error counts once, wherever it is caught: where it arose, and in every request that it fails. */
+  unexpectedError(operation: string, error: unknown, requestId?: string): void {
+    if (error instanceof Object) {
+      if (this.#faults.has(error)) return
+      this.#faults.add(error)
+    }
     this.#metrics.unexpectedError()
-    this.#events.unexpectedError(operation, error)
+    this.#events.unexpectedError(operation, error, requestId)
   }
 }

@@ -1,23 +1,20 @@
 // Turns whatever went wrong with a request into an OCI error body, or into a cut connection where the
 // response has begun. The one edge where errors become bytes.
-import { toClientError, type Wanted } from '../cache/failure.ts'
+import { faultIn, toClientError, type Wanted } from '../cache/failure.ts'
 import { RememberedFailure } from '../cache/negative-cache.ts'
 import type { CacheOutcome } from '../http/cache-status.ts'
 import { errorBody, OciError } from '../oci/errors.ts'
 import { ClientGone } from './outgoing.ts'
 import type { Exchange } from './exchange.ts'
-import type { RequestKind } from './observer.ts'
+import type { RequestKind, ServerObserver } from './observer.ts'
 
 const JSON_TYPE = 'application/json'
 
-/** What this room logs by itself: only faults of ours. pino satisfies it. */
-export interface ServerLogger {
-  error(details: object, message: string): void
-  warn(details: object, message: string): void
-  info(details: object, message: string): void
-}
-
-export function answerError(exchange: Exchange, error: unknown, logger: ServerLogger): void {
+export function answerError(
+  exchange: Exchange,
+  error: unknown,
+  observer: Pick<ServerObserver, 'unexpectedError'>,
+): void {
   if (exchange.res.writableEnded) return // it was answered already: the server is shutting down
   if (isClientsOwn(exchange, error)) {
     exchange.res.destroy()
@@ -27,12 +24,8 @@ export function answerError(exchange: Exchange, error: unknown, logger: ServerLo
   const cause = upstreamFailureOf(error) ?? upstreamFailureOf(told.cause)
   exchange.failure = cause?.reason ?? told.code
   exchange.message = cause?.message ?? told.message
-  if (told.code === 'UNKNOWN') {
-    logger.error(
-      { err: told.cause ?? error, requestId: exchange.id },
-      'a request failed by a fault',
-    )
-  }
+  const fault = faultIn(told)
+  if (fault !== undefined) observer.unexpectedError('answer a request', fault, exchange.id)
   if (exchange.res.headersSent) {
     exchange.res.destroy()
     return

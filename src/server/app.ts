@@ -6,7 +6,7 @@ import { cdnHops, hasLooped } from '../http/cdn-loop.ts'
 import { OciError } from '../oci/errors.ts'
 import { parseTarget, type Target } from '../oci/target.ts'
 import { answerBlob } from './answer-blob.ts'
-import { answerError, type ServerLogger } from './answer-error.ts'
+import { answerError } from './answer-error.ts'
 import { answerCatalog, answerPing, answerReferrers, answerTags } from './answer-lists.ts'
 import { answerManifest } from './answer-manifest.ts'
 import { refuseConnections } from './client-error.ts'
@@ -32,7 +32,6 @@ export interface AppOptions {
   readonly faces: () => Faces
   readonly registries: Router
   readonly observer: ServerObserver
-  readonly logger: ServerLogger
   /** Ours in CDN-Loop (RFC 8586). */
   readonly instanceId: string
   /** A reader that takes nothing for so long is dropped; looked at for each. */
@@ -81,7 +80,6 @@ export function createApp(options: AppOptions): FastifyInstance {
 type Serve = (req: IncomingMessage, res: ServerResponse, error?: unknown) => void
 
 function createServe(options: AppOptions, connections: Connections): Serve {
-  const { logger } = options
   const observer: RequestObserver = {
     requestStarted: () => options.observer.requestStarted(),
     requestFinished: (record) => {
@@ -99,14 +97,14 @@ function createServe(options: AppOptions, connections: Connections): Serve {
       if (failed !== undefined) throw failed
       await dispatch(options, sender, exchange)
     } catch (error) {
-      answerError(exchange, error, logger)
+      answerError(exchange, error, options.observer)
     }
   }
   return (req, res, failed) => {
     const exchange = new Exchange(req, res, idFor(req.headers['x-request-id']), observer)
     if (!connections.began(exchange)) return
-    serve(exchange, failed).catch((err: unknown) => {
-      logger.error({ err, requestId: exchange.id }, 'a request could not even be refused')
+    serve(exchange, failed).catch((error: unknown) => {
+      options.observer.unexpectedError('refuse a request', error, exchange.id)
       res.destroy()
     })
   }

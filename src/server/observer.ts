@@ -64,4 +64,6 @@ export interface RequestObserver {
 export interface ServerObserver extends RequestObserver {
   /** Once for each connection; clients that just left are none. */
   connectionRefused(refused: RefusedConnection): void
+  /** An error that is Chandlery's own: a bug, or a resource that ran out. */
+  unexpectedError(operation: string, error: unknown, requestId: string): void
 }

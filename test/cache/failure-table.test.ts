@@ -219,8 +219,11 @@ describe('the failure table', () => {
     const answer = new OciError('UNAVAILABLE', 'x', { cause })
     expect(asText(decideOn(answer, { what: 'referrers', held: HELD }))).toBe('serve rate-limited')
     const fault = new TypeError('x')
-    expect(asText(decideOn(fault, { what: 'manifest', held: HELD }))).toBe('serve upstream-error')
+    expect(asText(decideOn(fault, { what: 'manifest', held: HELD }))).toBe('serve internal-error')
     expect(asText(decideOn(fault, { what: 'manifest', waitedMs: 0 }))).toBe('500 UNKNOWN')
+    const exhausted = Object.assign(new Error('x'), { code: 'EMFILE' })
+    const refused = decideOn(exhausted, { what: 'blob', onlyAccess: true, waitedMs: 0 })
+    expect(asText(refused)).toBe('503 UNAVAILABLE')
   })
 })
 

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { failureAt, isPaused } from '../../src/cache/backoff.ts'
-import { toAccessError, toClientError, type Wanted } from '../../src/cache/failure.ts'
+import { faultIn, toAccessError, toClientError, type Wanted } from '../../src/cache/failure.ts'
 import { OciError } from '../../src/oci/errors.ts'
 import { UpstreamError, type FailureReason } from '../../src/upstream/failure.ts'
 
@@ -48,6 +48,29 @@ describe('toClientError', () => {
     const error = toClientError(new TypeError('secret /path'), 'manifest')
     expect(error).toMatchObject({ status: 500, code: 'UNKNOWN' })
     expect(error.message).not.toContain('secret')
+  })
+
+  it.each(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS'])('is 503 with the cure for %s', (code) => {
+    const cause = Object.assign(new Error('secret /path'), { code })
+    const error = toClientError(cause, 'manifest')
+    expect(error).toMatchObject({ status: 503, code: 'UNAVAILABLE', cause })
+    expect(error.headers).toEqual({ 'retry-after': '5' })
+    expect(error.message).toMatch(/^out of .*: (raise|give) /)
+  })
+})
+
+describe('faultIn', () => {
+  it('finds an error that is ours, also in the answer that was made of it', () => {
+    const error = new TypeError('x')
+    expect(faultIn(error)).toBe(error)
+    expect(faultIn(toClientError(error, 'blob'))).toBe(error)
+    expect(faultIn(toAccessError(error, 'blob'))).toBe(error)
+  })
+
+  it('finds none in what an upstream explains, nor in an answer', () => {
+    expect(faultIn(failed('reset'))).toBeUndefined()
+    expect(faultIn(toClientError(failed('reset'), 'blob'))).toBeUndefined()
+    expect(faultIn(new OciError('NAME_INVALID'))).toBeUndefined()
   })
 })
 

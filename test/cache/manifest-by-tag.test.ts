@@ -368,3 +368,32 @@ describe('a manifest by tag', () => {
     expect(f.asked()).toEqual(['GET latest'])
   })
 })
+
+describe('an error that no upstream explains', () => {
+  it('is reported and leaves a held tag served, also where nobody waits for the upstream', async () => {
+    let fault: Error | undefined
+    await using f = await openRoom({ fault: () => fault })
+    f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    fault = new TypeError('a bug')
+    f.clock.now += 10 * MINUTE
+    const held = await f.room.manifests.get(REPO, 'latest', f.caller)
+    expect(held.cache).toMatchObject({ state: 'stale', detail: 'internal-error' })
+    expect(f.observed).toContain('unexpected: revalidate tag: TypeError: a bug')
+    expect(f.failures).toEqual([])
+  })
+
+  it('is the answer for what is not held: 500, or 503 where something ran out', async () => {
+    const faults = [new TypeError('a bug'), Object.assign(new Error('x'), { code: 'EMFILE' })]
+    await using f = await openRoom({ fault: () => faults[0] })
+    for (const status of [500, 503]) {
+      const pull = f.room.manifests.get(REPO, 'latest', f.caller)
+      await expect(pull).rejects.toMatchObject({ status, cause: faults[0] })
+      faults.shift()
+    }
+    expect(f.observed).toEqual([
+      'unexpected: get manifest: TypeError: a bug',
+      'unexpected: get manifest: Error: x',
+    ])
+  })
+})

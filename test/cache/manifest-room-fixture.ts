@@ -2,11 +2,16 @@
 // test's own. What the cache reports is recorded.
 import type { FreshnessOptions } from '../../src/cache/freshness.ts'
 import { DEFAULT_FRESHNESS } from '../../src/cache/freshness.ts'
-import { openManifestRoom, type ManifestRoom } from '../../src/cache/manifest-room.ts'
+import {
+  openManifestRoom,
+  type ManifestRoom,
+  type ManifestRoomOptions,
+} from '../../src/cache/manifest-room.ts'
 import type { CacheObserver } from '../../src/cache/observer.ts'
 import type { StorageDriver } from '../../src/store/driver.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
 import type { UpstreamError } from '../../src/upstream/failure.ts'
+import type { Upstream } from '../../src/upstream/upstream.ts'
 import {
   TestRegistry,
   type RegistryOptions,
@@ -33,12 +38,16 @@ export interface RoomFixture extends AsyncDisposable {
   asked(): string[]
 }
 
+type AskedUpstream = ManifestRoomOptions['upstream']
+
 export interface RoomFixtureOptions {
   readonly freshness?: Partial<FreshnessOptions>
   readonly registry?: RegistryOptions
   readonly driver?: StorageDriver
   /** The clock goes on by itself too. */
   readonly runs?: boolean
+  /** Thrown by every question to the upstream while it is there. */
+  readonly fault?: () => Error | undefined
 }
 
 /** Longer than a test registry takes on a busy machine. */
@@ -57,10 +66,11 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const startedAt = performance.now()
   const now = () => clock.now + (options.runs === true ? performance.now() - startedAt : 0)
   const { upstream, requester, client, events } = upstreamOver([registry.url], { now })
+  const asking = options.fault ? faulty(upstream, options.fault) : upstream
   const open = async () => {
     const store = await openStore({ directory: directory.path, ...(driver && { driver }) })
     const observer = recording(observed)
-    return { store, room: openManifestRoom({ upstream, store, observer, freshness, now }) }
+    return { store, room: openManifestRoom({ upstream: asking, store, observer, freshness, now }) }
   }
   const first = await open()
   let seen = 0
@@ -103,6 +113,22 @@ function recording(observed: string[]): CacheObserver {
     unexpectedError: (operation, error) => {
       observed.push(`unexpected: ${operation}: ${String(error)}`)
     },
+  }
+}
+
+/** The upstream, but each question fails with `fault` while there is one. */
+function faulty(upstream: Upstream, fault: () => Error | undefined): AskedUpstream {
+  const unlessFaulty = async <T>(ask: () => Promise<T>): Promise<T> => {
+    const error = fault()
+    if (error !== undefined) throw error
+    return await ask()
+  }
+  return {
+    headManifest: (...asked) => unlessFaulty(() => upstream.headManifest(...asked)),
+    getManifest: (...asked) => unlessFaulty(() => upstream.getManifest(...asked)),
+    headBlob: (...asked) => unlessFaulty(() => upstream.headBlob(...asked)),
+    tags: (...asked) => unlessFaulty(() => upstream.tags(...asked)),
+    referrers: (...asked) => unlessFaulty(() => upstream.referrers(...asked)),
   }
 }
 

@@ -471,14 +471,29 @@ describe('errors', () => {
     })
   })
 
-  it('that are faults of ours tell the client nothing, and the log everything', async () => {
+  it('that are our own tell the client nothing, and are reported with the request', async () => {
     const error = new TypeError('secret detail')
     const failing = () => Promise.reject(error)
     await start({ manifests: { get: failing, head: failing } })
     const answer = await ask('/v2/library/alpine/manifests/latest')
     expect(answer.status).toBe(500)
     expect(answer.body.toString()).not.toContain('secret')
-    expect(app.logged).toMatchObject([{ details: { err: { message: 'secret detail' } } }])
+    const [{ id: requestId } = { id: '' }] = app.records
+    expect(app.faults).toEqual([{ operation: 'answer a request', error, requestId }])
+  })
+
+  it('that come of a resource that ran out are 503 with the cure, and are reported', async () => {
+    const error = Object.assign(new Error('connect EMFILE 10.0.0.1:443'), { code: 'EMFILE' })
+    const failing = () => Promise.reject(error)
+    await start({ manifests: { get: failing, head: failing } })
+    const answer = await ask('/v2/library/alpine/manifests/latest')
+    expect(answer.status).toBe(503)
+    expect(answer.header('retry-after')).toBe('5')
+    expect(answer.json().errors).toMatchObject([
+      { code: 'UNAVAILABLE', message: expect.stringContaining('ulimit -n') },
+    ])
+    expect(answer.body.toString()).not.toContain('10.0.0.1')
+    expect(app.faults).toMatchObject([{ operation: 'answer a request', error }])
   })
 
   it('of routing are told as they are', async () => {

@@ -200,7 +200,7 @@ describe('content that breaks its word', () => {
     const answer = await fetchRaw(app)
     expect(answer).toMatchObject({ status: 200, complete: false })
     await until(() => app.records.length === 1)
-    expect(app.logged.map((each) => each.message)).toEqual(['a request failed by a fault'])
+    expect(app.faults.map((each) => each.operation)).toEqual(['answer a request'])
   })
 
   it('is cut where waiting for it never helps', async () => {

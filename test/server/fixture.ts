@@ -14,7 +14,8 @@ export interface RunningApp {
   /** The finished requests, in order of their ends. */
   readonly records: RequestRecord[]
   readonly refused: RefusedConnection[]
-  readonly logged: { details: object; message: string }[]
+  /** What was reported as Chandlery's own fault. */
+  readonly faults: { operation: string; error: unknown; requestId: string }[]
   /** Requests begun minus requests finished. */
   readonly running: () => number
   stop(): Promise<void>
@@ -43,8 +44,7 @@ export const plainRouter: AppOptions['registries'] = {
 
 export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
   const records: RequestRecord[] = []
-  const logged: { details: object; message: string }[] = []
-  const log = (details: object, message: string) => void logged.push({ details, message })
+  const faults: RunningApp['faults'] = []
   const refused: RefusedConnection[] = []
   let running = 0
   const faces: Faces = {
@@ -66,8 +66,10 @@ export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
         records.push(record)
       },
       connectionRefused: (connection) => void refused.push(connection),
+      unexpectedError: (operation, error, requestId) => {
+        faults.push({ operation, error, requestId })
+      },
     },
-    logger: { error: log, warn: log, info: log },
     instanceId: 'chandlery-test',
     clientStallTimeoutMs: 60_000,
     ...options,
@@ -79,7 +81,7 @@ export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
     app.server.closeAllConnections()
     await app.close()
   }
-  return { app, port, url, records, refused, logged, running: () => running, stop }
+  return { app, port, url, records, refused, faults, running: () => running, stop }
 }
 
 async function unknown(): Promise<never> {

@@ -25,7 +25,8 @@ async function start(options: TestOptions): Promise<void> {
   said = []
   const requestFinished = ({ status, aborted, bytes }: RequestRecord) =>
     void said.push({ status, aborted, bytes })
-  const observer = { requestStarted() {}, requestFinished, connectionRefused() {} }
+  const silent = { requestStarted() {}, connectionRefused() {}, unexpectedError() {} }
+  const observer = { ...silent, requestFinished }
   app = await startApp({ ...options, observer })
 }
 
