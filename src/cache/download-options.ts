@@ -15,6 +15,8 @@ export interface DownloadObserver {
   /** A try at a source failed; the download may go on from another, or from where it broke. */
   sourceFailed(error: UpstreamError, digest: Digest): void
   storeError(operation: string, error: unknown): void
+  /** A download ended by an error that no source and no store explains: a fault in Chandlery. */
+  unexpectedError?(operation: string, error: unknown): void
 }
 
 export interface DownloadOptions {

@@ -10,6 +10,7 @@ import { BlobKeeping } from './blob-keeping.ts'
 import type { DownloadOptions } from './download-options.ts'
 import { DownloadReader, type DownloadView } from './download-reader.ts'
 import { DownloadReaders, UNREADABLE } from './download-readers.ts'
+import { faultIn } from './failure.ts'
 import { WriteFailed } from './pour.ts'
 
 /** What passes through ends when nobody has read for so long: long enough for who is about to. */
@@ -224,6 +225,8 @@ export class Download implements DownloadView {
   #fail(error: unknown): void {
     if (error instanceof WriteFailed) this.#options.observer.storeError('write', error)
     const told = this.#told(error)
+    const fault = told instanceof Idle ? undefined : faultIn(told)
+    if (fault !== undefined) this.#options.observer.unexpectedError?.('download', fault)
     this.#failure = told
     this.#open.reject(told)
     this.#ready.reject(told)

@@ -3,6 +3,7 @@
 // It neither verifies nor keeps.
 import type { ByteRange } from '../http/range.ts'
 import { leastFinal, type UpstreamError } from '../upstream/failure.ts'
+import { exhaustionOf } from '../upstream/own-fault.ts'
 import type { SourceResponse } from '../upstream/source.ts'
 import type { Attempt } from './attempt.ts'
 import { Concurrency, type ConcurrencyOptions } from './concurrency.ts'
@@ -44,6 +45,12 @@ export interface FillingOptions {
   readonly now: () => number
 }
 
+/** A download gives up after so many requests in a row for which a resource had run out. */
+const MAX_EXHAUSTED = 4
+/** The pause before the next request then; doubled each time. */
+const EXHAUSTED_PAUSE_MS = 250
+const MAX_EXHAUSTED_PAUSE_MS = 4000
+
 /** The front is looked at so often. */
 const LOOK_EVERY_MS = 1000
 
@@ -55,6 +62,9 @@ export class Filling implements PieceAsker {
   readonly #vain = new VainTries()
   readonly #done = Promise.withResolvers<void>()
   #size: number | undefined
+  /** Requests in a row that could not be made because a resource had run out. */
+  #exhausted = 0
+  #pausedUntil = -Infinity
   #isOver = false
   #timer: NodeJS.Timeout | undefined
 
@@ -129,6 +139,8 @@ export class Filling implements PieceAsker {
     if (this.#isOver) return
     this.#arrange()
     if (this.#isComplete()) return this.#finish(() => this.#done.resolve())
+    const pauseMs = this.#pausedUntil - this.now()
+    if (pauseMs > 0) return this.#pumpIn(pauseMs)
     for (let next = this.#choice.next(); next; next = this.#choice.next()) void this.#ask(next)
     if (this.#requests.size === 0) this.#waitOrGiveUp()
     else this.#choice.inTheWay?.stop()
@@ -140,6 +152,7 @@ export class Filling implements PieceAsker {
 
   opened({ source, startedAt }: PieceRequest, response: SourceResponse): void {
     this.#size ??= response.size
+    this.#exhausted = 0
     this.attempt.sources.add(source)
     this.#options.queue.began(source)
     const now = this.now()
@@ -191,8 +204,13 @@ export class Filling implements PieceAsker {
     if (!this.#choice.isMissing) return
     const waitMs = queue.waitMs(this.now())
     clearTimeout(this.#timer)
-    if (waitMs !== undefined) this.#timer = setTimeout(() => this.pump(), waitMs)
+    if (waitMs !== undefined) this.#pumpIn(waitMs)
     else this.#finish(() => this.#done.reject(leastFinal(queue.errors)))
+  }
+
+  #pumpIn(ms: number): void {
+    clearTimeout(this.#timer)
+    this.#timer = setTimeout(() => this.pump(), ms)
   }
 
   #finish(settle: () => void): void {
@@ -226,9 +244,25 @@ export class Filling implements PieceAsker {
     if (error instanceof WriteFailed) return this.fail(error)
     if (request.isStopped) return // asked for again elsewhere, for being slow
     const told = asUpstreamError(error, request.source)
+    if (told === undefined) return this.#faulted(error)
     this.#options.failed(told)
     const isFlowing = request.given > 0 || this.attempt.have.bytes > 0
     this.#options.queue.failed(request, told, isFlowing, this.now())
+  }
+
+  /**
+   * Handles an error that is ours. It says nothing about the source, and the next source would meet
+   * it as well. Where a resource ran out, the requests that run go on, and others are made later.
+   */
+  #faulted(error: unknown): void {
+    const isAlone = this.#requests.size === 1
+    const isLast = isAlone && this.#exhausted + 1 >= MAX_EXHAUSTED
+    if (isLast || exhaustionOf(error) === undefined) {
+      return this.fail(error instanceof Error ? error : new Error(String(error)))
+    }
+    const pauseMs = Math.min(EXHAUSTED_PAUSE_MS * 2 ** this.#exhausted, MAX_EXHAUSTED_PAUSE_MS)
+    this.#exhausted += 1
+    this.#pausedUntil = this.now() + pauseMs
   }
 
   // Who brings nothing of use, however often, is asked no more.

@@ -35,14 +35,15 @@ export class FileLost extends WriteFailed {}
 
 /**
  * Ends when all that came, or all up to `end`, is written: true; or false, where nobody wants the rest.
- * @throws what the body throws, after all that came before is written; TooLong; WriteFailed; OtherBytes
+ * @throws what the body throws, after all that came before is written; TooLong; WriteFailed; OtherBytes;
+ * what one of the callbacks throws
  */
 export async function pour(options: Pouring): Promise<boolean> {
   const { into, body, from, at, limit, end, taken, room, written } = options
   let batch: Uint8Array[] = []
   let batchBytes = 0
   let writtenTo = at
-  let broken: WriteFailed | OtherBytes | undefined
+  let broken: Error | undefined
   let isWanted = true
   let writing: Promise<void> | undefined
 
@@ -55,13 +56,12 @@ export async function pour(options: Pouring): Promise<boolean> {
         batchBytes = 0
         isWanted &&= (await room?.(writtenTo)) ?? true
         if (!isWanted) break
-        await into.write(writtenTo, bytes)
+        await into.write(writtenTo, bytes).catch(failWrite)
         writtenTo += length
         written(writtenTo)
       }
-    } catch (cause) {
-      const isTold = cause instanceof OtherBytes || cause instanceof FileLost
-      broken = isTold ? cause : new WriteFailed('writing to the cache failed', { cause })
+    } catch (error) {
+      broken = error instanceof Error ? error : new Error(String(error))
     }
     // In the same turn as the last look at the batch: a chunk that comes now starts a writer anew.
     writing = undefined
@@ -92,4 +92,9 @@ export async function pour(options: Pouring): Promise<boolean> {
   }
   if (broken) throw broken
   return isWanted
+}
+
+function failWrite(cause: unknown): never {
+  if (cause instanceof OtherBytes || cause instanceof FileLost) throw cause
+  throw new WriteFailed('writing to the cache failed', { cause })
 }

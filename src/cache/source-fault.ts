@@ -27,11 +27,13 @@ export function sourceFault(
   return new UpstreamError(reason, `${source.origin} ${what}`, { endpoint: source.origin })
 }
 
-/** Whatever was thrown while it was read. */
-export function asUpstreamError(error: unknown, source: Source): UpstreamError {
+/**
+ * Returns what the source did, of whatever was thrown while it was asked and read. Returns undefined
+ * for an error that is Chandlery's own.
+ */
+export function asUpstreamError(error: unknown, source: Source): UpstreamError | undefined {
   if (error instanceof UpstreamError) return error
   if (error instanceof OtherBytes) return sourceFault(source, 'wrong-digest', error.message)
   if (error instanceof TooLong) return sourceFault(source, 'wrong-size', `sent ${error.message}`)
-  const message = `${source.origin}: ${error instanceof Error ? error.message : String(error)}`
-  return new UpstreamError('protocol', message, { endpoint: source.origin, cause: error })
+  return undefined
 }

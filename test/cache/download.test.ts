@@ -1,6 +1,7 @@
 import { mkdtemp, readdir, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import type { Content } from '../../src/cache/content.ts'
 import type { Download } from '../../src/cache/download.ts'
@@ -28,6 +29,7 @@ const observer: DownloadObserver = {
   verificationFailed: (endpoint) => events.push(`wrong bytes from ${endpoint}`),
   sourceFailed: (error) => events.push(`${error.endpoint} ${error.reason}`),
   storeError: (operation, error) => events.push(`store ${operation} ${String(error)}`),
+  unexpectedError: (operation, error) => events.push(`fault in ${operation}: ${String(error)}`),
 }
 
 beforeEach(async () => {
@@ -448,6 +450,94 @@ describe('a source', () => {
     limits.push(60_000)
     const long = begin(digestOf(blob(7)), [one], undefined)
     await expect(long.opened).rejects.toMatchObject({ retryAfterMs: 60_000 })
+  })
+})
+
+function noDescriptor(): Error {
+  return Object.assign(new Error('connect EMFILE'), { code: 'EMFILE' })
+}
+
+async function* slowly(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of body) {
+    await sleep(1)
+    yield chunk
+  }
+}
+
+/** A source whose requests, by number from 0, fail with what `fault` makes for them. */
+function faulty(bytes: Buffer, fault: (asked: number) => Error | undefined) {
+  const good = source('one', bytes.length, (start) => slowly(inChunks(bytes.subarray(start))))
+  let asked = 0
+  const fetch: Source['fetch'] = async (...parameters) => {
+    const error = fault(asked++)
+    await sleep(20) // far enough for several connections
+    if (error !== undefined) throw error
+    return await good.fetch(...parameters)
+  }
+  return { ...good, fetch, requests: () => asked }
+}
+
+describe('an error that no source explains', () => {
+  test('ends it at once: no other source is asked, and none is blamed', async () => {
+    const bytes = blob(2 * MIB)
+    const bug = new TypeError('a bug')
+    const one = faulty(bytes, () => bug)
+    const other = source('other', bytes.length, () => inChunks(bytes))
+    const download = begin(digestOf(bytes), [one, other], undefined)
+    await expect(download.opened).rejects.toBe(bug)
+    await download.ended
+    expect(one.requests()).toBe(1)
+    expect(other.asked).toEqual([])
+    expect(events).toEqual(['started', 'fault in download: TypeError: a bug', 'failed'])
+  })
+
+  test('ends it in the middle of a body, and its readers are told', async () => {
+    const bytes = blob(2 * MIB)
+    const bug = new TypeError('a bug')
+    const one = source('one', bytes.length, async function* body() {
+      yield* inChunks(bytes.subarray(0, MIB))
+      throw bug
+    })
+    const other = source('other', bytes.length, () => inChunks(bytes))
+    const content = await reader(begin(digestOf(bytes), [one, other], bytes.length))
+    await expect(readFrom(content)).rejects.toBe(bug)
+    await content.close()
+    expect(other.asked).toEqual([])
+    expect(events).toEqual(['started', 'fault in download: TypeError: a bug', 'failed'])
+  })
+
+  test('for want of a descriptor leaves the requests that run to bring all of it', async () => {
+    const bytes = blob(20 * MIB)
+    const one = faulty(bytes, (asked) => (asked === 0 ? undefined : noDescriptor()))
+    const download = begin(digestOf(bytes), [one], bytes.length)
+    const content = await reader(download)
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    await content.close()
+    await download.ended
+    expect(one.requests()).toBeGreaterThan(1)
+    expect(one.requests()).toBeLessThan(10)
+    expect(events).toEqual(['started', 'kept'])
+  })
+
+  test('for want of a descriptor is tried again a moment later', async () => {
+    const bytes = blob(2 * MIB)
+    const one = faulty(bytes, (asked) => (asked < 2 ? noDescriptor() : undefined))
+    const download = begin(digestOf(bytes), [one], bytes.length)
+    const content = await reader(download)
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    await content.close()
+    await download.ended
+    expect(events).toEqual(['started', 'kept'])
+  })
+
+  test('for want of a descriptor is the answer where none comes free', async () => {
+    const bytes = blob(2 * MIB)
+    const one = faulty(bytes, noDescriptor)
+    const download = begin(digestOf(bytes), [one], undefined)
+    await expect(download.opened).rejects.toMatchObject({ code: 'EMFILE' })
+    await download.ended
+    expect(one.requests()).toBe(4)
+    expect(events).toEqual(['started', 'fault in download: Error: connect EMFILE', 'failed'])
   })
 })
 

@@ -86,6 +86,16 @@ test('a body that is too long, or a disk that fails, ends it and leaves the body
   expect(left).toBe(2)
 })
 
+function bug(): never {
+  throw new TypeError('a bug')
+}
+
+test('a mistake in what is called for each part written is not a failed write', async () => {
+  const { ingest } = recording(() => Promise.resolve())
+  const common = { from: 0, at: 0, limit: Infinity, ...UNBOUNDED, written: bug }
+  await expect(pour({ ...common, into: ingest, body: threeChunks() })).rejects.toThrow(TypeError)
+})
+
 test('an end that moves on in the middle of a chunk loses none of its bytes', async () => {
   const written: [number, number][] = []
   const write = async (at: number, chunks: readonly Uint8Array[]) => {
