@@ -11,6 +11,7 @@ import type { UpstreamError } from '../upstream/failure.ts'
 import type { UpstreamObserver } from '../upstream/observer.ts'
 import type { RateLimitReport } from '../upstream/rate-limits.ts'
 import { BoundedLabel } from './bounded-label.ts'
+import { statusLabel } from './status-label.ts'
 
 /** Endpoints and realms beyond these counts are 'other': with `"*"` clients choose the hosts. */
 const MAX_ENDPOINTS = 100
@@ -101,7 +102,7 @@ export class Metrics
   )
   readonly #upstreamRequests = this.#counter(
     'chandlery_upstream_requests_total',
-    'Requests to upstream registries; code is the status, or the reason why there was none.',
+    'Requests to upstream registries; code is the status (4xx for a rare one), or the reason why there was none.',
     ['endpoint', 'kind', 'code'],
   )
   readonly #upstreamBytes = this.#counter(
@@ -237,7 +238,8 @@ export class Metrics
     seconds: number
   }): void {
     const endpoint = this.#endpoints.of(event.endpoint)
-    this.#upstreamRequests.inc({ endpoint, kind: event.kind, code: event.outcome })
+    const code = statusLabel(event.outcome)
+    this.#upstreamRequests.inc({ endpoint, kind: event.kind, code })
     this.#upstreamSeconds.observe({ endpoint }, event.seconds)
   }
 

@@ -201,6 +201,39 @@ describe('the metrics', () => {
   })
 })
 
+describe('the codes of upstream requests', () => {
+  const endpoint = 'https://a.test/v2'
+  const upstreamRequest = (metrics: Metrics, outcome: string) =>
+    metrics.upstreamRequest({ endpoint, method: 'GET', kind: 'blob', outcome, seconds: 1 })
+
+  it('are few, whatever statuses an upstream chooses', async () => {
+    const metrics = create()
+    for (let status = 100; status <= 999; status++) upstreamRequest(metrics, String(status))
+    const text = await metrics.exposition()
+    const series = text.match(/^chandlery_upstream_requests_total\{/gm) ?? []
+    expect(series.length).toBeLessThan(70)
+    expect(text.match(/^chandlery_upstream_requests_total\{.*code="429"\} 1$/gm)).toHaveLength(1)
+  })
+
+  it.each([
+    ['200', '200'],
+    ['404', '404'],
+    ['523', '523'],
+    ['299', '2xx'],
+    ['499', '4xx'],
+    ['599', '5xx'],
+    ['999', 'other'],
+    ['timed-out', 'timed-out'],
+  ])('of %s is %s', async (outcome, code) => {
+    const metrics = create()
+    upstreamRequest(metrics, outcome)
+    const name = 'chandlery_upstream_requests_total'
+    expect(
+      await sample(metrics, `${name}{endpoint="${endpoint}",kind="blob",code="${code}"}`),
+    ).toBe(1)
+  })
+})
+
 describe('a bounded label', () => {
   it('keeps the values it knows and calls later ones other', () => {
     const label = new BoundedLabel(2)
