@@ -154,7 +154,7 @@ export class Chandlery {
       ...(reloading && {
         reload: {
           reload: () => reloading.reload('POST /-/reload'),
-          token: async () => await this.#config.admin.token?.read(),
+          token: async () => await this.#config.admin.token?.read({ maxAgeMs: 0 }),
         },
       }),
     })

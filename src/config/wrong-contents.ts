@@ -79,7 +79,7 @@ async function checkKeyPair({ certFile, keyFile }: NonNullable<Config['tls']>): 
 }
 
 async function checkToken(token: Secret, env: Environment): Promise<void> {
-  if (!/^\S+$/.test(await token.read(env))) {
+  if (!/^\S+$/.test(await token.read({ env }))) {
     throw new Error(`${token.toString()}: is empty or holds a blank; a token is one word`)
   }
 }

@@ -1,5 +1,6 @@
 // The operator's own credentials: `configs.<host>.auth` first, then docker's config.json with its
-// helpers. Read when used, so that rotated secrets are seen; one that goes away leaves what it was.
+// helpers. Files are looked at when used, at most once a second and at once after a refusal, so that
+// rotated secrets are seen; one that goes away leaves what it was.
 import { LRUCache } from 'lru-cache'
 
 import { CredentialHelpers, HelperTimeout } from './credential-helper.ts'
@@ -18,8 +19,16 @@ import { ReadTimeout, SharedRead } from './shared-read.ts'
 import { isSendable } from './token.ts'
 import { WatchedFile } from './watched-file.ts'
 
-/** A string, or where to read it; `toString` names that place, for messages. */
-export type SecretText = string | { read(): Promise<string>; toString(): string }
+/** A secret that is somewhere else and may change there; `toString` names that place, for messages. */
+export interface SecretReference {
+  /** Returns it as it was `maxAgeMs` ago or later. */
+  read(options?: { readonly maxAgeMs?: number | undefined }): Promise<string>
+  /** It changed: the next `read` looks again. */
+  recheck?(): void
+  toString(): string
+}
+
+export type SecretText = string | SecretReference
 
 /** The `auth` of a `configs` entry, in registries.yaml's own words. */
 export interface AuthOptions {
@@ -85,12 +94,18 @@ export class ConfiguredCredentials implements CredentialSource {
     this.#docker = paths.map((path) => new WatchedFile(path, readConfig, watched))
   }
 
-  /** Throws CredentialError, also when it cannot be read in time. */
+  /**
+   * Throws CredentialError, also if a secret cannot be read in time. Files that were looked at a
+   * moment ago are looked at again where a credential was tried in vain: it may just have been
+   * replaced.
+   */
   async credentialFor(endpoint: CredentialSeeker): Promise<Credential> {
+    const maxAgeMs = (endpoint.except?.size ?? 0) > 0 ? 0 : undefined
     const auth = this.#configOf(endpoint)?.auth ?? []
     const all = 'at' in auth ? auth : [auth]
-    const configured = this.#choose(endpoint, await readAll(all, endpoint.host, this.#readSecret))
-    return configured ?? (await this.#fromDocker(endpoint)) ?? ANONYMOUS
+    const readSecret = (secret: SecretText) => this.#readSecret(secret, maxAgeMs)
+    const configured = this.#choose(endpoint, await readAll(all, endpoint.host, readSecret))
+    return configured ?? (await this.#fromDocker(endpoint, maxAgeMs)) ?? ANONYMOUS
   }
 
   refused(host: string, credential: Credential): void {
@@ -99,22 +114,32 @@ export class ConfiguredCredentials implements CredentialSource {
 
   /** Reads everything once, so that it is known should it go away. */
   async prepare(): Promise<void> {
+    const readSecret = (secret: SecretText) => this.#readSecret(secret)
     const all = Object.entries(this.#hosts).flatMap(([host, { auth = [] }]) => {
-      return ('at' in auth ? auth : [auth]).map((each) => readAuth(each, host, this.#readSecret))
+      return ('at' in auth ? auth : [auth]).map((each) => readAuth(each, host, readSecret))
     })
     await Promise.allSettled([...all, ...this.#docker.map((file) => file.current())])
   }
 
-  /** The next who asks reads every file again. */
+  /** Has the next caller read every file again. */
   recheck(): void {
     for (const file of this.#docker) file.recheck()
+    for (const { auth = [] } of Object.values(this.#hosts)) {
+      for (const each of 'at' in auth ? auth : [auth]) {
+        for (const secret of [each.password, each.auth, each.identity_token]) {
+          if (typeof secret === 'object') secret.recheck?.()
+        }
+      }
+    }
   }
 
-  #readSecret: ReadSecret = async (secret) => {
+  async #readSecret(secret: SecretText, maxAgeMs?: number): Promise<string> {
     if (typeof secret === 'string') return withoutBreak(secret)
     const former = this.#lastRead.get(secret)
     try {
-      const text = withoutBreak(await this.#sharedRead(secret).run(() => secret.read()))
+      const text = withoutBreak(
+        await this.#sharedRead(secret).run(() => secret.read({ maxAgeMs })),
+      )
       this.#lastRead.set(secret, text)
       return text
     } catch (error) {
@@ -145,11 +170,14 @@ export class ConfiguredCredentials implements CredentialSource {
     return best[turn % best.length]
   }
 
-  async #fromDocker(seeker: CredentialSeeker): Promise<Credential | undefined> {
+  async #fromDocker(
+    seeker: CredentialSeeker,
+    maxAgeMs: number | undefined,
+  ): Promise<Credential | undefined> {
     let failure: unknown
     for (const file of this.#docker) {
       try {
-        const found = await this.#fromDockerConfig(file, seeker)
+        const found = await this.#fromDockerConfig(file, seeker, maxAgeMs)
         if (found !== undefined) return found
       } catch (error) {
         failure ??= error
@@ -162,9 +190,10 @@ export class ConfiguredCredentials implements CredentialSource {
   async #fromDockerConfig(
     file: WatchedFile<DockerConfig>,
     seeker: CredentialSeeker,
+    maxAgeMs: number | undefined,
   ): Promise<Credential | undefined> {
     try {
-      const config = await file.current()
+      const config = await file.current(maxAgeMs)
       return config && ((await this.#fromHelper(config, seeker)) ?? stored(config, seeker.host))
     } catch (error) {
       throw new CredentialError(`${file.path}: ${describe(error)}`, { cause: error })

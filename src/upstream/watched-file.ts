@@ -1,5 +1,6 @@
 // A small file that others may replace while we run (secrets, certificates, docker's config.json):
-// looked at when used, at most once a second, read again when it changed.
+// looked at when used, at most once a second, and read only when it has changed. Links are followed,
+// so that a mounted Kubernetes secret is seen as soon as its ..data link is swapped.
 import { stat } from 'node:fs/promises'
 import type { Stats } from 'node:fs'
 
@@ -11,6 +12,12 @@ const CHECK_EVERY_MS = 1000
 export interface WatchedFileOptions {
   /** A file that is longer is an error. Default 1 MiB. */
   readonly maxBytes?: number
+  /**
+   * A good value goes on being used while its successor is bad or missing, which may be half
+   * written. Default true; false: then there is no value.
+   */
+  readonly keepsFormer?: boolean
+  /** In milliseconds; default: a clock that nobody sets back. */
   readonly now?: () => number
   /** How long anybody waits for it to be read, in milliseconds. */
   readonly timeoutMs?: number | undefined
@@ -20,9 +27,12 @@ export class WatchedFile<T> {
   readonly path: string
   readonly #parse: (bytes: Buffer) => T
   readonly #maxBytes: number | undefined
+  readonly #keepsFormer: boolean
   readonly #now: () => number
   #checkedAt = -Infinity
+  /** Of the file that was read last; undefined: it is to be read, whatever it looks like. */
   #signature: string | undefined
+  #rechecks = 0
   #value: T | undefined
   readonly #checking: SharedRead<void>
 
@@ -30,54 +40,63 @@ export class WatchedFile<T> {
     this.path = path
     this.#parse = parse
     this.#maxBytes = options.maxBytes
-    this.#now = options.now ?? Date.now
+    this.#keepsFormer = options.keepsFormer ?? true
+    this.#now = options.now ?? (() => performance.now())
     this.#checking = new SharedRead(path, options.timeoutMs)
   }
 
   /**
-   * What the file holds; undefined when there is none. Throws when it cannot be read in time or
-   * parsed, but a good value stays in use while its successor is bad, missing or cannot be read (it
-   * may be half written).
+   * Returns what the file held `maxAgeMs` ago or later, or undefined if there is none. Throws if it
+   * cannot be read in time or parsed and no former value is kept; without `keepsFormer` also if
+   * there is none.
    */
-  async current(): Promise<T | undefined> {
-    if (this.#now() - this.#checkedAt >= CHECK_EVERY_MS) {
+  async current(maxAgeMs: number = CHECK_EVERY_MS): Promise<T | undefined> {
+    if (this.#now() - this.#checkedAt >= maxAgeMs) {
       try {
         await this.#checking.run(() => this.#check())
       } catch (error) {
-        if (this.#value === undefined) throw error
+        if (!this.#keepsFormer || this.#value === undefined) throw error
       }
     }
     return this.#value
   }
 
-  /** It changed: the next who asks reads it, whatever its size and time say. */
+  /** Has the next caller read the file, whatever its size and times say: it has changed. */
   recheck(): void {
+    this.#rechecks += 1
     this.#checkedAt = -Infinity
     this.#signature = undefined
   }
 
   async #check(): Promise<void> {
-    const found = await statOrAbsent(this.path)
-    const signature = found && `${found.ino}:${found.size}:${found.mtimeMs}`
-    if (signature !== undefined && signature !== this.#signature) await this.#read()
-    this.#signature = signature
-    this.#checkedAt = this.#now()
+    const startedAt = this.#now()
+    const rechecks = this.#rechecks
+    try {
+      const found = await this.#stat()
+      const signature = found && signatureOf(found)
+      if (signature !== undefined && signature !== this.#signature) {
+        this.#value = this.#parse(await readWhole(this.path, this.#maxBytes))
+      }
+      if (rechecks === this.#rechecks) this.#signature = signature
+    } catch (error) {
+      if (!this.#keepsFormer) this.recheck()
+      if (!this.#keepsFormer || this.#value === undefined) throw error
+    }
+    if (rechecks === this.#rechecks) this.#checkedAt = startedAt
   }
 
-  async #read(): Promise<void> {
+  async #stat(): Promise<Stats | undefined> {
     try {
-      this.#value = this.#parse(await readWhole(this.path, this.#maxBytes))
+      return await stat(this.path)
     } catch (error) {
-      if (this.#value === undefined) throw error
+      const isAbsent = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+      if (isAbsent && this.#keepsFormer) return undefined
+      throw error
     }
   }
 }
 
-async function statOrAbsent(path: string): Promise<Stats | undefined> {
-  try {
-    return await stat(path)
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return undefined
-    throw error
-  }
+/** Changes with whatever is done to the file: put in its place, written to, or renamed. */
+function signatureOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): string {
+  return [dev, ino, size, mtimeMs, ctimeMs].join(':')
 }

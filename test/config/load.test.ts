@@ -283,7 +283,8 @@ configs:
       'c.yaml': 'configs: { docker.io: { auth: { username: u, password: { env: P } } } }',
     })
     const { config } = await world.load({ config: 'c.yaml' }, { P: 'one' })
-    expect(await config.configs['docker.io']?.auth?.[0]?.password?.read({ P: 'two' })).toBe('two')
+    const password = config.configs['docker.io']?.auth?.[0]?.password
+    expect(await password?.read({ env: { P: 'two' } })).toBe('two')
   })
 })
 
