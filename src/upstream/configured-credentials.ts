@@ -137,9 +137,7 @@ export class ConfiguredCredentials implements CredentialSource {
     if (typeof secret === 'string') return withoutBreak(secret)
     const former = this.#lastRead.get(secret)
     try {
-      const text = withoutBreak(
-        await this.#sharedRead(secret).run(() => secret.read({ maxAgeMs })),
-      )
+      const text = withoutBreak(await this.#sharedRead(secret).run(() => secret.read({ maxAgeMs })))
       this.#lastRead.set(secret, text)
       return text
     } catch (error) {
