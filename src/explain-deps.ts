@@ -3,12 +3,7 @@
 import type { ExplainDeps, ExplainStore, HostSummary } from './cli/explain.ts'
 import { FreshnessPolicy } from './cache/freshness.ts'
 import type { Config, HostConfig } from './config/config.ts'
-import type { Repository } from './oci/reference.ts'
-import { FilesystemDriver } from './store/filesystem.ts'
-import { blobKey } from './store/layout.ts'
-import { Links } from './store/links.ts'
-import { Manifests } from './store/manifests.ts'
-import { Tags } from './store/tags.ts'
+import { readStored } from './store/stored.ts'
 import { summariseAuth, summariseDockerConfig } from './upstream/credential-summary.ts'
 import type { CredentialSeeker } from './upstream/credentials.ts'
 import type { Endpoint } from './upstream/endpoint.ts'
@@ -35,31 +30,24 @@ export function explainDeps(
       const { ttlMs } = policy.settingsFor(repository, tag)
       return rule === undefined ? { ttlMs } : { ttlMs, rule }
     },
-    store: readOnlyStore(config.storage.directory),
+    store: explainStore(config.storage.directory),
     now,
   }
 }
 
-function readOnlyStore(directory: string): ExplainStore {
-  const driver = new FilesystemDriver(directory)
-  const parts = { driver }
-  const [links, manifests, tags] = [new Links(parts), new Manifests(parts), new Tags(parts)]
-  const linked = (
-    repository: Repository,
-    kind: 'manifest' | 'blob',
-    digest: Parameters<typeof blobKey>[0],
-  ) => links.get(repository, kind, digest)
+function explainStore(directory: string): ExplainStore {
+  const stored = readStored(directory)
   return {
-    tag: (repository, tag) => tags.get(repository, tag),
+    tag: (repository, tag) => stored.tag(repository, tag),
     manifest: async (repository, digest) => {
-      const link = await linked(repository, 'manifest', digest)
-      const bytes = link && (await manifests.get(digest))
+      const link = await stored.link(repository, 'manifest', digest)
+      const bytes = link && (await stored.manifest(digest))
       if (bytes === undefined) return undefined
       return link?.mediaType === undefined ? { bytes } : { bytes, mediaType: link.mediaType }
     },
     blob: async (repository, digest) => {
-      if (!(await linked(repository, 'blob', digest))) return undefined
-      return await driver.stat(blobKey(digest))
+      const link = await stored.link(repository, 'blob', digest)
+      return link && (await stored.blob(digest))
     },
   }
 }

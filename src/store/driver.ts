@@ -47,6 +47,9 @@ export class PreconditionFailed extends Error {
   }
 }
 
+/** The part of a driver that cannot change anything. */
+export type StorageReader = Pick<StorageDriver, 'get' | 'stat'>
+
 /** Keys are relative paths of plain components, as `checkKey` has them; no key is a prefix of another. */
 export interface StorageDriver {
   get(key: string): Promise<{ bytes: Buffer; etag: string } | undefined>

@@ -1,4 +1,14 @@
-// Checks on values that JSON.parse gave.
+// Reading JSON that somebody may have damaged.
+
+/** The value in `bytes`, as `parse` reads it; undefined where that is not JSON or not such a value. */
+export function parseJson<T>(bytes: Buffer, parse: (value: unknown) => T | undefined) {
+  try {
+    const value: unknown = JSON.parse(bytes.toString('utf8'))
+    return parse(value)
+  } catch {
+    return undefined
+  }
+}
 
 export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -86,7 +86,8 @@ export function isGrantedBy(value: unknown): value is GrantedBy {
   return value === 'anonymous' || value === 'credential' || value === 'imported'
 }
 
-function parseLink(value: unknown): Link | undefined {
+/** Returns undefined for a value that is not a link. */
+export function parseLink(value: unknown): Link | undefined {
   if (!isRecord(value)) return undefined
   const { kind, mediaType, size, grantedBy, at } = value
   if (kind !== 'manifest' && kind !== 'blob') return undefined

@@ -32,7 +32,7 @@ export class Manifests {
     const key = manifestKey(digest)
     const held = await this.#driver.get(key)
     if (held === undefined) return undefined
-    if (!matches(digest, held.bytes)) return await this.#removeDamaged(digest, key)
+    if (!isManifestOf(digest, held.bytes)) return await this.#removeDamaged(digest, key)
     this.#lastUse.note(key)
     return held.bytes
   }
@@ -42,7 +42,8 @@ export class Manifests {
     const key = manifestKey(digest)
     await this.#turns.take(key, async () => {
       const held = await this.#driver.get(key)
-      if (held === undefined || !matches(digest, held.bytes)) await this.#driver.put(key, bytes)
+      if (held === undefined || !isManifestOf(digest, held.bytes))
+        await this.#driver.put(key, bytes)
     })
   }
 
@@ -61,7 +62,7 @@ export class Manifests {
   async #removeDamaged(digest: Digest, key: string): Promise<Buffer | undefined> {
     return await this.#turns.take(key, async () => {
       const held = await this.#driver.get(key)
-      if (held === undefined || matches(digest, held.bytes)) return held?.bytes
+      if (held === undefined || isManifestOf(digest, held.bytes)) return held?.bytes
       this.#report('read manifest', new Error(`${key} was damaged and has been removed`))
       await this.#driver.remove(key)
       return undefined
@@ -73,7 +74,10 @@ export class Manifests {
   }
 }
 
-/** A signed schema 1 manifest's digest is that of its payload without the signatures: taken as it is. */
-function matches(digest: Digest, bytes: Uint8Array): boolean {
+/**
+ * Reports whether `bytes` are the manifest that the digest names. The digest of a signed schema 1 manifest is
+ * that of its payload without the signatures: such a manifest is taken as it is.
+ */
+export function isManifestOf(digest: Digest, bytes: Uint8Array): boolean {
   return digestOf(bytes, algorithmOf(digest)) === digest || readManifest(bytes)?.schema1 === true
 }

@@ -3,6 +3,7 @@
 
 import { LRUCache } from 'lru-cache'
 import type { Durability, StorageDriver, StoreObserver } from './driver.ts'
+import { parseJson } from './json.ts'
 import { Turns } from './turns.ts'
 
 export interface RecordsOptions<T extends object> {
@@ -92,12 +93,7 @@ export class Records<T extends object> {
   }
 
   #parse(bytes: Buffer): T | undefined {
-    try {
-      const value: unknown = JSON.parse(bytes.toString('utf8'))
-      return this.#options.parse(value)
-    } catch {
-      return undefined
-    }
+    return parseJson(bytes, this.#options.parse)
   }
 
   /** Unless a put has replaced it meanwhile: then that is the answer. */

@@ -60,7 +60,8 @@ export class Tags {
   }
 }
 
-function parseTagEntry(value: unknown): TagEntry | undefined {
+/** Returns undefined for a value that is not a tag entry. */
+export function parseTagEntry(value: unknown): TagEntry | undefined {
   if (!isRecord(value)) return undefined
   const { mediaType, size, checkedAt, grantedBy } = value
   const digest = typeof value.digest === 'string' ? parseDigest(value.digest) : undefined

@@ -1,0 +1,52 @@
+// Reads what a directory holds, without owning it: a server may be running there. Nothing is written, touched
+// or removed. What is damaged counts as absent and stays where it is, for its owner to find.
+
+import type { Digest } from '../oci/digest.ts'
+import type { Repository } from '../oci/reference.ts'
+import type { StorageReader } from './driver.ts'
+import { FilesystemDriver } from './filesystem.ts'
+import { parseJson } from './json.ts'
+import type { LinkKind } from './layout.ts'
+import { blobKey, linkKey, manifestKey, tagKey } from './layout.ts'
+import type { Link } from './links.ts'
+import { parseLink } from './links.ts'
+import { isManifestOf } from './manifests.ts'
+import type { TagEntry } from './tags.ts'
+import { parseTagEntry } from './tags.ts'
+
+/** Returns a reader of the directory, which need not exist. */
+export function readStored(directory: string): Stored {
+  return new Stored(new FilesystemDriver(directory))
+}
+
+export class Stored {
+  readonly #driver: StorageReader
+
+  constructor(driver: StorageReader) {
+    this.#driver = driver
+  }
+
+  async tag(repository: Repository, tag: string): Promise<TagEntry | undefined> {
+    return await this.#record(tagKey(repository, tag), parseTagEntry)
+  }
+
+  async link(repository: Repository, kind: LinkKind, digest: Digest): Promise<Link | undefined> {
+    return await this.#record(linkKey(repository, kind, digest), parseLink)
+  }
+
+  async manifest(digest: Digest): Promise<Buffer | undefined> {
+    const held = await this.#driver.get(manifestKey(digest))
+    return held && isManifestOf(digest, held.bytes) ? held.bytes : undefined
+  }
+
+  /** The size in bytes of the blob's file. Its content is not checked. */
+  async blob(digest: Digest): Promise<{ readonly size: number } | undefined> {
+    const entry = await this.#driver.stat(blobKey(digest))
+    return entry && { size: entry.size }
+  }
+
+  async #record<T>(key: string, parse: (value: unknown) => T | undefined): Promise<T | undefined> {
+    const held = await this.#driver.get(key)
+    return held && parseJson(held.bytes, parse)
+  }
+}
