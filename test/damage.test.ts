@@ -210,3 +210,47 @@ test('a blob that cannot be read goes on from elsewhere, with what was planned a
   expect(told).toEqual(['Error: EIO', [{ start: 4, end: 8 }], 'promised'])
   await content.close()
 })
+
+describe('a damaged file that cannot be closed either', () => {
+  const bytes = Buffer.from('0123456789')
+  const digest = digestOf(bytes)
+  const eio = () => Promise.reject(new Error('EIO'))
+  const damaged = () => new HeldContent(digest, { size: 10, read: eio, close: eio })
+
+  function goodContent(): { content: HeldContent; closed: () => number } {
+    let count = 0
+    const content = new HeldContent(digest, {
+      size: 10,
+      read: async (into, at) => bytes.copy(into, 0, at),
+      close: async () => void (count += 1),
+    })
+    return { content, closed: () => count }
+  }
+
+  test('does not end the response, and what took its place is closed with that', async () => {
+    const good = goodContent()
+    const content = new RepairingContent({ content: damaged(), repair: async () => good.content })
+    const into = Buffer.alloc(4)
+    expect(await content.read(into, 4)).toBe(4)
+    expect(into.toString()).toBe('4567')
+    await content.close()
+    expect(good.closed()).toBe(1)
+  })
+
+  test('leaves nothing open when the client leaves while it is repaired', async () => {
+    const good = goodContent()
+    const repaired = Promise.withResolvers<HeldContent>()
+    const asked = Promise.withResolvers<void>()
+    const repair = async () => {
+      asked.resolve()
+      return await repaired.promise
+    }
+    const content = new RepairingContent({ content: damaged(), repair })
+    const reading = content.read(Buffer.alloc(4), 4).catch(() => {})
+    await asked.promise
+    await expect(content.close()).rejects.toThrow('EIO')
+    repaired.resolve(good.content)
+    await reading
+    expect(good.closed()).toBe(1)
+  })
+})

@@ -16,7 +16,7 @@ export class RepairingContent implements Content {
   #content: Content
   #planned: { ranges: readonly ByteRange[] | undefined } | undefined
   #promised = false
-  #repaired: Promise<Content> | undefined
+  #repaired: Promise<void> | undefined
   #closed = false
 
   constructor(options: RepairingOptions) {
@@ -57,7 +57,7 @@ export class RepairingContent implements Content {
       if (this.#repaired || this.#closed) throw why
       this.#repaired = this.#repair(why)
     }
-    this.#content = await this.#repaired
+    await this.#repaired
     return await this.#content.read(into, at)
   }
 
@@ -66,13 +66,16 @@ export class RepairingContent implements Content {
     await this.#content.close()
   }
 
-  async #repair(why: unknown): Promise<Content> {
-    const damaged = this.#content
+  async #repair(why: unknown): Promise<void> {
     const good = await this.#options.repair(why)
     if (this.#planned) good.plan(this.#planned.ranges)
     if (this.#promised) good.promise()
-    await damaged.close()
-    if (this.#closed) await good.close()
-    return good
+    const damaged = this.#content
+    // From here on `close` closes the good one. If it ran before, nobody else will.
+    const isLeft = this.#closed
+    this.#content = good
+    // The damage is reported already. That its file cannot be closed either changes nothing for the reader.
+    await damaged.close().catch(() => {})
+    if (isLeft) await good.close()
   }
 }
