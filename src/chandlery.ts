@@ -65,7 +65,7 @@ type App = ReturnType<typeof createApp>
 
 const SWEEP_EVERY_MS = 3600_000
 const LOOK_EVERY_MS = 2_000
-/** What it is about to take at the start gets so long to be taken and given back. */
+/** How long `stop` waits for a start that is still in progress. */
 const STARTING_MS = 3_000
 /** What is still read at the end, a file or a scrape, gets so long. */
 const LAST_READ_MS = 500
@@ -91,6 +91,7 @@ export class Chandlery {
   #probing: Probing | undefined
   #open: Opened | undefined
   #sweeping: NodeJS.Timeout | undefined
+  readonly #sweepsEnd = new AbortController()
   /** Another server has the directory. */
   #isLost = false
 
@@ -203,31 +204,54 @@ export class Chandlery {
     await bind(this.#app, listen, 'listen')
     const address = formatListenAddress(listen)
     this.#logger.info({ listen: address, admin: formatListenAddress(admin.listen) }, 'listening')
-    this.#ownership = await takeOwnership(
+    const ownership = await takeOwnership(
       storage.directory,
       { listen: address },
       {
         signal: this.#starting.signal,
         onWaiting: ({ host, pid, listen: at }) => this.#waitFor(`pid ${pid} on ${host}, ${at}`),
-        onLost: () => {
-          this.#isLost = true
-          this.#lost.resolve()
-        },
+        onLost: () => this.#lose(),
         onError: (error) => this.#observer.storeError('heartbeat', error),
       },
     )
-    this.#open = await openCaches({
-      directory: storage.directory,
-      observer: this.#observer,
-      generation: () => this.#generation,
-      freshness: this.#freshness,
-      retryDelayMs: this.#retryDelayMs,
-      sampleEvery: this.#sampleEvery,
-    })
+    this.#open = await this.#openOwned(storage.directory, ownership)
+    this.#ownership = ownership
     this.#sweep(this.#open.store)
     this.#probe()
     this.#readiness.met('store')
     this.#logger.info({ directory: storage.directory }, 'ready')
+  }
+
+  /**
+   * Opens the directory, or gives it back, which `stop` does not do before it is open: a disk that hangs may
+   * still write there when `stop` has ended.
+   */
+  async #openOwned(directory: string, ownership: Ownership): Promise<Opened> {
+    try {
+      return await openCaches({
+        directory,
+        observer: this.#observer,
+        generation: () => this.#generation,
+        freshness: this.#freshness,
+        retryDelayMs: this.#retryDelayMs,
+        sampleEvery: this.#sampleEvery,
+        signal: this.#starting.signal,
+      })
+    } catch (error) {
+      await ownership.release().catch((cause: unknown) => this.#notReleased(cause))
+      throw error
+    }
+  }
+
+  #notReleased(error: unknown): void {
+    this.#observer.storeError('release the directory', error)
+  }
+
+  /** Another server has the directory: nothing is written there from now on. */
+  #lose(): void {
+    this.#isLost = true
+    void this.#open?.store.close()
+    this.#lost.resolve()
   }
 
   /**
@@ -239,8 +263,10 @@ export class Chandlery {
     this.#readiness.missing('running', 'the server is stopping')
     this.#starting.abort(new Error('the server is stopping'))
     this.#reloading?.stop()
-    // What it is about to take, a port or the directory, would stay taken.
-    await within(STARTING_MS, async () => await this.#started?.catch(() => undefined))
+    // Or what it is about to take, a port or the directory, would stay taken.
+    const isStarted = await within(STARTING_MS, async () => await this.#started?.catch(() => {}))
+    if (!isStarted)
+      this.#notReleased(new Error(`the start took longer than ${STARTING_MS} ms to end`))
     const delayMs = delay && this.#open ? shutdownDelayMs : 0
     this.#observer.shutdownPhase('delay')
     const opened = this.#open
@@ -278,6 +304,7 @@ export class Chandlery {
         this.#open = undefined // who comes now is told to ask again
         this.#probing?.[Symbol.dispose]()
         clearInterval(this.#sweeping)
+        this.#sweepsEnd.abort()
       },
     })
   }
@@ -344,9 +371,10 @@ export class Chandlery {
   // What nobody came back for, now and every hour.
   #sweep(store: Store): void {
     const sweep = () => {
-      store.blobs.removePartials(this.#config.fetch.partialTtlMs).catch((error: unknown) => {
-        this.#observer.storeError('remove partial downloads', error)
-      })
+      const { partialTtlMs } = this.#config.fetch
+      store.blobs
+        .removePartials(partialTtlMs, this.#sweepsEnd.signal)
+        .catch((error: unknown) => this.#observer.storeError('remove partial downloads', error))
     }
     sweep()
     this.#sweeping = setInterval(sweep, SWEEP_EVERY_MS).unref()

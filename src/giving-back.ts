@@ -101,7 +101,7 @@ export class GivingBack {
       const left = await (handOver ? downloads.handOver({ note: !isLost() }) : downloads.stop())
       if (left) logger.info({ downloads: left }, 'what downloads have is left for the next')
       await room.end()
-      store.close()
+      await store.close()
     } catch (error) {
       observer.unexpectedError('stop', error)
     }

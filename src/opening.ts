@@ -19,6 +19,8 @@ export interface OpeningOptions {
   readonly freshness: FreshnessPolicy
   readonly retryDelayMs: number | undefined
   readonly sampleEvery: number | undefined
+  /** Ends the opening: nothing is written from then on. */
+  readonly signal: AbortSignal
 }
 
 /** What there is once the directory is ours. */
@@ -32,10 +34,10 @@ export interface Opened {
 /** A blob does not take the last of the space: manifests and links need some. */
 const SPARE_BYTES = 1024 * 1024
 
-/** Rejects where the directory cannot be used. */
+/** Rejects where the directory cannot be used, or the signal fires. */
 export async function openCaches(options: OpeningOptions): Promise<Opened> {
-  const { directory, observer, generation, freshness, sampleEvery } = options
-  const store = await openStore({ directory, observer })
+  const { directory, observer, generation, freshness, sampleEvery, signal } = options
+  const store = await openStore({ directory, observer, signal })
   void store.blobs.usage() // begins to count in the background
   const upstream = new CurrentUpstream(() => generation().upstream)
   const room = openManifestRoom({ upstream, store, observer, freshness })

@@ -211,10 +211,11 @@ test('a blob that cannot be read goes on from elsewhere, with what was planned a
   await content.close()
 })
 
+const eio = () => Promise.reject(new Error('EIO'))
+
 describe('a damaged file that cannot be closed either', () => {
   const bytes = Buffer.from('0123456789')
   const digest = digestOf(bytes)
-  const eio = () => Promise.reject(new Error('EIO'))
   const damaged = () => new HeldContent(digest, { size: 10, read: eio, close: eio })
 
   function goodContent(): { content: HeldContent; closed: () => number } {

@@ -31,7 +31,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  store.close()
+  await store.close()
   await ownership.release()
   await directory.remove()
 })

@@ -179,6 +179,7 @@ describe('a server that is told to end', () => {
     hanging[Symbol.dispose]()
     await started
     expect(tookMs).toBeLessThan(10_000)
+    expect(JSON.stringify(starting!.log)).toContain('the start took longer than 3000 ms')
     for (const { log } of [downloading!, idle!])
       expect(JSON.stringify(log)).toContain('the disk took longer than 3000 ms')
   })

@@ -1,10 +1,13 @@
 // Starting and stopping the whole server, also at once and in the wrong moment.
-import { readdir, writeFile } from 'node:fs/promises'
+import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { Chandlery } from '../src/chandlery.ts'
 import { loadConfig } from '../src/config/load.ts'
 import { createLogger } from '../src/observability/logger.ts'
+import { digestOf } from '../src/oci/digest.ts'
+import { openStore } from '../src/store/store.ts'
+import { hangFilesBelow } from './support/failing-files.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
 
 let directory: TemporaryDirectory
@@ -58,5 +61,55 @@ describe('a server that is stopped while it starts', () => {
     expect(await claims()).toHaveLength(1)
     await first.stop()
     expect(await claims()).toEqual([])
+  })
+})
+
+/** A name that an unfinished write has: the next start removes such a file. */
+const leftover = (number: number) => `00000000-0000-0000-0000-00000000000${number}`
+
+describe('a server whose disk hangs while it clears its directory', () => {
+  let ingest: string
+
+  beforeEach(async () => {
+    ingest = directory.join('cache', 'ingest')
+    await (await openStore({ directory: directory.join('cache') })).close()
+  })
+
+  test('at the start, stops in time, keeps the directory until that has ended, and clears no more', async () => {
+    for (let each = 0; each < 5; each++) await writeFile(`${ingest}/${leftover(each)}`, '')
+    const server = await create()
+    using disk = await hangFilesBelow(ingest, 'rm')
+    const started = server.start().catch((error: unknown) => error)
+    await expect.poll(() => disk.count).toBe(1)
+    const startedAt = performance.now()
+    await server.stop()
+    expect(performance.now() - startedAt).toBeLessThan(8000)
+    expect(await claims()).toHaveLength(1)
+    disk[Symbol.dispose]()
+    expect(await started).toBeInstanceOf(Error)
+    // What was held up is the removal of the first one's sidecar, which it does not have.
+    expect(await readdir(ingest)).toHaveLength(5)
+    expect(await claims()).toEqual([])
+  })
+
+  test('of what nobody came back for, keeps the directory until that has ended, and clears no more', async () => {
+    const store = await openStore({ directory: directory.join('cache') })
+    for (const text of ['one', 'two', 'three']) {
+      const partial = await store.blobs.ingest(digestOf(Buffer.from(text)))
+      await partial.write(0, Buffer.from('on'))
+      await partial.suspend()
+    }
+    await store.close()
+    for (const name of await readdir(ingest)) await utimes(`${ingest}/${name}`, 1, 1)
+    const server = await create()
+    using disk = await hangFilesBelow(ingest, 'rm')
+    await server.start()
+    await expect.poll(() => disk.count).toBe(1)
+    await server.stop()
+    expect(await claims()).toHaveLength(1)
+    disk[Symbol.dispose]()
+    await expect.poll(claims).toEqual([])
+    // What was held up is the removal of the first one's sidecar.
+    expect(await readdir(ingest)).toHaveLength(5)
   })
 })

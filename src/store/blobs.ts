@@ -16,12 +16,15 @@ import { Quarantine } from './quarantine.ts'
 import type { QuarantineLimits } from './quarantine.ts'
 import { Usage } from './usage.ts'
 import type { UsageCount } from './usage.ts'
+import type { WriteGate } from './write-gate.ts'
 
 export interface BlobsOptions {
   readonly driver: StorageDriver
   /** A local directory that exists, on the driver's file system where the driver has one. */
   readonly ingestDirectory: string
   readonly observer?: StoreObserver | undefined
+  /** The same as the driver's. Default: one that stays open. */
+  readonly gate?: WriteGate
   /** Default: 16 blobs, 1 GiB. */
   readonly quarantine?: QuarantineLimits
 }
@@ -52,7 +55,7 @@ export class Blobs {
     this.#quarantine = new Quarantine(options.driver, options.quarantine)
     const report = (operation: string) => (error: unknown) =>
       options.observer?.storeError(operation, asError(error))
-    this.#partials = new Partials(options.ingestDirectory, report('remove partial'))
+    this.#partials = new Partials(options.ingestDirectory, report('remove partial'), options.gate)
     this.#usage = new Usage(options.driver, report('count blobs'))
     this.#lastUse = new LastUse(options.driver, report('touch blob'))
   }
@@ -88,9 +91,12 @@ export class Blobs {
     )
   }
 
-  /** Removes half-filled files that are not open, and were not for `olderThanMs` milliseconds. 0: all of them. */
-  async removePartials(olderThanMs: number): Promise<Removed> {
-    return await this.#partials.removeOlder(olderThanMs)
+  /**
+   * Removes half-filled files that are not open, and were not for `olderThanMs` milliseconds. 0: all of them.
+   * Goes no further once the signal fires.
+   */
+  async removePartials(olderThanMs: number, signal?: AbortSignal): Promise<Removed> {
+    return await this.#partials.removeOlder(olderThanMs, signal)
   }
 
   async remove(digest: Digest): Promise<void> {

@@ -20,6 +20,7 @@ import { errnoOf, isAbsent } from './errno.ts'
 import { openNew, readFully, syncDirectory } from './file-io.ts'
 import { INGEST_DIRECTORY, OWNER_DIRECTORY } from './layout.ts'
 import { Turns } from './turns.ts'
+import { WriteGate } from './write-gate.ts'
 
 /** Stats in flight while walking: bounded, so that readers get their turn in libuv's thread pool. */
 const WALK_BATCH = 8
@@ -27,11 +28,16 @@ const NOT_KEYS: ReadonlySet<string> = new Set([`${INGEST_DIRECTORY}/`, `${OWNER_
 
 export class FilesystemDriver implements StorageDriver {
   readonly #root: string
+  readonly #gate: WriteGate
   readonly #turns = new Turns()
 
-  /** Files are written in `<directory>/ingest` and renamed: it must be on one file system with the rest. */
-  constructor(directory: string) {
+  /**
+   * Files are written in `<directory>/ingest` and renamed: it must be on one file system with the rest. After
+   * the gate is closed, whatever would change the directory throws StoreClosed.
+   */
+  constructor(directory: string, gate = new WriteGate()) {
     this.#root = directory
+    this.#gate = gate
   }
 
   async get(key: string): Promise<{ bytes: Buffer; etag: string } | undefined> {
@@ -41,7 +47,7 @@ export class FilesystemDriver implements StorageDriver {
 
   async put(key: string, value: Uint8Array, options: PutOptions = {}): Promise<string> {
     const path = this.#path(key)
-    return await this.#turns.take(key, async () => {
+    return await this.#change(key, async () => {
       if (options.ifMatch !== undefined) {
         const held = await this.get(key)
         if ((held?.etag ?? null) !== options.ifMatch) throw new PreconditionFailed(key)
@@ -72,17 +78,18 @@ export class FilesystemDriver implements StorageDriver {
   }
 
   async touch(key: string): Promise<void> {
-    const now = new Date()
-    await unlessAbsent(utimes(this.#path(key), now, now))
+    const [path, now] = [this.#path(key), new Date()]
+    await this.#gate.pass(() => unlessAbsent(utimes(path, now, now)))
   }
 
   async adopt(key: string, file: string, options?: { readonly replace?: boolean }): Promise<void> {
     const path = this.#path(key)
-    await this.#turns.take(key, async () => {
+    await this.#change(key, async () => {
       if (options?.replace !== true && (await this.stat(key)) !== undefined) {
         await rm(file, { force: true })
         return
       }
+      this.#gate.check()
       const created = await moveInto(file, path)
       await syncAncestors(path, created)
     })
@@ -90,7 +97,7 @@ export class FilesystemDriver implements StorageDriver {
 
   async move(key: string, to: string): Promise<boolean> {
     const [from, target] = [this.#path(key), this.#path(to)]
-    return await this.#turns.take(key, async () => {
+    return await this.#change(key, async () => {
       if ((await this.stat(key)) === undefined) return false
       await moveInto(from, target)
       return true
@@ -99,7 +106,7 @@ export class FilesystemDriver implements StorageDriver {
 
   async remove(key: string): Promise<void> {
     const path = this.#path(key)
-    await this.#turns.take(key, () => rm(path, { force: true }))
+    await this.#change(key, () => rm(path, { force: true }))
   }
 
   async *walk(prefix: string, options: WalkOptions = {}): AsyncIterable<StoredEntry> {
@@ -129,6 +136,16 @@ export class FilesystemDriver implements StorageDriver {
     return join(this.#root, key)
   }
 
+  /** Changes to one key happen one after the other. */
+  async #change<T>(key: string, change: () => Promise<T>): Promise<T> {
+    return await this.#gate.pass(() =>
+      this.#turns.take(key, async () => {
+        this.#gate.check() // it may have waited for its turn
+        return await change()
+      }),
+    )
+  }
+
   #enters(prefix: string, options: WalkOptions): boolean {
     return !NOT_KEYS.has(prefix) && options.enter?.(prefix) !== false
   }
@@ -153,6 +170,7 @@ export class FilesystemDriver implements StorageDriver {
         await mkdir(ingest, { recursive: true }) // the cache was emptied by hand
         await write()
       })
+      this.#gate.check()
       const created = await moveInto(temporary, path)
       if (durability === 'all') await syncAncestors(path, created)
     } catch (error) {

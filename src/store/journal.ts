@@ -54,8 +54,12 @@ export function extentOf(have: Intervals): number {
 }
 
 export async function removeJournal(partial: string): Promise<void> {
-  await rm(journalPath(partial), { force: true })
-  await rm(`${journalPath(partial)}.new`, { force: true })
+  for (const path of journalPaths(partial)) await rm(path, { force: true })
+}
+
+/** Everything that writeJournal may leave. */
+export function journalPaths(partial: string): readonly string[] {
+  return [journalPath(partial), `${journalPath(partial)}.new`]
 }
 
 function parseJournal(text: string, digest: Digest): Intervals | undefined {

@@ -98,7 +98,7 @@ class Claims {
         await watch.wait(pollMs * (0.5 + Math.random()), signal)
       } else {
         const claim = await makeClaim(listen, this.#place)
-        if (await this.#stake(claim)) {
+        if (await this.#stake(claim, signal)) {
           const again = () => this.#stakeAgain(claim)
           return new HeldClaim(this.#pathOf(claim), claim, { ...this.#options, again })
         }
@@ -108,19 +108,23 @@ class Claims {
     }
   }
 
-  /** Claims, and looks again: somebody may have done the same. */
-  async #stake(claim: Claim): Promise<boolean> {
+  /** Claims, and looks again: somebody may have done the same. Once the signal fires it leaves no claim. */
+  async #stake(claim: Claim, signal?: AbortSignal): Promise<boolean> {
     const path = this.#pathOf(claim)
-    let free = false
+    let isOurs = false
     try {
       await mkdir(this.#directory, { recursive: true })
+      signal?.throwIfAborted()
       await writeFile(path, `${JSON.stringify(claim, undefined, 2)}\n`, { flag: 'wx' })
-      free = await this.#isFree(claim)
-      if (free) await this.#clearOthers(claim)
+      const isFree = await this.#isFree(claim)
+      signal?.throwIfAborted()
+      if (isFree) await this.#clearOthers(claim)
+      signal?.throwIfAborted()
+      isOurs = isFree
     } finally {
-      if (!free) await rm(path, { force: true }).catch(() => {}) // an error before this one says more
+      if (!isOurs) await rm(path, { force: true }).catch(() => {}) // an error before this one says more
     }
-    return free
+    return isOurs
   }
 
   /** False: another has the directory, or only the claim was taken away. */

@@ -10,7 +10,8 @@ import type { Digest } from '../oci/digest.ts'
 import { errnoOf, isAbsent, storageTrouble } from './errno.ts'
 import { LocalIngest } from './ingest.ts'
 import type { Adopt, PartialOptions } from './ingest.ts'
-import { extentOf, readJournal, removeJournal } from './journal.ts'
+import { extentOf, journalPaths, readJournal } from './journal.ts'
+import { WriteGate } from './write-gate.ts'
 
 export interface Removed {
   readonly files: number
@@ -30,20 +31,23 @@ export class Partials {
   readonly #left = new Map<Digest, string>()
   readonly #filling = new Set<Digest>()
   readonly #onError: (error: unknown) => void
+  readonly #gate: WriteGate
 
-  /** `directory`: local, and nobody else's. */
-  constructor(directory: string, onError: (error: unknown) => void) {
+  /** `directory`: local, and nobody else's until the gate is closed. */
+  constructor(directory: string, onError: (error: unknown) => void, gate = new WriteGate()) {
     this.#directory = directory
     this.#onError = onError
+    this.#gate = gate
   }
 
   /**
    * At start, before anything else is asked: finds what an earlier process left, and removes what of it
-   * nobody can use. Files with names of other kinds stay.
+   * nobody can use. Files with names of other kinds stay. Throws StoreClosed where the gate closes meanwhile.
    */
   async load(): Promise<void> {
     const names = new Set(await readdir(this.#directory))
     for (const name of names) {
+      this.#gate.check()
       const partial = name.replace(/\.json(\.new)?$/, '')
       const isOrphan = name !== partial && PARTIAL.test(partial) && !names.has(partial)
       if (isOrphan || TEMPORARY.test(name)) await this.#remove(name)
@@ -57,13 +61,15 @@ export class Partials {
    * one for the same digest gets a file that cannot be left for later.
    */
   async open(digest: Digest, adopt: Adopt): Promise<LocalIngest> {
-    try {
-      return await this.#open(digest, adopt)
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
-      await mkdir(this.#directory, { recursive: true }) // the cache was emptied by hand
-      return await this.#open(digest, adopt)
-    }
+    return await this.#gate.pass(async () => {
+      try {
+        return await this.#open(digest, adopt)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+        await mkdir(this.#directory, { recursive: true }) // the cache was emptied by hand
+        return await this.#open(digest, adopt)
+      }
+    })
   }
 
   async #open(digest: Digest, adopt: Adopt): Promise<LocalIngest> {
@@ -82,22 +88,30 @@ export class Partials {
   }
 
   /** Removes what was left of a digest, if anything was. */
-  async discard(digest: Digest): Promise<void> {
+  async discard(digest: Digest, signal?: AbortSignal): Promise<void> {
     const name = this.#left.get(digest)
     if (name === undefined) return
     this.#left.delete(digest)
-    await this.#remove(name)
+    await this.#remove(name, signal)
   }
 
-  /** Removes what was left and not opened or written since `olderThanMs` milliseconds. */
-  async removeOlder(olderThanMs: number): Promise<Removed> {
+  /**
+   * Removes what was left and not opened or written since `olderThanMs` milliseconds. Goes no further once the
+   * signal fires or the gate is closed.
+   */
+  async removeOlder(olderThanMs: number, signal?: AbortSignal): Promise<Removed> {
+    return await this.#gate.pass(() => this.#removeOlder(olderThanMs, signal))
+  }
+
+  async #removeOlder(olderThanMs: number, signal: AbortSignal | undefined): Promise<Removed> {
     let [files, bytes] = [0, 0]
     for (const [digest, name] of this.#left) {
+      if (this.#isOver(signal)) break
       const found = await statOf(join(this.#directory, name))
       const ageMs = found === undefined ? Infinity : Math.max(Date.now() - found.mtimeMs, 0)
       if (ageMs < olderThanMs) continue
       if (this.#left.get(digest) !== name) continue // somebody came back for it meanwhile
-      await this.discard(digest)
+      await this.discard(digest, signal)
       files += 1
       bytes += found === undefined ? 0 : found.blocks * 512
     }
@@ -147,15 +161,24 @@ export class Partials {
     }
   }
 
-  /** The sidecar first: a file without one is nobody's. What cannot be removed is found again at the next start. */
-  async #remove(name: string): Promise<void> {
+  /**
+   * The sidecar first: a file without one is nobody's. What cannot be removed, or is not because the signal
+   * fires or the gate closes, is found again at the next start.
+   */
+  async #remove(name: string, signal?: AbortSignal): Promise<void> {
+    const partial = join(this.#directory, name)
     try {
-      const path = join(this.#directory, name)
-      await removeJournal(path)
-      await rm(path, { force: true })
+      for (const path of [...journalPaths(partial), partial]) {
+        if (this.#isOver(signal)) return
+        await rm(path, { force: true })
+      }
     } catch (error) {
       this.#onError(error)
     }
+  }
+
+  #isOver(signal: AbortSignal | undefined): boolean {
+    return this.#gate.isClosed || signal?.aborted === true
   }
 }
 

@@ -12,6 +12,7 @@ import { Links } from './links.ts'
 import { Manifests } from './manifests.ts'
 import { Referrers } from './referrers.ts'
 import { Tags } from './tags.ts'
+import { WriteGate } from './write-gate.ts'
 
 export interface StoreOptions {
   /** Holds the ingests, whatever the driver. */
@@ -19,6 +20,8 @@ export interface StoreOptions {
   /** Default: the file system, in the same directory. */
   readonly driver?: StorageDriver
   readonly observer?: StoreObserver | undefined
+  /** Ends the opening: nothing is written from then on. It means nothing once the store is open. */
+  readonly signal?: AbortSignal
 }
 
 export interface Store {
@@ -28,18 +31,43 @@ export interface Store {
   readonly links: Links
   readonly tags: Tags
   readonly referrers: Referrers
-  /** Ends background work; what is open stays readable. */
-  close(): void
+  /**
+   * Ends background work, and refuses to write from then on. Resolves when no write runs any more: only then
+   * may the directory be another server's. What is open stays readable.
+   */
+  close(): Promise<void>
 }
 
-/** Only for the owner of the directory. Throws an Error that names the directory and the cure. */
+/**
+ * Only for the owner of the directory. Throws an Error that names the directory and the cure, or the reason of
+ * the signal.
+ */
 export async function openStore(options: StoreOptions): Promise<Store> {
-  const { directory, driver = new FilesystemDriver(directory) } = options
+  const { signal } = options
+  const gate = new WriteGate()
+  const close = () => void gate.close()
+  signal?.addEventListener('abort', close)
+  try {
+    signal?.throwIfAborted()
+    const store = await open(options, gate)
+    signal?.throwIfAborted()
+    return store
+  } catch (error) {
+    signal?.throwIfAborted()
+    throw error
+  } finally {
+    signal?.removeEventListener('abort', close)
+  }
+}
+
+async function open(options: StoreOptions, gate: WriteGate): Promise<Store> {
+  const { directory, driver = new FilesystemDriver(directory, gate) } = options
   const ingestDirectory = join(directory, INGEST_DIRECTORY)
   const parts = { driver, observer: options.observer }
-  const blobs = new Blobs({ ...parts, ingestDirectory })
+  const blobs = new Blobs({ ...parts, ingestDirectory, gate })
   try {
     const isNew = await checkVersion(driver, directory)
+    gate.check()
     await mkdir(ingestDirectory, { recursive: true })
     if (isNew) await driver.put(VERSION_KEY, Buffer.from(`${LAYOUT_VERSION}\n`))
     else await blobs.loadPartials()
@@ -53,7 +81,10 @@ export async function openStore(options: StoreOptions): Promise<Store> {
     links: new Links(parts),
     tags: new Tags(parts),
     referrers: new Referrers(parts),
-    close: () => blobs.close(),
+    close: async () => {
+      blobs.close()
+      await gate.close()
+    },
   }
 }
 

@@ -60,7 +60,7 @@ async function start(): Promise<Server> {
 
 async function end({ downloads, store }: Server): Promise<void> {
   await downloads.stop()
-  store.close()
+  await store.close()
 }
 
 async function until(condition: () => boolean): Promise<void> {

@@ -88,13 +88,13 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
     },
     restart: async () => {
       await fixture.room.drain()
-      fixture.store.close()
+      await fixture.store.close()
       Object.assign(fixture, await open())
     },
     [Symbol.asyncDispose]: async () => {
       await registry.close()
       await fixture.room.drain()
-      fixture.store.close()
+      await fixture.store.close()
       await client.close()
       await directory.remove()
     },

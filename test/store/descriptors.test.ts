@@ -49,7 +49,7 @@ describe.runIf(process.platform === 'linux')('no descriptor stays open', () => {
     store = await openStore({ directory: directory.path })
   })
   afterEach(async () => {
-    store.close()
+    await store.close()
     await directory.remove()
   })
 
@@ -148,7 +148,7 @@ describe.runIf(process.platform === 'linux')('no descriptor stays open', () => {
     expect(ingest.have().bytes).toBe(0)
     expect(await descriptors()).toHaveLength(1)
     await ingest.close()
-    ;(await openStore({ directory: directory.path })).close()
+    await (await openStore({ directory: directory.path })).close()
     expect(await descriptors()).toEqual([])
   })
 

@@ -9,6 +9,7 @@ import { findPlace, isAlive, makeClaim } from '../../src/store/claim.ts'
 import type { Claim } from '../../src/store/claim.ts'
 import { takeOwnership } from '../../src/store/owner.ts'
 import type { Ownership, OwnershipOptions } from '../../src/store/owner.ts'
+import { hangFiles } from '../support/failing-files.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import type { TemporaryDirectory } from '../support/temporary-directory.ts'
 
@@ -120,6 +121,18 @@ describe('takeOwnership', () => {
     await expect(second).rejects.toThrow('shutting down')
     await expect(take({ signal: stop.signal })).rejects.toThrow('shutting down')
     expect(await claims()).toEqual([`${first.claim.id}.json`])
+  })
+
+  test('a claim that is given up while the disk hangs leaves nothing, and clears nothing away', async () => {
+    const dead = await leaveClaim({ startTime: '1' })
+    using disk = await hangFiles('mkdir')
+    const stop = new AbortController()
+    const taking = take({ signal: stop.signal }).catch((error: unknown) => error)
+    await expect.poll(() => disk.count).toBe(1)
+    stop.abort(new Error('shutting down'))
+    disk[Symbol.dispose]()
+    expect(await taking).toEqual(new Error('shutting down'))
+    expect(await claims()).toEqual([`${dead.id}.json`])
   })
 
   test('takes over at once from a process that was killed', async () => {

@@ -19,7 +19,7 @@ let store: Store
 let errors: string[]
 
 const reopen = async (): Promise<Store> => {
-  store?.close()
+  await store?.close()
   const observer = { storeError: (operation: string) => void errors.push(operation) }
   store = await openStore({ directory: directory.path, observer })
   return store
@@ -74,7 +74,7 @@ beforeEach(async () => {
   await reopen()
 })
 afterEach(async () => {
-  store.close()
+  await store.close()
   await directory.remove()
 })
 

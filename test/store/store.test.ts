@@ -5,6 +5,7 @@ import { digestOf } from '../../src/oci/digest.ts'
 import { explainStorageError } from '../../src/store/errno.ts'
 import { MemoryDriver } from '../../src/store/memory.ts'
 import { openStore } from '../../src/store/store.ts'
+import { hangFilesBelow } from '../support/failing-files.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 
 const content = Buffer.from('some content')
@@ -20,11 +21,11 @@ describe('openStore', () => {
     await ingest.verify(content.length)
     await ingest.commit()
     await ingest.close()
-    store.close()
+    await store.close()
     expect(await readFile(directory.join('a/data/version'), 'utf8')).toBe('1\n')
     const again = await openStore({ directory: path })
     expect(await again.blobs.stat(digest)).toEqual({ size: content.length })
-    again.close()
+    await again.close()
   })
 
   test('clears what a killed server left half done, and nothing else', async () => {
@@ -32,11 +33,11 @@ describe('openStore', () => {
     const first = await openStore({ directory: directory.path })
     const ingest = await first.blobs.ingest(digest)
     await ingest.write(0, content)
-    first.close()
+    await first.close()
     await writeFile(directory.join('ingest', 'somebody-elses.txt'), 'stays')
     await writeFile(directory.join('somebody-elses.txt'), 'stays')
     expect(await readdir(directory.join('ingest'))).toHaveLength(2)
-    ;(await openStore({ directory: directory.path })).close()
+    await (await openStore({ directory: directory.path })).close()
     expect(await readdir(directory.join('ingest'))).toEqual(['somebody-elses.txt'])
     expect(await readFile(directory.join('somebody-elses.txt'), 'utf8')).toBe('stays')
     await ingest.close()
@@ -46,7 +47,7 @@ describe('openStore', () => {
     await using directory = await temporaryDirectory()
     await mkdir(directory.join('ingest'))
     await writeFile(directory.join('ingest', crypto.randomUUID()), 'somebody else’s')
-    ;(await openStore({ directory: directory.path })).close()
+    await (await openStore({ directory: directory.path })).close()
     expect(await readdir(directory.join('ingest'))).toHaveLength(1)
   })
 
@@ -104,7 +105,32 @@ describe('openStore', () => {
     await ingest.close()
     expect((await store.blobs.open(digest))?.size).toBe(content.length)
     expect(await readdir(directory.path)).toEqual(['ingest'])
-    store.close()
+    await store.close()
+  })
+
+  test('writes nothing once it is closed, and has written all of what it had begun', async () => {
+    await using directory = await temporaryDirectory()
+    const store = await openStore({ directory: directory.path })
+    const manifest = Buffer.from('{"schemaVersion":2}')
+    await store.manifests.put(digestOf(manifest), manifest)
+    using disk = await hangFilesBelow(directory.path, 'rm')
+    const removing = store.manifests.remove(digestOf(manifest))
+    const waiting = store.manifests.remove(digestOf(manifest))
+    await expect.poll(() => disk.count).toBe(1)
+    let isClosed = false
+    const closing = store.close().then(() => (isClosed = true))
+    await expect(store.manifests.put(digest, content)).rejects.toThrow('the store is closed')
+    await expect(store.driver.move('version', 'elsewhere')).rejects.toThrow('the store is closed')
+    await expect(store.blobs.ingest(digest)).rejects.toThrow('the store is closed')
+    await expect(store.blobs.removePartials(0)).rejects.toThrow('the store is closed')
+    expect(isClosed).toBe(false)
+    disk[Symbol.dispose]()
+    await removing
+    await expect(waiting).rejects.toThrow('the store is closed')
+    await closing
+    expect(await store.manifests.get(digestOf(manifest))).toBeUndefined()
+    expect((await readdir(directory.path)).toSorted()).toEqual(['ingest', 'manifests', 'version'])
+    expect(await readdir(directory.join('ingest'))).toEqual([])
   })
 
   test('a server that is killed while it writes leaves either no blob or a good one', async () => {
@@ -136,7 +162,7 @@ describe('openStore', () => {
       }
       await store.blobs.removePartials(0)
       expect(await readdir(directory.join('ingest'))).toEqual([])
-      store.close()
+      await store.close()
     }
   })
 })

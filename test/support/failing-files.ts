@@ -33,18 +33,44 @@ export async function failFiles(
   }
 }
 
+export interface HangingFiles extends Disposable {
+  /** How many calls have been held up so far. */
+  readonly count: number
+}
+
+type HangingName = 'datasync' | 'mkdir' | 'rm'
+
 /**
  * A disk that hangs: these functions do not begin before it is disposed of, others do. Of a file handle
  * `datasync`, all others of `node:fs/promises`.
  */
-export async function hangFiles(...names: ('datasync' | 'mkdir' | 'rm')[]): Promise<Disposable> {
+export async function hangFiles(...names: HangingName[]): Promise<HangingFiles> {
+  return await hang(names, () => true)
+}
+
+/** The same for paths below a directory only. */
+export async function hangFilesBelow(
+  directory: string,
+  ...names: Exclude<HangingName, 'datasync'>[]
+): Promise<HangingFiles> {
+  return await hang(names, (path) => String(path).startsWith(directory))
+}
+
+async function hang(
+  names: readonly HangingName[],
+  hangs: (path: unknown) => boolean,
+): Promise<HangingFiles> {
   const handles = await fileHandles()
   const released = Promise.withResolvers<void>()
+  let count = 0
   const undo = names.map((name) => {
     const owner = (name === 'datasync' ? handles : fs) as unknown as Record<string, AnyFunction>
     const original = owner[name]!
     owner[name] = async function (this: unknown, ...args: unknown[]) {
-      await released.promise
+      if (hangs(args[0])) {
+        count += 1
+        await released.promise
+      }
       return await original.apply(this, args)
     }
     return () => (owner[name] = original)
@@ -55,7 +81,12 @@ export async function hangFiles(...names: ('datasync' | 'mkdir' | 'rm')[]): Prom
     syncBuiltinESMExports()
     released.resolve()
   }
-  return { [Symbol.dispose]: release }
+  return {
+    get count() {
+      return count
+    },
+    [Symbol.dispose]: release,
+  }
 }
 
 type AnyFunction = (...args: unknown[]) => Promise<unknown>
