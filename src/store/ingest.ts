@@ -98,8 +98,10 @@ export class LocalIngest implements Ingest {
   /** Absent where the file is not left for later. */
   #ended: PartialOptions['ended'] | undefined
   readonly #filling: FillingFile
-  /** How many of its bytes the sidecar has. */
+  /** How many of its bytes the sidecar durably has. */
   #noted: number
+  /** There may be a sidecar: one whose writing failed half-way counts. */
+  #hasJournal: boolean
   #verifiedSize: number | undefined
   /** The verify that runs, if one does: writes and other verifies wait for it. Never rejects. */
   #verifying: Promise<void> | undefined
@@ -120,6 +122,7 @@ export class LocalIngest implements Ingest {
     this.#ended = options.ended
     this.#filling = new FillingFile(file, algorithmOf(options.digest), have)
     this.#noted = this.have().bytes
+    this.#hasJournal = this.#noted > 0
   }
 
   /** A new, empty file `<directory>/<uuid>`, which is not left for later. */
@@ -211,6 +214,7 @@ export class LocalIngest implements Ingest {
       if (bytes === this.#noted || this.#isWrong) return
       const have = this.have().toJSON() // before the flush: what comes meanwhile may not be in it
       await this.#flush(() => this.#file.datasync())
+      this.#hasJournal = true
       await writeJournal(this.#path, this.digest, have)
       this.#noted = bytes
     })
@@ -285,7 +289,7 @@ export class LocalIngest implements Ingest {
   }
 
   async #removeJournal(): Promise<void> {
-    if (this.#noted > 0) await removeJournal(this.#path)
+    if (this.#hasJournal) await removeJournal(this.#path)
   }
 
   async #flush(sync: () => Promise<void>): Promise<void> {

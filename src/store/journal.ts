@@ -3,9 +3,10 @@
 
 import { hash } from 'node:crypto'
 import { open, rename, rm, writeFile } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { Intervals } from '../http/intervals.ts'
 import type { Digest } from '../oci/digest.ts'
-import { readFully } from './file-io.ts'
+import { readFully, syncDirectory } from './file-io.ts'
 import { isRecord } from './json.ts'
 
 /** Of more gaps the later ones are not noted: what lies behind them is fetched again. */
@@ -16,7 +17,10 @@ export function journalPath(partial: string): string {
   return `${partial}.json`
 }
 
-/** Durable when it resolves, as `have` must be before it is called. */
+/**
+ * Durable when it resolves: the note, its name and that of the file beside it. What `have` names must be durable
+ * before.
+ */
 export async function writeJournal(
   partial: string,
   digest: Digest,
@@ -32,6 +36,7 @@ export async function writeJournal(
     await rm(temporary, { force: true }).catch(() => {}) // the first error says more
     throw error
   }
+  await syncDirectory(dirname(partial))
 }
 
 /** What the file at `partial` holds of this digest; undefined where that cannot be believed. Throws ENOENT. */

@@ -1,11 +1,13 @@
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises'
+import { basename } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { Ingest } from '../../src/store/ingest.ts'
 import { openStore } from '../../src/store/store.ts'
 import type { Store } from '../../src/store/store.ts'
+import { recordFlushes } from '../support/failing-files.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import type { TemporaryDirectory } from '../support/temporary-directory.ts'
 import { seededContent } from './seeded-content.ts'
@@ -248,6 +250,22 @@ describe('checkpoint', () => {
     expect((await stat(sidecar)).ino).toBe(ino)
     await ingest.close()
   })
+
+  test.runIf(process.platform === 'linux')(
+    'has flushed the file, the note, and the directory that names both',
+    async () => {
+      const ingest = await begin()
+      using disk = await recordFlushes()
+      await ingest.checkpoint()
+      const [part, note] = [await theFile('.part'), await theFile('.json')]
+      const [first, second, last, ...more] = disk.flushes
+      expect([first?.path, second?.path]).toEqual([part, `${note}.new`])
+      expect(last?.path).toBe(directory.join('ingest'))
+      expect(last?.names?.toSorted()).toEqual([basename(part), basename(note)])
+      expect(more).toEqual([])
+      await ingest.close()
+    },
+  )
 
   test('that fails leaves what an earlier one noted, and says why', async () => {
     const ingest = await begin()

@@ -1,5 +1,5 @@
-// Files that fail or hang: what Node does with them is met with a system error, or does not come back, in
-// this whole process.
+// Files that fail, hang or are watched: what Node does with them is met with a system error, does not come
+// back, or is noted, in this whole process.
 import fs, { type FileHandle, open } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 
@@ -87,6 +87,32 @@ async function hang(
     },
     [Symbol.dispose]: release,
   }
+}
+
+export interface Flush {
+  readonly path: string
+  /** What a directory held then. */
+  readonly names?: readonly string[]
+}
+
+/** Lists what is flushed to the disk from now on, in order, until it is disposed of. Linux only. */
+export async function recordFlushes(): Promise<Disposable & { readonly flushes: Flush[] }> {
+  const handles = (await fileHandles()) as unknown as Record<string, AnyFunction>
+  const flushes: Flush[] = []
+  const undo = ['sync', 'datasync'].map((name) => {
+    const original = handles[name]!
+    handles[name] = async function (this: unknown, ...args: unknown[]) {
+      const path = await fs.readlink(`/proc/self/fd/${(this as FileHandle).fd}`)
+      const names = await fs.readdir(path).catch(() => undefined)
+      await original.apply(this, args)
+      flushes.push(names === undefined ? { path } : { path, names })
+    }
+    return () => (handles[name] = original)
+  })
+  const dispose = () => {
+    for (const each of undo) each()
+  }
+  return { flushes, [Symbol.dispose]: dispose }
 }
 
 type AnyFunction = (...args: unknown[]) => Promise<unknown>
