@@ -1,5 +1,6 @@
 // The real process, killed at any moment: what was held is served again, what was half there is
 // cleared away, and nothing wrong is ever given or kept.
+import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -91,6 +92,32 @@ describe('a server that is killed', () => {
     }
   })
 })
+
+test(
+  'a server that is killed on a slow line fetches again only what came since its last checkpoint',
+  { timeout: 60_000 },
+  async () => {
+    const bytes = syntheticBytes('slow', 0, 24 * MIB)
+    const { digest } = upstream.addBlob(bytes)
+    // 24 MiB take ten seconds: far less than 64 MiB come before the kill.
+    upstream.fault({ match: { kind: 'blob' }, drip: { bytes: MIB / 8, everyMs: 50 } })
+    const pulled = pull(digest)
+    await expect
+      .poll(() => upstream.bytesSent(digest), { timeout: 30_000, interval: 20 })
+      .toBeGreaterThan(8 * MIB)
+    await chandlery.stop('SIGKILL')
+    expect(await pulled).toBeUndefined()
+    const [note] = (await filesIn('ingest')).filter((path) => path.endsWith('.json'))
+    const { have } = JSON.parse(await readFile(note ?? '', 'utf8')) as { have: [number, number][] }
+    const noted = have.reduce((sum, [start, end]) => sum + end - start, 0)
+    expect(noted).toBeGreaterThan(2 * MIB)
+    upstream.clearFaults()
+    const before = upstream.bytesSent(digest)
+    await chandlery.start()
+    expect((await pull(digest))?.equals(bytes)).toBe(true)
+    expect(upstream.bytesSent(digest) - before).toBe(bytes.length - noted)
+  },
+)
 
 describe('a server that is told to stop', () => {
   test('in the middle of a download ends it, keeps it, and exits with 0', async () => {

@@ -6,8 +6,12 @@ import type { DownloadOptions } from './download-options.ts'
 
 /** While nobody knows how long it is, the room for it is looked at so often. */
 const ROOM_STEP_BYTES = 8 * 1024 * 1024
-/** After so many bytes more, what is here is made durable, so that a crash costs no more than that. */
+/** A checkpoint is due after this many more bytes: a crash of a fast download costs no more than that. */
 const CHECKPOINT_BYTES = 64 * 1024 * 1024
+/** A checkpoint is due this long after the last one, in milliseconds: the same for a slow download. */
+const CHECKPOINT_MS = 2000
+/** The pause after a checkpoint is at least this many times as long as that took: the disk is slow. */
+const PAUSE_FACTOR = 10
 
 /** It was not tried: the file system has not so much left. */
 export class NoRoom extends Error {
@@ -25,7 +29,12 @@ export class HandedOver extends Error {
 export class BlobKeeping {
   readonly #options: Pick<DownloadOptions, 'hasRoom' | 'observer'>
   #roomAt = ROOM_STEP_BYTES
-  #checkpointAt = CHECKPOINT_BYTES
+  /** How much there was at the last checkpoint. */
+  #notedBytes = 0
+  #pauseMs = CHECKPOINT_MS
+  /** Of the next checkpoint, once more has come than the last one noted. */
+  #timer: NodeJS.Timeout | undefined
+  #isNoting = false
 
   constructor(options: Pick<DownloadOptions, 'hasRoom' | 'observer'>) {
     this.#options = options
@@ -45,10 +54,8 @@ export class BlobKeeping {
   /** More of it is here; `size`: where it is known. Undefined where nothing is to be done; else throws FileLost. */
   grown(attempt: Attempt, size: number | undefined): Promise<void> | undefined {
     const { bytes } = attempt.have
-    if (bytes >= this.#checkpointAt) {
-      this.#checkpointAt = bytes + CHECKPOINT_BYTES
-      void this.checkpoint(attempt)
-    }
+    if (bytes >= this.#notedBytes + CHECKPOINT_BYTES) void this.#note(attempt)
+    else this.#noteLater(attempt)
     if (size !== undefined || bytes < this.#roomAt) return undefined
     this.#roomAt = bytes + ROOM_STEP_BYTES
     // It may have no end: it gets no more than there is left for others.
@@ -58,6 +65,24 @@ export class BlobKeeping {
   /** What is here is made durable and noted for a later process. Never rejects. */
   async checkpoint(attempt: Attempt): Promise<void> {
     await this.#tried('checkpoint', () => attempt.checkpoint())
+  }
+
+  #noteLater(attempt: Attempt): void {
+    if (this.#isNoting) return
+    this.#timer ??= setTimeout(() => void this.#note(attempt), this.#pauseMs).unref()
+  }
+
+  async #note(attempt: Attempt): Promise<void> {
+    if (this.#isNoting) return
+    this.#isNoting = true
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    this.#notedBytes = attempt.have.bytes
+    const startedAt = performance.now()
+    await this.checkpoint(attempt)
+    this.#pauseMs = Math.max(CHECKPOINT_MS, PAUSE_FACTOR * (performance.now() - startedAt))
+    this.#isNoting = false
+    if (attempt.have.bytes > this.#notedBytes) this.#noteLater(attempt)
   }
 
   /** Nothing more is written, what is still to come passes through. @returns whether it can. Never rejects. */
