@@ -37,19 +37,23 @@ export class WriteBehind {
   }
 
   /**
-   * Queues a write; `operation` names it in reports, `bytes` is what `run` keeps in memory until
-   * it runs. Never throws and never waits.
+   * Queues a write in place of the one of the same key that still waits; `operation` names it in
+   * reports, `bytes` is what `run` keeps in memory until it runs. A write for which there is no room
+   * is dropped and reported: the waiting one is made then, because an older record is better than
+   * none. Never throws and never waits.
    */
   push(key: string, operation: string, run: () => Promise<void>, bytes = 0): void {
     if (this.#isEnded) return
-    this.#unqueue(key)
-    const full = this.#pending.size >= this.#maxPending
-    if (full || this.#pendingBytes + bytes > this.#maxPendingBytes) {
+    const replaced = this.#pending.get(key)
+    const count = this.#pending.size + (replaced ? 0 : 1)
+    const total = this.#pendingBytes - (replaced?.bytes ?? 0) + bytes
+    if (count > this.#maxPending || total > this.#maxPendingBytes) {
       const waiting = `${this.#pending.size} writes (${this.#pendingBytes} bytes)`
       const why = new Error(`the disk is too slow: ${waiting} wait for it, this one is dropped`)
       this.#observer.storeError(operation, why)
       return
     }
+    this.#unqueue(key)
     this.#pending.set(key, { operation, run, bytes })
     this.#pendingBytes += bytes
     this.#startMore()

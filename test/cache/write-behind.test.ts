@@ -101,4 +101,19 @@ describe('WriteBehind', () => {
     await writes.drain()
     expect(written).toContain('d')
   })
+
+  it('still makes the older write of a key when a newer one finds no room', async () => {
+    const { writes, errors } = writeBehind({ concurrency: 1, maxPendingBytes: 100 })
+    const written: string[] = []
+    const push = (key: string, value: string, bytes: number): void => {
+      writes.push(key, 'write tag', async () => void written.push(value), bytes)
+    }
+    push('running', 'running', 0)
+    push('tag', 'older', 10)
+    push('other', 'other', 50)
+    push('tag', 'newer', 60)
+    await writes.drain()
+    expect(errors).toEqual([expect.stringContaining('this one is dropped')])
+    expect(written).toEqual(['running', 'older', 'other'])
+  })
 })
