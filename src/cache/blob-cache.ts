@@ -57,30 +57,28 @@ export class BlobCache {
   async open(repo: Repository, digest: Digest, caller: Caller): Promise<OpenBlob> {
     const { access, downloads } = this.#options
     const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
-    const held = await this.#options.held.open(digest, named?.size)
-    if (held) {
-      const content = this.#heldContent(held, repo, digest, named, caller)
-      await this.#authorised(content, repo, digest, caller)
-      return { content, cache: { state: 'hit' } }
-    }
+    const content = await this.#openHeld(repo, digest, named, caller)
+    if (content) return { content, cache: { state: 'hit' } }
     if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(downloadKey(digest, caller)) !== undefined
     const download = await this.#download(repo, digest, named?.size, named, caller)
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
-    const content = this.#arrivingContent(download, repo, digest, named, caller)
+    const arriving = this.#arrivingContent(download, repo, digest, named, caller)
     // It may have been another repository's source that answered.
-    if (named === undefined) await this.#authorised(content, repo, digest, caller)
-    return { content, cache }
+    if (named === undefined) await this.#authorised(arriving, repo, digest, caller)
+    return { content: arriving, cache }
   }
 
   /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
   async head(repo: Repository, digest: Digest, caller: Caller): Promise<BlobHead> {
     const { downloads } = this.#options
     const named = await this.#named(repo, digest)
-    const held = await this.#options.held.size(digest, named?.size)
-    if (held !== undefined) {
+    const { held } = this.#options
+    const heldSize = await held.size(digest)
+    if (heldSize !== undefined) {
       await this.#authorise(repo, digest, caller)
-      return { size: held, cache: { state: 'hit' } }
+      const isSound = await held.isSizeSound(digest, heldSize, named?.size)
+      if (isSound) return { size: heldSize, cache: { state: 'hit' } }
     }
     const size = downloads.get(downloadKey(digest, caller))?.size
     if (size !== undefined) {
@@ -89,6 +87,23 @@ export class BlobCache {
     }
     const link = await this.#prove(repo, digest, caller, named)
     return { size: named?.size ?? link.size, cache: { state: 'miss', fwdStatus: 200 } }
+  }
+
+  /** What is held, for those who may read it; undefined: nothing is held that may be served. */
+  async #openHeld(
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Promise<Content | undefined> {
+    const { held } = this.#options
+    const object = await held.open(digest)
+    if (object === undefined) return undefined
+    const content = this.#heldContent(object, repo, digest, named, caller)
+    await this.#authorised(content, repo, digest, caller)
+    if (await held.isSound(digest, object, named?.size)) return content
+    await content.close()
+    return undefined
   }
 
   // Manifests are never served as blobs, even by an upstream that would: a client would take the
@@ -158,7 +173,7 @@ export class BlobCache {
     caller: Caller,
   ): Content {
     const repair = async (why: unknown) => {
-      await this.#options.held.damaged(digest, object, why)
+      await this.#options.held.readFailed(digest, object, why)
       const size = named?.size ?? object.size
       return (await this.#download(repo, digest, size, named, caller)).read()
     }

@@ -34,6 +34,11 @@ export interface ReadableObject {
   close(): Promise<void>
 }
 
+/** A file is shorter now than it was when it was opened. */
+export class TruncatedContent extends Error {
+  override readonly name = 'TruncatedContent'
+}
+
 /** Content that is held and was verified when it was kept: all of it is there at once. */
 export class HeldContent implements Content {
   readonly digest: Digest
@@ -58,10 +63,12 @@ export class HeldContent implements Content {
     signal.throwIfAborted()
   }
 
-  /** Throws where it ends before its size. */
+  /** Throws TruncatedContent where the file ends before its size, and what reading throws. */
   async read(into: Uint8Array, at: number): Promise<number> {
     const length = await this.#object.read(into, at)
-    if (length === 0 && into.length > 0 && at < this.size) throw new Error(`it ends at byte ${at}`)
+    if (length === 0 && into.length > 0 && at < this.size) {
+      throw new TruncatedContent(`it ends at byte ${at} of ${this.size}`)
+    }
     return length
   }
 

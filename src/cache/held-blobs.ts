@@ -1,55 +1,100 @@
-// Held blobs as the cache trusts them: what is not as long as it should be, cannot be read, or proves
-// wrong when a sample is hashed again, is put aside, so that it is fetched anew. A damaged disk costs
-// the cache, never a pull.
+// Held blobs as the cache trusts them. Only the digest decides whether one is damaged: what a manifest
+// claims about its size is a reason to hash it once more, nothing else, since anybody may push a
+// manifest. A damaged blob is put aside, so that it is fetched again: a damaged disk costs the cache,
+// never a pull.
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../oci/digest.ts'
 import type { Blobs } from '../store/blobs.ts'
 import type { StoredObject } from '../store/driver.ts'
+import { storageTrouble } from '../store/errno.ts'
+import { TruncatedContent } from './content.ts'
 import type { CacheObserver } from './observer.ts'
 
 export interface HeldBlobsOptions {
   readonly blobs: Pick<Blobs, 'open' | 'stat' | 'verify' | 'quarantine'>
   readonly observer: Pick<CacheObserver, 'storeError'>
-  /** Every so many reads of a blob, it is hashed again. Default 100. */
+  /** One of so many reads of a blob hashes it again. Default 100. */
   readonly sampleEvery?: number | undefined
   readonly random?: () => number
 }
 
 type Found = 'good' | 'wrong' | 'absent'
 
-/** Up to this size what is sampled is checked before it is sent: nobody is sent what is wrong. */
+/** A sampled blob of up to this size is hashed before it is sent: nobody is sent wrong bytes. */
 const CHECKED_FIRST_BYTES = 32 * 1024 * 1024
-/** What was found right a moment ago is not read again for it. */
+/** A blob that was found good is not hashed again for this time. */
 const TRUSTED_MS = 24 * 3600_000
-const MOST_TRUSTED = 50_000
-const MOST_DISTRUSTED = 10_000
+const MAX_TRUSTED = 50_000
+const MAX_DISTRUSTED = 10_000
 
 export class HeldBlobs {
   readonly #options: HeldBlobsOptions
-  readonly #trusted = new LRUCache<Digest, true>({ max: MOST_TRUSTED, ttl: TRUSTED_MS })
-  /** Found damaged, and still where they were: they are checked each time. */
-  readonly #distrusted = new LRUCache<Digest, true>({ max: MOST_DISTRUSTED })
-  #sampling = false
+  /** The size that a blob had when it was hashed and found good. */
+  readonly #trusted = new LRUCache<Digest, number>({ max: MAX_TRUSTED, ttl: TRUSTED_MS })
+  /** Blobs that were found damaged and could not be put aside: they are hashed each time. */
+  readonly #distrusted = new LRUCache<Digest, true>({ max: MAX_DISTRUSTED })
+  /** The checks that run, by digest and size: whoever doubts the same file waits for the same check. */
+  readonly #checks = new Map<string, Promise<Found | undefined>>()
+  #isSampling = false
 
   constructor(options: HeldBlobsOptions) {
     this.#options = options
   }
 
-  /** A blob of this size in bytes, where its size is known; of an unknown one only after it was hashed again. */
-  async open(digest: Digest, size: number | undefined): Promise<StoredObject | undefined> {
-    const object = await this.#tried('open blob', () => this.#options.blobs.open(digest))
-    if (object === undefined || (await this.#isSound(digest, object, size))) return object
-    await object.close()
-    return undefined
+  /** Opens a held blob without looking at its bytes: ask `isSound` before they are served. */
+  open(digest: Digest): Promise<StoredObject | undefined> {
+    return this.#tried('open blob', () => this.#options.blobs.open(digest))
   }
 
-  /** Its size in bytes; undefined where it is not held, or not as long as it should be. */
-  async size(digest: Digest, size: number | undefined): Promise<number | undefined> {
-    const held = await this.#tried('stat blob', () => this.#options.blobs.stat(digest))
-    return size !== undefined && held?.size !== size ? undefined : held?.size
+  /** The size of a held blob's file in bytes: ask `isSizeSound` before it is told. */
+  async size(digest: Digest): Promise<number | undefined> {
+    return (await this.#tried('stat blob', () => this.#options.blobs.stat(digest)))?.size
   }
 
-  /** It could not be read to its end, or holds other bytes than it should: it is put aside. */
+  /**
+   * Reports whether an open blob may be served. `claimedSize` is what a manifest says, where one names
+   * the blob. This may read all of it, so call it only for requesters that may read the blob.
+   */
+  async isSound(
+    digest: Digest,
+    object: StoredObject,
+    claimedSize: number | undefined,
+  ): Promise<boolean> {
+    if (this.#isDoubtful(digest, object.size, claimedSize)) {
+      return (await this.#check(digest, object)) === 'good'
+    }
+    if (!this.#isSampled(digest)) return true
+    // In the same tick as the question: another sample could begin before this one has.
+    this.#isSampling = true
+    if (object.size <= CHECKED_FIRST_BYTES) return (await this.#sample(digest, object)) !== 'wrong'
+    void this.#sample(digest)
+    return true
+  }
+
+  /** Reports whether `size`, the length of a held blob's file, is that of the blob. As `isSound`. */
+  async isSizeSound(
+    digest: Digest,
+    size: number,
+    claimedSize: number | undefined,
+  ): Promise<boolean> {
+    if (claimedSize === undefined || !this.#isDoubtful(digest, size, claimedSize)) return true
+    const object = await this.open(digest)
+    if (object === undefined) return false
+    try {
+      return (await this.#check(digest, object)) === 'good' && object.size === size
+    } finally {
+      await this.#close(object)
+    }
+  }
+
+  /** Reading an open blob failed: it is put aside where its file is at fault, and stays otherwise. */
+  async readFailed(digest: Digest, object: StoredObject, why: unknown): Promise<void> {
+    const isDamaged = why instanceof TruncatedContent || storageTrouble(why) === 'broken'
+    if (isDamaged) await this.damaged(digest, object, why)
+    else this.#options.observer.storeError('read blob', why)
+  }
+
+  /** Puts a blob aside that cannot be read, or whose bytes are not those of its digest. */
   async damaged(digest: Digest, object: StoredObject | undefined, why: unknown): Promise<void> {
     this.#trusted.delete(digest)
     const { blobs, observer } = this.#options
@@ -62,57 +107,60 @@ export class HeldBlobs {
     if (isAside) this.#distrusted.delete(digest)
   }
 
-  async #isSound(digest: Digest, object: StoredObject, size: number | undefined): Promise<boolean> {
-    const isDoubtful = size === undefined || this.#distrusted.has(digest)
-    if (isDoubtful) return (await this.#check(digest, object)) === 'good'
-    if (object.size !== size) {
-      const why = new Error(`it has ${object.size} bytes instead of ${size}`)
-      await this.damaged(digest, object, why)
-      return false
-    }
-    if (!this.#isSampled(digest)) return true
-    if (size <= CHECKED_FIRST_BYTES) return (await this.#sample(digest, object)) !== 'wrong'
-    void this.#sampleBehind(digest)
-    return true
+  /** Without a claim, nothing would show that the file is too short. */
+  #isDoubtful(digest: Digest, size: number, claimedSize: number | undefined): boolean {
+    if (this.#distrusted.has(digest)) return true
+    const goodSize = this.#trusted.get(digest)
+    return (goodSize ?? claimedSize) !== size
   }
 
-  // One at a time: hashing costs as much as many reads.
+  // One sample at a time: hashing costs as much as many reads.
   #isSampled(digest: Digest): boolean {
     const { sampleEvery = 100, random = Math.random } = this.#options
-    return !this.#sampling && !this.#trusted.has(digest) && random() * sampleEvery < 1
+    return !this.#isSampling && !this.#trusted.has(digest) && random() * sampleEvery < 1
   }
 
-  // The response that reads it goes on meanwhile, and closes what it reads from.
-  async #sampleBehind(digest: Digest): Promise<void> {
-    const object = await this.#tried('open blob', () => this.#options.blobs.open(digest))
-    if (object === undefined) return
-    await this.#sample(digest, object)
-    await this.#tried('close blob', () => object.close())
-  }
-
-  async #sample(digest: Digest, object: StoredObject): Promise<Found | undefined> {
-    this.#sampling = true
+  /** Without `given`, the blob is opened for it: the response that asked closes its own. */
+  async #sample(digest: Digest, given?: StoredObject): Promise<Found | undefined> {
     try {
-      return await this.#check(digest, object)
+      const object = given ?? (await this.open(digest))
+      if (object === undefined) return 'absent'
+      try {
+        return await this.#check(digest, object)
+      } finally {
+        if (given === undefined) await this.#close(object)
+      }
     } finally {
-      this.#sampling = false
+      this.#isSampling = false
     }
   }
 
-  /** @returns undefined where nobody can tell */
+  /** Hashes a blob, once for all who ask meanwhile. Undefined: it could not be read for now. */
   async #check(digest: Digest, object: StoredObject): Promise<Found | undefined> {
-    if (this.#trusted.has(digest)) return 'good'
+    const key = `${digest} ${object.size}`
+    const running = this.#checks.get(key)
+    if (running !== undefined) return running
+    const check = this.#hash(digest, object).finally(() => this.#checks.delete(key))
+    this.#checks.set(key, check)
+    return check
+  }
+
+  async #hash(digest: Digest, object: StoredObject): Promise<Found | undefined> {
     const { blobs } = this.#options
     const found = await this.#tried('verify blob', () => blobs.verify(digest, { object }))
     if (found === 'good') {
-      this.#trusted.set(digest, true)
+      this.#trusted.set(digest, object.size)
       this.#distrusted.delete(digest)
     }
     if (found === 'wrong') await this.damaged(digest, object, new Error('its digest is another'))
     return found
   }
 
-  // A disk that cannot be read costs the cache, not the pull: the upstream may still have it.
+  async #close(object: StoredObject): Promise<void> {
+    await this.#tried('close blob', () => object.close())
+  }
+
+  // A disk that cannot be read costs the cache, not the pull: the upstream may still have the blob.
   async #tried<T>(operation: string, read: () => Promise<T>): Promise<T | undefined> {
     try {
       return await read()

@@ -1,11 +1,12 @@
-// Damaged blobs, kept aside for whoever wants to know what became of them: a few, the latest. Nothing is
-// ever served from here.
+// Damaged blobs, kept aside for whoever wants to know what became of them: the latest, whatever its size,
+// and a few before it. Nothing is ever served from here.
 
 import type { Digest } from '../oci/digest.ts'
 import type { StorageDriver, StoredEntry } from './driver.ts'
 import { blobKey, QUARANTINE_PREFIX, quarantineKey } from './layout.ts'
 import { Turns } from './turns.ts'
 
+/** How much is kept aside; the latest blob alone may be more. */
 export interface QuarantineLimits {
   readonly blobs: number
   readonly bytes: number
@@ -23,22 +24,27 @@ export class Quarantine {
     this.#limits = limits
   }
 
-  /** Moves a held blob here, or removes it where it is larger than all that may be here. Absent: done. */
+  /** Moves a held blob here; where no room is left to fetch it again, it is removed. Absent: done. */
   async take(digest: Digest, size: number): Promise<void> {
-    if (size > this.#limits.bytes) return await this.#driver.remove(blobKey(digest))
+    const key = quarantineKey(digest)
     await this.#turns.take('', async () => {
-      if (!(await this.#driver.move(blobKey(digest), quarantineKey(digest)))) return
-      await this.#driver.touch(quarantineKey(digest)) // its age here counts, not its last use
-      await this.#trim()
+      if (!(await this.#driver.move(blobKey(digest), key))) return
+      await this.#driver.touch(key) // its age here counts, not its last use
+      await this.#trim(key)
+      // Or it would pass through uncached, pull after pull, beside a file that serves nobody.
+      const space = await this.#driver.space().catch(() => undefined)
+      if (space !== undefined && space.freeBytes < size) await this.#driver.remove(key)
     })
   }
 
-  async #trim(): Promise<void> {
+  /** Removes the oldest, never `latest`, until what is here is within the limits. */
+  async #trim(latest: string): Promise<void> {
     const entries: StoredEntry[] = []
     for await (const entry of this.#driver.walk(QUARANTINE_PREFIX)) entries.push(entry)
     let bytes = entries.reduce((sum, entry) => sum + entry.size, 0)
     let count = entries.length
-    for (const { key, size } of entries.toSorted((a, b) => a.usedAtMs - b.usedAtMs)) {
+    const others = entries.filter(({ key }) => key !== latest)
+    for (const { key, size } of others.toSorted((a, b) => a.usedAtMs - b.usedAtMs)) {
       if (count <= this.#limits.blobs && bytes <= this.#limits.bytes) return
       await this.#driver.remove(key)
       count -= 1

@@ -216,20 +216,39 @@ describe.each([
       await Promise.all([first.close(), second.close(), third.close()])
     })
 
-    test('is one of a few: the oldest go, and one that is too large is not kept at all', async () => {
+    test('is one of a few that are kept aside: the oldest go, never the latest', async () => {
       blobs = new Blobs({
         driver,
         ingestDirectory: directory.join('ingest'),
         quarantine: { blobs: 3, bytes: 1000 },
       })
-      for (const length of [100, 101, 102, 103, 1001, 600, 299]) {
+      const putAside = async (length: number) => {
         const bytes = randomBytes(length)
         await driver.put(blobKey(digestOf(bytes)), bytes)
         await blobs.quarantine(digestOf(bytes))
         expect(await blobs.stat(digestOf(bytes))).toBeUndefined()
         await new Promise((resolve) => setTimeout(resolve, 3)) // another millisecond: another age
       }
+      for (const length of [100, 101, 102, 103]) await putAside(length)
+      expect(await quarantined()).toEqual([101, 102, 103])
+      await putAside(1001)
+      expect(await quarantined()).toEqual([1001])
+      for (const length of [600, 299]) await putAside(length)
       expect(await quarantined()).toEqual([299, 600])
+    })
+
+    test('is not kept aside where that leaves no room to fetch it again', async () => {
+      class FullDriver extends MemoryDriver {
+        override async space(): Promise<{ freeBytes: number; totalBytes: number }> {
+          return { freeBytes: damaged.length - 1, totalBytes: 10 * damaged.length }
+        }
+      }
+      driver = new FullDriver()
+      blobs = new Blobs({ driver, ingestDirectory: directory.join('ingest') })
+      await driver.put(blobKey(digest), damaged)
+      await blobs.quarantine(digest)
+      expect(await blobs.stat(digest)).toBeUndefined()
+      expect(await quarantined()).toEqual([])
     })
   })
 
