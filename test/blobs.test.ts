@@ -193,6 +193,8 @@ describe('who joins a download', () => {
     const { status, bytes: got } = await joined
     expect(status).toBe(200)
     expect(got.equals(bytes)).toBe(true)
+    const methods = upstream.requestsFor(digest).map(({ method }) => method)
+    expect(methods.toSorted()).toEqual(['GET', 'HEAD']) // it is not fetched once more
   })
 
   test('lets nobody read who began it without a right', async () => {

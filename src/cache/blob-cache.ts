@@ -13,6 +13,7 @@ import type { Access } from './access.ts'
 import { type Caller, downloadKey } from './caller.ts'
 import { type Content, HeldContent } from './content.ts'
 import type { Download } from './download.ts'
+import type { DownloadReader } from './download-reader.ts'
 import type { Downloads } from './downloads.ts'
 import { toClientError } from './failure.ts'
 import type { Grants } from './grants.ts'
@@ -38,6 +39,17 @@ export interface OpenBlob {
   readonly cache: CacheOutcome
 }
 
+/** A blob as one request wants it. */
+interface BlobRequest {
+  readonly repo: Repository
+  readonly digest: Digest
+  readonly caller: Caller
+  /** The link of the repository: a manifest there names the blob, or the upstream gave it there. */
+  readonly named: Link | undefined
+  /** What is known about its size before an upstream answers, in bytes. */
+  readonly claimedSize: number | undefined
+}
+
 export interface BlobHead {
   /** In bytes; undefined where neither a manifest nor the upstream says. */
   readonly size: number | undefined
@@ -61,12 +73,9 @@ export class BlobCache {
     if (content) return { content, cache: { state: 'hit' } }
     if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(downloadKey(digest, caller)) !== undefined
-    const download = await this.#download(repo, digest, named?.size, named, caller)
+    const reader = await this.#read({ repo, digest, named, caller, claimedSize: named?.size })
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
-    const arriving = this.#arrivingContent(download, repo, digest, named, caller)
-    // It may have been another repository's source that answered.
-    if (named === undefined) await this.#authorised(arriving, repo, digest, caller)
-    return { content: arriving, cache }
+    return { content: this.#arrivingContent(reader, repo, digest, named, caller), cache }
   }
 
   /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
@@ -174,59 +183,94 @@ export class BlobCache {
   ): Content {
     const repair = async (why: unknown) => {
       await this.#options.held.readFailed(digest, object, why)
-      const size = named?.size ?? object.size
-      return (await this.#download(repo, digest, size, named, caller)).read()
+      const claimedSize = named?.size ?? object.size
+      return await this.#read({ repo, digest, named, caller, claimedSize })
     }
     return new RepairingContent({ content: new HeldContent(digest, object), repair })
   }
 
   // What was verified while it arrived is read from its file for as long as the slowest client takes.
   #arrivingContent(
-    download: Download,
+    reader: DownloadReader,
     repo: Repository,
     digest: Digest,
     named: Link | undefined,
     caller: Caller,
   ): Content {
-    const content = download.read()
     const repair = async (why: unknown) => {
-      if (!content.verified || storageTrouble(why) === undefined) throw why
+      if (!reader.verified || storageTrouble(why) === undefined) throw why
       await this.#options.held.damaged(digest, undefined, why)
-      return (await this.#download(repo, digest, content.size, named, caller)).read()
+      return await this.#read({ repo, digest, named, caller, claimedSize: reader.size })
     }
-    return new RepairingContent({ content, repair })
+    return new RepairingContent({ content: reader, repair })
   }
 
-  // A manifest's word lets a repository fetch the blob from its own registry, and what that gives is
-  // the proof where there is no such word. Before anybody joins without it, or the sources of two
-  // registries mix, both have shown that they have it: else one could read what is the other's.
-  async #download(
-    repo: Repository,
-    digest: Digest,
-    size: number | undefined,
-    named: Link | undefined,
-    caller: Caller,
-  ): Promise<Download> {
-    const { downloads, upstream } = this.#options
-    const key = downloadKey(digest, caller)
-    const { registry } = repo
-    const running = downloads.get(key)
-    if (running && (named === undefined || running.registry !== registry)) {
-      await running.opened.catch(() => {})
-      await this.#authorise(repo, digest, caller)
+  /** A reader of the download that fetches the blob: of a running one, or of a new one. Throws OciError. */
+  async #read(request: BlobRequest): Promise<DownloadReader> {
+    const { digest, caller } = request
+    for (;;) {
+      const running = this.#options.downloads.get(downloadKey(digest, caller))
+      if (running === undefined || isShared(running, request)) return await this.#start(request)
+      const reader = await this.#joinOther(running, request)
+      if (reader) return reader
     }
-    const sources = upstream.blobSources(repo, caller).map((each) => this.#granting(repo, each))
-    const download = downloads.start({ digest, registry, sources, size, key })
-    download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
+  }
+
+  /**
+   * Joins a download that no manifest's word lets this request share. Both sides must have shown that
+   * they have the blob before their sources mix: otherwise one could read what only the other may.
+   * Undefined: the download failed meanwhile.
+   */
+  async #joinOther(running: Download, request: BlobRequest): Promise<DownloadReader | undefined> {
+    const { repo, digest, caller } = request
+    let reader: DownloadReader | undefined
     try {
-      // With the size a reader can say what it wants before anything is asked for.
-      await (download.size === undefined ? download.opened : download.ready)
+      // Take the reader before anything is awaited: the download may be over, and its file closed, by
+      // the time the upstream has said whether this request may read it.
+      reader = await running.reader()
+      await running.opened
+    } catch {
+      await reader?.close()
+      return undefined
+    }
+    await this.#authorised(reader, repo, digest, caller)
+    if (running.failure === undefined) {
+      running.join(this.#sources(request))
+      return reader
+    }
+    await reader.close()
+    return undefined
+  }
+
+  /**
+   * Begins a download, or joins one that may be shared. A manifest's word lets a repository fetch the
+   * blob from its own registry, and what that gives is the proof where there is no such word.
+   */
+  async #start(request: BlobRequest): Promise<DownloadReader> {
+    const { repo, digest, named, caller, claimedSize: size } = request
+    const { registry } = repo
+    const key = downloadKey(digest, caller)
+    const sources = this.#sources(request)
+    const download = this.#options.downloads.start({ digest, registry, sources, size, key })
+    download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
+    let reader: DownloadReader | undefined
+    try {
+      reader = await download.reader() // before anything else is awaited, as in #joinOther
+      // Where the size is known, the reader says what it wants before anything is asked for.
+      if (size === undefined) await download.opened
+      // Another repository's source may have answered, or an earlier download of another registry have
+      // left these bytes.
+      if (named === undefined || download.resumed) await this.#authorise(repo, digest, caller)
+      return reader
     } catch (error) {
+      await reader?.close()
       throw toClientError(error, 'blob')
     }
-    // What an earlier download left may be another registry's.
-    if (download.resumed) await this.#authorise(repo, digest, caller)
-    return download
+  }
+
+  #sources({ repo, caller }: BlobRequest): Source[] {
+    const sources = this.#options.upstream.blobSources(repo, caller)
+    return sources.map((each) => this.#granting(repo, each))
   }
 
   // What the upstream gives under this repository, it grants to this repository.
@@ -250,6 +294,11 @@ export class BlobCache {
       },
     }
   }
+}
+
+/** Whether a request may join a download without further proof: a manifest of the same registry names the blob. */
+function isShared(running: Download, { repo, named }: BlobRequest): boolean {
+  return named !== undefined && running.registry === repo.registry
 }
 
 function negativeKey(repo: Repository, digest: Digest): string {

@@ -106,6 +106,15 @@ export class Download implements DownloadView {
     this.#attempts.join(sources)
   }
 
+  /**
+   * A new reader: at once where there is something to read from, so that the download cannot be over
+   * before it is taken; else as soon as there is. Rejects as `ready` does.
+   */
+  async reader(): Promise<DownloadReader> {
+    if (this.#attempts.current === undefined) await this.ready
+    return this.read()
+  }
+
   /** A new reader; `ready` has just resolved. */
   read(): DownloadReader {
     clearTimeout(this.#idle)
