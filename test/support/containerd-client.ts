@@ -54,11 +54,14 @@ class UnexpectedEnd extends Error {
 export class ContainerdClient implements Disposable {
   readonly #options: ContainerdOptions
   readonly #agent = new Agent({ keepAlive: true })
+  /** How fast it takes a body from now on; undefined: as it comes. */
+  bytesPerSecond: number | undefined
   #resumed = 0
   #elsewhere = 0
 
   constructor(options: ContainerdOptions) {
     this.#options = options
+    this.bytesPerSecond = options.bytesPerSecond
   }
 
   /** Rejects where containerd's pull would fail. */
@@ -192,7 +195,7 @@ export class ContainerdClient implements Disposable {
   }
 
   async #takeTime(bytes: number): Promise<void> {
-    const { bytesPerSecond } = this.#options
+    const { bytesPerSecond } = this
     if (bytesPerSecond !== undefined) await sleep((bytes / bytesPerSecond) * 1000)
   }
 }
