@@ -1,138 +1,87 @@
 // The blob path of the whole server, where upstreams, disks and clients misbehave.
 import { mkdir, rm, stat, writeFile } from 'node:fs/promises'
-import { basename, join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { basename } from 'node:path'
+import { describe, expect, test } from 'vitest'
 import { digestOf } from '../src/oci/digest.ts'
 import { filesBelow } from './support/cache-files.ts'
-import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import type { Got } from './support/client.ts'
 import { syntheticBytes } from './support/content.ts'
-import { rawRequest } from './support/raw-client.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import { until } from './support/until.ts'
+import { createWorld } from './support/world.ts'
 
 const MIB = 1024 * 1024
-const REGISTRY = 'registry.test'
 const PAGE = '<!doctype html><title>Sign in</title>'
 const PAGE_FAULT = { status: 200, body: PAGE, headers: { 'content-type': 'text/html' } }
 const WRONG_FAULT = { status: 200, body: 'please try again later' }
 
-let directory: TemporaryDirectory
-let upstream: TestRegistry
-let chandlery: RunningChandlery
-
-beforeEach(async () => {
-  directory = await temporaryDirectory()
-  upstream = await startRegistry()
-  chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
-})
-
-afterEach(async () => {
-  await chandlery.stop()
-  await upstream.close()
-  await directory.remove()
-})
-
-function blobUrl(digest: string, repository = 'team/app'): string {
-  return `${chandlery.url}/v2/${repository}/blobs/${digest}?ns=${REGISTRY}`
-}
-
-function manifestUrl(reference: string, repository = 'team/app'): string {
-  return `${chandlery.url}/v2/${repository}/manifests/${reference}?ns=${REGISTRY}`
-}
-
-interface Got {
-  readonly status: number
-  readonly bytes: Buffer
-  readonly headers: Headers
-}
-
-async function get(url: string, init: RequestInit = {}): Promise<Got> {
-  const response = await fetch(url, init)
-  const bytes = Buffer.from(await response.arrayBuffer())
-  return { status: response.status, bytes, headers: response.headers }
+async function namesBelow(path: string): Promise<string[]> {
+  return (await filesBelow(path)).map((each) => basename(each))
 }
 
 async function readJson(got: Promise<Got>): Promise<{ status: number; code: string }> {
-  const { status, bytes } = await got
-  const body: { errors?: { code: string }[] } = JSON.parse(bytes.toString())
+  const { status, text } = await got
+  const body: { errors?: { code: string }[] } = JSON.parse(text)
   return { status, code: body.errors?.[0]?.code ?? '' }
-}
-
-/** Starts again on two upstreams, the second of which is returned. */
-async function withSecondEndpoint(): Promise<TestRegistry> {
-  const second = await startRegistry()
-  await chandlery.stop()
-  chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url, second.url))
-  return second
-}
-
-async function files(under: string): Promise<string[]> {
-  const paths = await filesBelow(join(directory.path, 'cache', under))
-  return paths.map((path) => basename(path))
-}
-
-/** Until the condition holds: what happens behind an answer. */
-async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
-  const deadline = Date.now() + 5000
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error('it did not happen in time')
-    await sleep(10)
-  }
 }
 
 describe('a wrong word about the size', () => {
   test('that a restart came into the middle of does not last', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const bytes = syntheticBytes('too long', 0, 2 * MIB)
     const { digest } = upstream.addBlob(bytes)
     const tooMany = bytes.length + 7
     const stall = { afterBytes: tooMany }
     const fault = { bodyLength: tooMany, announcedLength: 'none', stall, times: 1 } as const
     upstream.fault({ match: { kind: 'blob', method: 'GET' }, ...fault })
-    using cut = await rawRequest(blobUrl(digest))
+    using cut = await client.openBlob(digest)
     const ingested = async () => {
-      const [path] = await filesBelow(join(directory.path, 'cache', 'ingest'))
+      const [path] = await filesBelow(world.cache('ingest'))
       return path !== undefined && (await stat(path)).size === tooMany
     }
     await until(ingested)
-    const stopped = chandlery.stop()
+    const stopped = world.server.stop()
     cut.leave()
     await stopped
-    chandlery = await startChandlery(directory.path, mirrorOf(REGISTRY, upstream.url))
-    const got = await get(blobUrl(digest))
+    await world.start()
+    const got = await client.blob(digest)
     expect(got.status).toBe(200)
     expect(got.bytes.equals(bytes)).toBe(true)
-    await until(async () => (await files('blobs')).length === 1)
-    expect(await files('ingest')).toEqual([])
+    await until(async () => (await namesBelow(world.cache('blobs'))).length === 1)
+    expect(await namesBelow(world.cache('ingest'))).toEqual([])
   })
 
   test('of a GET is not believed longer than that GET', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1')
     const { digest, size } = image.layers[0]!
-    await get(manifestUrl('v1'))
+    await client.manifest('v1')
     const fault = upstream.fault({ match: { kind: 'blob' }, ...WRONG_FAULT })
-    expect((await get(blobUrl(digest))).status).toBe(502)
+    expect((await client.blob(digest)).status).toBe(502)
     fault.remove()
-    const good = await get(blobUrl(digest))
+    const good = await client.blob(digest)
     expect(good.status).toBe(200)
     expect(good.bytes.length).toBe(size)
     expect(digestOf(good.bytes)).toBe(digest)
     await upstream.stop()
-    expect((await get(blobUrl(digest))).status).toBe(200)
+    expect((await client.blob(digest)).status).toBe(200)
   })
 
   test('of a HEAD is not believed longer than that HEAD', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1')
     const { digest, size } = image.layers[0]!
-    await get(manifestUrl('v1'))
+    await client.manifest('v1')
     upstream.fault({ match: { kind: 'blob', method: 'HEAD' }, announcedLength: 17, times: 1 })
-    await get(blobUrl(digest), { method: 'HEAD' })
-    const good = await get(blobUrl(digest))
+    await client.blob(digest, { method: 'HEAD' })
+    const good = await client.blob(digest)
     expect(good.status).toBe(200)
-    await until(async () => (await files('blobs')).length === 1)
+    await until(async () => (await namesBelow(world.cache('blobs'))).length === 1)
     await upstream.stop()
-    expect((await get(blobUrl(digest))).bytes.length).toBe(size)
-    const head = await get(blobUrl(digest), { method: 'HEAD' })
+    expect((await client.blob(digest)).bytes.length).toBe(size)
+    const head = await client.blob(digest, { method: 'HEAD' })
     expect(head.headers.get('content-length')).toBe(String(size))
     expect(head.headers.get('cache-status')).toContain('hit')
   })
@@ -140,12 +89,13 @@ describe('a wrong word about the size', () => {
   test.each([undefined, 'bytes=0-', 'bytes=-1000000'])(
     'is outlived by a download that finds a better source before anything was sent (Range: %s)',
     async (range) => {
-      await using second = await withSecondEndpoint()
+      await using world = await createWorld({ upstreams: [{}, {}] })
+      const { upstream, other, client } = world
       const bytes = syntheticBytes('better', 0, 2 * MIB)
       upstream.addBlob(bytes)
-      const { digest } = second.addBlob(bytes)
+      const { digest } = other.addBlob(bytes)
       upstream.fault({ match: { kind: 'blob' }, ...WRONG_FAULT })
-      const good = await get(blobUrl(digest), range === undefined ? {} : { headers: { range } })
+      const good = await client.blob(digest, range === undefined ? {} : { headers: { range } })
       expect(good.status).toBe(range === undefined ? 200 : 206)
       const expected = range === 'bytes=-1000000' ? bytes.subarray(-1_000_000) : bytes
       expect(good.headers.get('content-length')).toBe(String(expected.length))
@@ -154,12 +104,14 @@ describe('a wrong word about the size', () => {
   )
 
   test('costs no connection: one is not left waiting for a body that nobody reads', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1', { layers: [syntheticBytes('w', 0, 4 * MIB)] })
     const { digest } = image.layers[0]!
-    await get(manifestUrl('v1'))
+    await client.manifest('v1')
     upstream.fault({ match: { kind: 'blob' }, bodyLength: 5 * MIB, announcedLength: 5 * MIB })
     for (let tries = 0; tries < 3; tries++) {
-      expect((await get(blobUrl(digest))).status).toBe(502)
+      expect((await client.blob(digest)).status).toBe(502)
     }
     await until(() => upstream.connections <= 2)
   })
@@ -167,17 +119,21 @@ describe('a wrong word about the size', () => {
 
 describe('a page instead of a blob', () => {
   test('shows nothing about who may read it', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const { digest } = upstream.addBlob(Buffer.from('private'), { repository: 'team/app' })
     const fault = upstream.fault({ match: { repository: 'other/app' }, ...PAGE_FAULT })
-    expect((await get(blobUrl(digest, 'other/app'))).status).toBe(502)
+    expect((await client.blob(digest, { repository: 'other/app' })).status).toBe(502)
     fault.remove()
-    expect((await get(blobUrl(digest))).status).toBe(200)
-    expect((await get(blobUrl(digest, 'other/app'))).status).toBe(404)
+    expect((await client.blob(digest)).status).toBe(200)
+    expect((await client.blob(digest, { repository: 'other/app' })).status).toBe(404)
   })
 })
 
 describe('who joins a download', () => {
   test('is served by it although it ends while the upstream is asked whether they may', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const bytes = syntheticBytes('joined', 0, 2 * MIB)
     const { digest } = upstream.addBlob(bytes)
     const slow = upstream.fault({
@@ -185,8 +141,8 @@ describe('who joins a download', () => {
       stall: { afterBytes: MIB },
     })
     upstream.fault({ match: { kind: 'blob', method: 'HEAD' }, delayMs: 300 })
-    using first = await rawRequest(blobUrl(digest))
-    const joined = get(blobUrl(digest, 'other/app'))
+    using first = await client.openBlob(digest)
+    const joined = client.blob(digest, { repository: 'other/app' })
     await until(() => upstream.requests.some(({ method }) => method === 'HEAD'))
     slow.release()
     expect((await first.body()).complete).toBe(true)
@@ -198,25 +154,29 @@ describe('who joins a download', () => {
   })
 
   test('lets nobody read who began it without a right', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const layers = [syntheticBytes('began', 0, 2 * MIB)]
     const { digest } = upstream.addImage('team/app', 'v1', { layers }).layers[0]!
-    await get(manifestUrl('v1'))
+    await client.manifest('v1')
     upstream.fault({ match: { kind: 'blob', repository: 'other/app' }, delayMs: 200 })
-    const began = get(blobUrl(digest, 'other/app'))
+    const began = client.blob(digest, { repository: 'other/app' })
     await until(() => upstream.requestsFor(digest).length === 1)
-    expect((await get(blobUrl(digest))).bytes.equals(layers[0]!)).toBe(true)
+    expect((await client.blob(digest)).bytes.equals(layers[0]!)).toBe(true)
     expect((await began).status).toBe(404)
   })
 
   test('is refused where the upstream refuses them, and the download goes on', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const bytes = syntheticBytes('refused', 0, 2 * MIB)
     const { digest } = upstream.addBlob(bytes, { repository: 'team/app' })
     const slow = upstream.fault({
       match: { kind: 'blob', method: 'GET' },
       stall: { afterBytes: MIB },
     })
-    using first = await rawRequest(blobUrl(digest))
-    expect((await get(blobUrl(digest, 'other/app'))).status).toBe(404)
+    using first = await client.openBlob(digest)
+    expect((await client.blob(digest, { repository: 'other/app' })).status).toBe(404)
     slow.release()
     expect((await first.body()).complete).toBe(true)
   })
@@ -227,16 +187,18 @@ describe('a body that ends too early', () => {
     ['exactly at its end, closed instead of ended', 2 * MIB, 1],
     ['in the middle', MIB + 7, 2],
   ])('%s, is completed', async (_what, cutAfter, requests) => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const bytes = syntheticBytes('early', 0, 2 * MIB)
     const { digest } = upstream.addImage('team/app', 'v1', { layers: [bytes] }).layers[0]!
-    await get(manifestUrl('v1'))
+    await client.manifest('v1')
     upstream.fault({
       match: { kind: 'blob', method: 'GET' },
       times: 1,
       announcedLength: 'none',
       cutAfter,
     })
-    const good = await get(blobUrl(digest))
+    const good = await client.blob(digest)
     expect(good.status).toBe(200)
     expect(good.bytes.equals(bytes)).toBe(true)
     expect(upstream.requestsFor(digest)).toHaveLength(requests)
@@ -246,34 +208,40 @@ describe('a body that ends too early', () => {
 
 describe('a cache that cannot be written', () => {
   test('costs the entry and not the pull, and is in the log', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const { digest } = upstream.addSyntheticBlob(MIB, 'unwritten')
-    const ingest = join(directory.path, 'cache', 'ingest')
+    const ingest = world.cache('ingest')
     await rm(ingest, { recursive: true })
     await writeFile(ingest, 'in the way')
-    const got = await get(blobUrl(digest))
+    const got = await client.blob(digest)
     expect([got.status, digestOf(got.bytes)]).toEqual([200, digest])
-    await until(() => chandlery.log.some(({ msg }) => String(msg).includes('write failed')))
+    await until(() => world.server.log.some(({ msg }) => String(msg).includes('write failed')))
     await rm(ingest)
     await mkdir(ingest)
-    expect((await get(blobUrl(digest))).bytes.length).toBe(MIB)
+    expect((await client.blob(digest)).bytes.length).toBe(MIB)
   })
 
   test('costs the entry and not the pull where only the place for blobs is lost', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const bytes = syntheticBytes('uncommitted', 0, MIB)
     const { digest } = upstream.addBlob(bytes)
-    await rm(join(directory.path, 'cache', 'blobs'), { recursive: true, force: true })
-    await writeFile(join(directory.path, 'cache', 'blobs'), 'in the way')
-    expect((await get(blobUrl(digest))).bytes.equals(bytes)).toBe(true)
-    expect((await get(blobUrl(digest))).bytes.equals(bytes)).toBe(true)
-    await until(async () => (await files('ingest')).length === 0)
+    await rm(world.cache('blobs'), { recursive: true, force: true })
+    await writeFile(world.cache('blobs'), 'in the way')
+    expect((await client.blob(digest)).bytes.equals(bytes)).toBe(true)
+    expect((await client.blob(digest)).bytes.equals(bytes)).toBe(true)
+    await until(async () => (await namesBelow(world.cache('ingest'))).length === 0)
   })
 })
 
 describe('a blob that no endpoint has', () => {
   test('is asked for once within negativeTtl', async () => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const digest = digestOf(Buffer.from('nowhere'))
     for (const method of ['GET', 'GET', 'HEAD', 'GET']) {
-      expect((await get(blobUrl(digest), { method })).status).toBe(404)
+      expect((await client.blob(digest, { method })).status).toBe(404)
     }
     expect(upstream.requestsFor(digest)).toHaveLength(1)
   })
@@ -297,11 +265,13 @@ describe('what the upstream answers', () => {
     ],
   ]
   test.each(cases)('%s: is told as the failure table has it', async (_what, fault, expected) => {
+    await using world = await createWorld()
+    const { upstream, client } = world
     const { digest } = upstream.addSyntheticBlob(MIB, 'table')
     upstream.fault({ match: { kind: 'blob' }, ...fault })
-    expect(await readJson(get(blobUrl(digest)))).toEqual(expected)
+    expect(await readJson(client.blob(digest))).toEqual(expected)
     upstream.clearFaults()
     const stays = expected.status === 404 || expected.code === 'TOOMANYREQUESTS'
-    if (!stays) expect((await get(blobUrl(digest))).status).toBe(200)
+    if (!stays) expect((await client.blob(digest)).status).toBe(200)
   })
 })
