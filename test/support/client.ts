@@ -10,6 +10,7 @@ export interface Got {
   readonly status: number
   readonly headers: Headers
   readonly bytes: Buffer
+  /** The bytes as UTF-8, each time anew. */
   readonly text: string
 }
 
@@ -73,5 +74,13 @@ export class TestClient {
 async function fetchWhole(url: string, init: RequestInit): Promise<Got> {
   const response = await fetch(url, init)
   const bytes = Buffer.from(await response.arrayBuffer())
-  return { status: response.status, headers: response.headers, bytes, text: bytes.toString() }
+  const { status, headers } = response
+  return {
+    status,
+    headers,
+    bytes,
+    get text() {
+      return bytes.toString()
+    },
+  }
 }
