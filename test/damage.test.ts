@@ -8,25 +8,15 @@ import { RepairingContent } from '../src/cache/repairing-content.ts'
 import { HeldContent } from '../src/cache/content.ts'
 import { digestOf } from '../src/oci/digest.ts'
 import { openStore, type Store } from '../src/store/store.ts'
-import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
 import { syntheticBytes } from './support/content.ts'
 import { failFiles } from './support/failing-files.ts'
-import { rawRequest } from './support/raw-client.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import { createWorld, type World } from './support/world.ts'
 
 const MIB = 1024 * 1024
-const REGISTRY = 'registry.test'
 /** More than socket buffers hold, so that a reader can be stopped in the middle. */
 const BYTES = syntheticBytes('damage', 0, 24 * MIB)
-
-let directory: TemporaryDirectory
-
-beforeEach(async () => {
-  directory = await temporaryDirectory()
-})
-
-afterEach(() => directory.remove())
+const DIGEST = digestOf(BYTES)
 
 /** The path of a held blob's file below the cache directory. */
 async function fileOf(cache: string, digest: string): Promise<string> {
@@ -36,103 +26,95 @@ async function fileOf(cache: string, digest: string): Promise<string> {
   return join(cache, 'blobs', name)
 }
 
+/** A world whose server holds BYTES, and checks whatever it reads. */
+async function createHoldingWorld(): Promise<World> {
+  const world = await createWorld({ scale: { sampleEvery: 1 } })
+  world.upstream.addImage('team/app', 'v1', { layers: [BYTES] })
+  await world.client.manifest('v1')
+  await expectGood(world)
+  // Its file is there a moment before the download is over.
+  await expect.poll(() => world.client.metric('chandlery_downloads_total{outcome="kept"}')).toBe(1)
+  return world
+}
+
+async function expectGood({ client }: World): Promise<void> {
+  using response = await client.openBlob(DIGEST)
+  const { bytes, complete } = await response.body()
+  expect([response.status, complete]).toEqual([200, true])
+  expect(bytes.equals(BYTES)).toBe(true)
+}
+
+/** The upstream is soon not asked any more. */
+async function expectKept(world: World): Promise<void> {
+  const { requests } = world.upstream
+  await expect
+    .poll(async () => {
+      const before = requests.length
+      await expectGood(world)
+      return requests.length - before
+    })
+    .toBe(0)
+}
+
 describe('a held blob that is damaged', () => {
-  let upstream: TestRegistry
-  let chandlery: RunningChandlery
-  let url: string
-  let digest: string
-
-  beforeEach(async () => {
-    upstream = await startRegistry()
-    const config = mirrorOf(REGISTRY, upstream.url)
-    chandlery = await startChandlery(directory.path, config, { sampleEvery: 1 })
-    const base = `${chandlery.url}/v2/${REGISTRY}/team/app`
-    digest = upstream.addImage('team/app', 'v1', { layers: [BYTES] }).layers[0]!.digest
-    await (await fetch(`${base}/manifests/v1`)).arrayBuffer()
-    url = `${base}/blobs/${digest}`
-    await expectGood()
-    // Its file is there a moment before the download is over.
-    await expect.poll(metrics).toContain('chandlery_downloads_total{outcome="kept"} 1')
-  })
-
-  afterEach(async () => {
-    await chandlery.stop()
-    await upstream.close()
-  })
-
-  async function metrics(): Promise<string> {
-    return await (await fetch(`${chandlery.adminUrl}/metrics`)).text()
-  }
-
-  async function expectGood(): Promise<void> {
-    const response = await rawRequest(url)
-    const { bytes, complete } = await response.body()
-    expect([response.status, complete]).toEqual([200, true])
-    expect(bytes.equals(BYTES)).toBe(true)
-  }
-
-  /** The upstream is soon not asked any more. */
-  async function expectKept(): Promise<void> {
-    await expect
-      .poll(async () => {
-        const before = upstream.requests.length
-        await expectGood()
-        return upstream.requests.length - before
-      })
-      .toBe(0)
-  }
-
   test('because it is short is fetched again and kept', async () => {
-    await truncate(await fileOf(join(directory.path, 'cache'), digest), MIB)
-    await expectGood()
-    await expectKept()
+    await using world = await createHoldingWorld()
+    await truncate(await fileOf(world.cache(), DIGEST), MIB)
+    await expectGood(world)
+    await expectKept(world)
   })
 
   test('because its file is gone is fetched again', async () => {
-    await rm(await fileOf(join(directory.path, 'cache'), digest))
-    await expectGood()
-    await expectKept()
+    await using world = await createHoldingWorld()
+    await rm(await fileOf(world.cache(), DIGEST))
+    await expectGood(world)
+    await expectKept(world)
   })
 
   test('because it holds other bytes is found by a sample, put aside, and fetched in that response', async () => {
-    const cache = join(directory.path, 'cache')
-    const file = await open(await fileOf(cache, digest), 'r+')
+    await using world = await createHoldingWorld()
+    const file = await open(await fileOf(world.cache(), DIGEST), 'r+')
     await file.write(Buffer.from('damaged'), 0, 7, 12 * MIB)
     await file.close()
-    await expectGood()
-    expect(await readdir(join(cache, 'quarantine'))).toHaveLength(1)
-    expect(await metrics()).toContain('chandlery_store_errors_total{operation="damaged blob"} 1')
-    await expectKept()
+    await expectGood(world)
+    const putAside = () => readdir(world.cache('quarantine')).catch(() => [])
+    await expect.poll(putAside).toHaveLength(1)
+    const damaged = 'chandlery_store_errors_total{operation="damaged blob"}'
+    expect(await world.client.metric(damaged)).toBe(1)
+    await expectKept(world)
   })
 
   test('after it was kept, while a client still reads what arrived, is replaced in that response', async () => {
-    await rm(await fileOf(join(directory.path, 'cache'), digest))
-    using response = await rawRequest(url)
+    await using world = await createHoldingWorld()
+    await rm(await fileOf(world.cache(), DIGEST))
+    using response = await world.client.openBlob(DIGEST)
     const start = await response.read(1000)
     response.pause()
-    await expect.poll(() => fileOf(join(directory.path, 'cache'), digest)).toBeTruthy()
+    await expect.poll(() => fileOf(world.cache(), DIGEST)).toBeTruthy()
     using disk = await failFiles('read', 'EIO')
     const { bytes, complete } = await response.body()
     expect(disk.failures).toBeGreaterThan(0)
     disk[Symbol.dispose]()
     expect([complete, Buffer.concat([start, bytes]).equals(BYTES)]).toEqual([true, true])
-    await expectKept()
+    await expectKept(world)
   })
 
   test('while it is sent goes on from the upstream in the same response', async () => {
-    using response = await rawRequest(url)
+    await using world = await createHoldingWorld()
+    using response = await world.client.openBlob(DIGEST)
     const start = await response.read(1000)
     response.pause()
-    await truncate(await fileOf(join(directory.path, 'cache'), digest), MIB)
-    const asked = upstream.requests.length
+    await truncate(await fileOf(world.cache(), DIGEST), MIB)
+    const asked = world.upstream.requests.length
     const { bytes, complete } = await response.body()
     expect(complete).toBe(true)
-    expect(upstream.requests.length).toBeGreaterThan(asked)
+    expect(world.upstream.requests.length).toBeGreaterThan(asked)
     expect(Buffer.concat([start, bytes]).equals(BYTES)).toBe(true)
   })
 })
 
 describe('a held blob with other bytes than its digest says', () => {
+  let directory: TemporaryDirectory
   let store: Store
   const errors: string[] = []
   const observer = { storeError: (operation: string) => void errors.push(operation) }
@@ -141,6 +123,7 @@ describe('a held blob with other bytes than its digest says', () => {
 
   beforeEach(async () => {
     errors.length = 0
+    directory = await temporaryDirectory()
     store = await openStore({ directory: directory.path })
     const ingest = await store.blobs.ingest(digest)
     await ingest.write(0, bytes)
@@ -150,7 +133,10 @@ describe('a held blob with other bytes than its digest says', () => {
     await writeFile(await fileOf(directory.path, digest), 'what WAS kept')
   })
 
-  afterEach(() => store.close())
+  afterEach(async () => {
+    store.close()
+    await directory.remove()
+  })
 
   /** What may be served of it. */
   async function openSound(held: HeldBlobs, claimedSize?: number) {
