@@ -1,42 +1,29 @@
 // What clients, headers and metrics are told of failures, token servers' included: the failure
 // table through a whole server.
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { mirrorOf, type RunningChandlery, startChandlery } from './support/chandlery.ts'
+import { describe, expect, test } from 'vitest'
 import type { Fault } from './support/faults.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
 import { startTokenServer, type TestTokenServer } from './support/token-server.ts'
+import { createWorld, type World } from './support/world.ts'
 
-const REGISTRY = 'registry.test'
 /** A token is good for so long, so that soon a new one is needed. */
 const TOKEN_MS = 300
 const LATER = { 'retry-after': '60' }
 
-let directory: TemporaryDirectory
-let tokens: TestTokenServer
-let registry: TestRegistry
-let chandlery: RunningChandlery
+function startTokens(): Promise<TestTokenServer> {
+  return startTokenServer({ lifetimeMs: TOKEN_MS })
+}
 
-beforeEach(async () => {
-  directory = await temporaryDirectory()
-  tokens = await startTokenServer({ lifetimeMs: TOKEN_MS })
-  registry = await startRegistry({ auth: { kind: 'token', tokens } })
-  const freshness = { ttl: '0s', negativeTtl: '10s' }
-  const config = { ...mirrorOf(REGISTRY, registry.url), freshness }
-  chandlery = await startChandlery(directory.path, config)
-})
+/** A registry behind a token server, and a cache that asks for a tag each time. */
+function createTokenWorld(tokens: TestTokenServer): Promise<World> {
+  return createWorld({
+    upstreams: [{ auth: { kind: 'token', tokens } }],
+    config: { freshness: { ttl: '0s', negativeTtl: '10s' } },
+  })
+}
 
-afterEach(async () => {
-  await chandlery.stop()
-  await Promise.all([registry.close(), tokens.close()])
-  await directory.remove()
-})
-
-async function get(path: string, method = 'GET') {
-  const response = await fetch(`${chandlery.url}/v2/team/app/${path}?ns=${REGISTRY}`, { method })
-  await response.arrayBuffer()
-  const { status, headers } = response
+async function get({ client }: World, path: string, method = 'GET') {
+  const { status, headers } = await client.get(path, { method })
   return { status, cache: headers.get('cache-status'), retryAfter: headers.get('retry-after') }
 }
 
@@ -48,16 +35,18 @@ describe('a token server that fails', () => {
     ['500', { status: 500 }, 'upstream-error', 502],
     ['a reset', { resetAfter: -1 }, 'upstream-error', 502],
   ])('counts like the registry: %s', async (_what, fault, detail, status) => {
-    registry.addImage('team/app', 'held')
-    registry.addImage('team/app', 'cold')
-    expect((await get('manifests/held')).status).toBe(200)
+    await using tokens = await startTokens()
+    await using world = await createTokenWorld(tokens)
+    const { upstream } = world
+    upstream.addImage('team/app', 'held')
+    upstream.addImage('team/app', 'cold')
+    expect((await get(world, 'manifests/held')).status).toBe(200)
     tokens.fault(fault)
     await sleep(TOKEN_MS + 20)
-    const held = await get('manifests/held')
+    const held = await get(world, 'manifests/held')
     expect(held).toMatchObject({ status: 200, cache: expect.stringMatching(`detail=${detail}$`) })
-    expect(await get('manifests/cold')).toMatchObject({ status })
-    const text = await (await fetch(`${chandlery.adminUrl}/metrics`)).text()
-    expect(text).toContain(`chandlery_stale_served_total{reason="${detail}"} 1`)
+    expect(await get(world, 'manifests/cold')).toMatchObject({ status })
+    expect(await world.client.metric(`chandlery_stale_served_total{reason="${detail}"}`)).toBe(1)
   })
 })
 
@@ -67,25 +56,31 @@ describe('a 404 that is remembered', () => {
     `manifests/sha256:${'0'.repeat(64)}`,
     `blobs/sha256:${'0'.repeat(64)}`,
   ])('says that nobody was asked: %s', async (path) => {
-    expect(await get(path)).toMatchObject({
+    await using tokens = await startTokens()
+    await using world = await createTokenWorld(tokens)
+    const { upstream } = world
+    expect(await get(world, path)).toMatchObject({
       status: 404,
       cache: 'chandlery; fwd=uri-miss; fwd-status=404; detail=not-found',
     })
-    const asked = registry.requests.length
+    const asked = upstream.requests.length
     for (const method of ['GET', 'HEAD']) {
-      expect(await get(path, method)).toMatchObject({
+      expect(await get(world, path, method)).toMatchObject({
         status: 404,
         cache: 'chandlery; hit; detail=negative',
       })
     }
-    expect(registry.requests).toHaveLength(asked)
+    expect(upstream.requests).toHaveLength(asked)
   })
 })
 
 describe('a registry that limits us', () => {
   test('never has a client told 429, but when to come back', async () => {
-    const image = registry.addImage('team/app', 'latest')
-    registry.fault({ status: 429, headers: LATER })
+    await using tokens = await startTokens()
+    await using world = await createTokenWorld(tokens)
+    const { upstream } = world
+    const image = upstream.addImage('team/app', 'latest')
+    upstream.fault({ status: 429, headers: LATER })
     const { digest } = image
     const paths = [
       'manifests/latest',
@@ -95,7 +90,7 @@ describe('a registry that limits us', () => {
       `referrers/${digest}`,
     ]
     for (const path of paths) {
-      const { status, retryAfter } = await get(path)
+      const { status, retryAfter } = await get(world, path)
       expect({ path, status }).toEqual({ path, status: 503 })
       expect(Number(retryAfter)).toBeGreaterThan(50)
     }

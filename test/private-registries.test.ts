@@ -1,25 +1,16 @@
 // With "*" a client may name any registry, but must not make Chandlery ask its own network.
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { type RunningChandlery, startChandlery } from './support/chandlery.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { createWorld, type World } from './support/world.ts'
 
-let directory: TemporaryDirectory
-let inside: TestRegistry
-let chandlery: RunningChandlery
+let world: World
 
-beforeEach(async () => {
-  directory = await temporaryDirectory()
-  inside = await startRegistry()
-  inside.addImage('team/app', 'latest')
-  chandlery = await startChandlery(directory.path, { mirrors: { '*': {} } })
+// One for all tests: a request that is refused changes nothing.
+beforeAll(async () => {
+  world = await createWorld({ config: { mirrors: { '*': {} } } })
+  world.upstream.addImage('team/app', 'latest')
 })
 
-afterEach(async () => {
-  await chandlery.stop()
-  await inside.close()
-  await directory.remove()
-})
+afterAll(() => world[Symbol.asyncDispose]())
 
 /** Ways to write this machine, as many as URL and resolver know. */
 const LOOPBACK = [
@@ -50,6 +41,7 @@ const LOOPBACK = [
 ]
 
 test.each(LOOPBACK)('%s is not served, however it is named', async (host) => {
+  const { upstream: inside, server } = world
   const registry = `${host}:${inside.port}`
   const at = encodeURIComponent(registry)
   const paths = [
@@ -60,7 +52,7 @@ test.each(LOOPBACK)('%s is not served, however it is named', async (host) => {
     `/v2/team/app/tags/list?ns=${at}`,
   ]
   for (const path of paths) {
-    const response = await fetch(`${chandlery.url}${path}`)
+    const response = await fetch(`${server.url}${path}`)
     const text = await response.text()
     expect([400, 404], `${response.status} of ${path}: ${text}`).toContain(response.status)
     expect(JSON.parse(text).errors[0].message).not.toBe('')
@@ -69,9 +61,10 @@ test.each(LOOPBACK)('%s is not served, however it is named', async (host) => {
 })
 
 test('a private address is refused with what to do about it', async () => {
+  const { server } = world
   for (const registry of ['10.1.2.3', '192.168.0.1:5000', '169.254.169.254', 'registry:5000']) {
     const path = `/v2/team/app/manifests/latest?ns=${registry}`
-    const response = await fetch(`${chandlery.url}${path}`)
+    const response = await fetch(`${server.url}${path}`)
     expect(response.status).toBe(404)
     const [error] = JSON.parse(await response.text()).errors
     expect(error.code).toBe('NAME_UNKNOWN')
