@@ -3,51 +3,48 @@
 import { readFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { type Digest, digestOf } from '../src/oci/digest.ts'
 import { Chandlery } from './e2e/chandlery.ts'
 import { expectVerified, filesBelow } from './support/cache-files.ts'
-import { mirrorOf } from './support/chandlery.ts'
+import { TestClient } from './support/client.ts'
 import { syntheticBytes } from './support/content.ts'
-import { rawRequest } from './support/raw-client.ts'
-import { startRegistry, type TestRegistry } from './support/registry.ts'
-import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import type { TestRegistry } from './support/registry.ts'
+import { until } from './support/until.ts'
+import { createWorld } from './support/world.ts'
 
 const MIB = 1024 * 1024
 const SIZE = 4 * MIB
-const REGISTRY = 'registry.test'
+/** For each, where several run at a time. */
+const LONG = { timeout: 60_000 }
 /** A download of SIZE takes as long. */
 const DOWNLOAD_MS = 250
 const DRIP = { bytes: SIZE / 25, everyMs: DOWNLOAD_MS / 25 }
 
-let directory: TemporaryDirectory
-let upstream: TestRegistry
-let chandlery: Chandlery
+interface ProcessWorld extends AsyncDisposable {
+  readonly upstream: TestRegistry
+  readonly chandlery: Chandlery
+  readonly client: TestClient
+}
 
-beforeEach(async () => {
-  directory = await temporaryDirectory()
-  upstream = await startRegistry()
-  chandlery = await Chandlery.create({
-    directory: directory.path,
-    config: mirrorOf(REGISTRY, upstream.url),
-  })
+/** A registry, and the real process in front of it, started. */
+async function createProcessWorld(): Promise<ProcessWorld> {
+  const world = await createWorld({ started: false })
+  const { upstream, directory, config } = world
+  const chandlery = await Chandlery.create({ directory: directory.path, config })
+  const dispose = async () => {
+    await chandlery.stop('SIGKILL')
+    await world[Symbol.asyncDispose]()
+  }
   await chandlery.start()
-})
-
-afterEach(async () => {
-  await chandlery.stop('SIGKILL')
-  await upstream.close()
-  await directory.remove()
-})
-
-function urlOf(digest: Digest): string {
-  return `${chandlery.url}/v2/team/app/blobs/${digest}?ns=${REGISTRY}`
+  const client = new TestClient(chandlery)
+  return { upstream, chandlery, client, [Symbol.asyncDispose]: dispose }
 }
 
 /** The blob as it came; undefined where the answer was not complete, or there was none. */
-async function pull(digest: Digest): Promise<Buffer | undefined> {
+async function pull(client: TestClient, digest: Digest): Promise<Buffer | undefined> {
   try {
-    using response = await rawRequest(urlOf(digest))
+    using response = await client.openBlob(digest)
     const { bytes, complete } = await response.body()
     return response.status === 200 && complete ? bytes : undefined
   } catch {
@@ -55,39 +52,41 @@ async function pull(digest: Digest): Promise<Buffer | undefined> {
   }
 }
 
-const filesIn = (under: string) => filesBelow(join(chandlery.cache, under))
+const filesIn = ({ cache }: Chandlery, under: string) => filesBelow(join(cache, under))
 
-async function verified(): Promise<string[]> {
-  const kept = await filesIn('blobs')
+async function verified(chandlery: Chandlery): Promise<string[]> {
+  const kept = await filesIn(chandlery, 'blobs')
   await expectVerified(kept)
   return kept
 }
 
-describe('a server that is killed', () => {
+describe.concurrent('a server that is killed', LONG, () => {
   test('at any moment of a download leaves good blobs or none, and goes on when started again', async () => {
+    await using world = await createProcessWorld()
+    const { upstream, chandlery, client } = world
     upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
     const held: Digest[] = []
     for (let kill = 0; kill < 4; kill++) {
       const bytes = syntheticBytes(`kill ${kill}`, 0, SIZE)
       const { digest } = upstream.addBlob(bytes)
-      const pulls = [pull(digest), pull(digest)]
+      const pulls = [pull(client, digest), pull(client, digest)]
       // Now and then in the very moment in which it is committed.
       await sleep(kill === 0 ? DOWNLOAD_MS : Math.random() * DOWNLOAD_MS * 1.3)
       await chandlery.stop('SIGKILL')
       for (const got of await Promise.all(pulls)) {
         if (got) expect(got.equals(bytes)).toBe(true)
       }
-      const kept = await verified()
+      const kept = await verified(chandlery)
       await chandlery.start()
-      expect(await filesIn('owner')).toHaveLength(1)
+      expect(await filesIn(chandlery, 'owner')).toHaveLength(1)
       for (const each of held) expect(kept.map((path) => basename(path))).toContain(each.slice(7))
-      expect((await pull(digest))?.equals(bytes)).toBe(true)
-      await expect.poll(() => filesIn('ingest')).toEqual([])
+      expect((await pull(client, digest))?.equals(bytes)).toBe(true)
+      await until(async () => (await filesIn(chandlery, 'ingest')).length === 0)
       held.push(digest)
     }
     await upstream.stop()
     for (const digest of held) {
-      const got = await pull(digest)
+      const got = await pull(client, digest)
       expect(got && digestOf(got)).toBe(digest)
     }
   })
@@ -95,49 +94,55 @@ describe('a server that is killed', () => {
 
 test(
   'a server that is killed on a slow line fetches again only what came since its last checkpoint',
-  { timeout: 60_000 },
+  LONG,
   async () => {
+    await using world = await createProcessWorld()
+    const { upstream, chandlery, client } = world
     const bytes = syntheticBytes('slow', 0, 24 * MIB)
     const { digest } = upstream.addBlob(bytes)
     // 24 MiB take ten seconds: far less than 64 MiB come before the kill.
     upstream.fault({ match: { kind: 'blob' }, drip: { bytes: MIB / 8, everyMs: 50 } })
-    const pulled = pull(digest)
+    const pulled = pull(client, digest)
     await expect
       .poll(() => upstream.bytesSent(digest), { timeout: 30_000, interval: 20 })
       .toBeGreaterThan(8 * MIB)
     await chandlery.stop('SIGKILL')
     expect(await pulled).toBeUndefined()
-    const [note] = (await filesIn('ingest')).filter((path) => path.endsWith('.json'))
+    const [note] = (await filesIn(chandlery, 'ingest')).filter((path) => path.endsWith('.json'))
     const { have } = JSON.parse(await readFile(note ?? '', 'utf8')) as { have: [number, number][] }
     const noted = have.reduce((sum, [start, end]) => sum + end - start, 0)
     expect(noted).toBeGreaterThan(2 * MIB)
     upstream.clearFaults()
     const before = upstream.bytesSent(digest)
     await chandlery.start()
-    expect((await pull(digest))?.equals(bytes)).toBe(true)
+    expect((await pull(client, digest))?.equals(bytes)).toBe(true)
     expect(upstream.bytesSent(digest) - before).toBe(bytes.length - noted)
   },
 )
 
-describe('a server that is told to stop', () => {
+describe.concurrent('a server that is told to stop', LONG, () => {
   test('in the middle of a download ends it, keeps it, and exits with 0', async () => {
+    await using world = await createProcessWorld()
+    const { upstream, chandlery, client } = world
     const bytes = syntheticBytes('term', 0, SIZE)
     const { digest } = upstream.addBlob(bytes)
     upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
-    const pulled = pull(digest)
+    const pulled = pull(client, digest)
     await sleep(DOWNLOAD_MS / 2)
     expect(await chandlery.stop('SIGTERM')).toBe(0)
     expect((await pulled)?.equals(bytes)).toBe(true)
-    expect(await filesIn('ingest')).toEqual([])
-    expect(await filesIn('owner')).toEqual([])
-    expect((await verified()).map((path) => basename(path))).toEqual([digest.slice(7)])
+    expect(await filesIn(chandlery, 'ingest')).toEqual([])
+    expect(await filesIn(chandlery, 'owner')).toEqual([])
+    expect((await verified(chandlery)).map((path) => basename(path))).toEqual([digest.slice(7)])
   })
 
   test('twice at once, as Ctrl-C under npm does, still lets a download end', async () => {
+    await using world = await createProcessWorld()
+    const { upstream, chandlery, client } = world
     const bytes = syntheticBytes('twice', 0, SIZE)
     const { digest } = upstream.addBlob(bytes)
     upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
-    const pulled = pull(digest)
+    const pulled = pull(client, digest)
     await sleep(DOWNLOAD_MS / 4)
     process.kill(chandlery.pid, 'SIGINT')
     await sleep(DOWNLOAD_MS / 10)
@@ -146,9 +151,11 @@ describe('a server that is told to stop', () => {
   })
 
   test('again after a while, ends at once', async () => {
+    await using world = await createProcessWorld()
+    const { upstream, chandlery, client } = world
     const { digest } = upstream.addSyntheticBlob(SIZE, 'impatient')
     upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: SIZE / 2 } })
-    using response = await rawRequest(urlOf(digest))
+    using response = await client.openBlob(digest)
     await response.read(MIB)
     process.kill(chandlery.pid, 'SIGTERM')
     await sleep(1_100)
@@ -156,14 +163,16 @@ describe('a server that is told to stop', () => {
   })
 
   test('while nobody waits for a download gives it up at once', async () => {
+    await using world = await createProcessWorld()
+    const { upstream, chandlery, client } = world
     const { digest } = upstream.addSyntheticBlob(SIZE, 'abandoned')
     upstream.fault({ match: { kind: 'blob' }, stall: { afterBytes: SIZE / 2 } })
-    using response = await rawRequest(urlOf(digest))
+    using response = await client.openBlob(digest)
     await response.read(MIB)
     response.leave()
     const startedAt = performance.now()
     expect(await chandlery.stop('SIGTERM')).toBe(0)
     expect(performance.now() - startedAt).toBeLessThan(3000)
-    expect([await filesIn('blobs'), await filesIn('owner')]).toEqual([[], []])
+    expect([await filesIn(chandlery, 'blobs'), await filesIn(chandlery, 'owner')]).toEqual([[], []])
   })
 })
