@@ -2,21 +2,11 @@
 // effect, the broken ones are named.
 import { readdir, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { type Digest, digestOf } from '../src/oci/digest.ts'
 import { mirror, REGISTRY, ReloadWorld, until, type Written } from './support/reload-world.ts'
 
 const MIB = 1024 * 1024
-
-let world: ReloadWorld
-
-beforeEach(async () => {
-  world = await ReloadWorld.create()
-})
-
-afterEach(async () => {
-  await world[Symbol.asyncDispose]()
-})
 
 const RELOADS = 100
 /** Takes 2.4 s and so many reloads. */
@@ -25,7 +15,7 @@ const drip = { bytes: MIB / 16, everyMs: 100 }
 const COLD = 256 * 1024
 
 /** What is wrong with a third of them, and how it is named. */
-const broken = (good: Written): [Written | string, RegExp][] => {
+const broken = (world: ReloadWorld, good: Written): [Written | string, RegExp][] => {
   const host = (entry: Written) => ({ ...good, configs: { 'a.test': entry } })
   const missing = world.directory.join('none')
   const noPem = world.directory.join('no.pem')
@@ -69,46 +59,45 @@ class Load {
   }
 }
 
-async function get(path: string): Promise<Buffer> {
-  const response = await fetch(world.url(path))
-  const body = Buffer.from(await response.arrayBuffer())
-  if (!response.ok) throw new Error(`${response.status} of ${path}: ${body.toString()}`)
-  return body
+async function get({ client }: ReloadWorld, path: string): Promise<Buffer> {
+  const answer = await client.get(path)
+  if (answer.status !== 200) throw new Error(`${answer.status} of ${path}: ${answer.text}`)
+  return answer.bytes
 }
 
-async function getBlob(digest: string): Promise<void> {
-  const bytes = await get(`team/app/blobs/${digest}`)
-  if (digestOf(bytes) !== digest) throw new Error(`${digest} has world.other bytes`)
+async function getBlob(world: ReloadWorld, digest: string): Promise<void> {
+  const bytes = await get(world, `blobs/${digest}`)
+  if (digestOf(bytes) !== digest) throw new Error(`${digest} has other bytes`)
 }
 
 /** Both upstreams have it, under every name. */
-function addBlob(seed: string, size: number): Digest {
+function addBlob(world: ReloadWorld, seed: string, size: number): Digest {
   world.upstream.addSyntheticBlob(size, seed)
   return world.other.addSyntheticBlob(size, seed).digest
 }
 
-function startLoad(digest: string, blobs: readonly string[]): Load {
+function startLoad(world: ReloadWorld, digest: string, blobs: readonly string[]): Load {
   const load = new Load()
   for (let client = 0; client < 3; client++) {
     load.start(async (round) => {
       const reference = round % 2 === 0 ? 'latest' : digest
-      const bytes = await get(`team/app/manifests/${reference}`)
+      const bytes = await get(world, `manifests/${reference}`)
       if (digestOf(bytes) !== digest) throw new Error('another manifest')
-      await getBlob(blobs[round % blobs.length] ?? '')
+      await getBlob(world, blobs[round % blobs.length] ?? '')
       await sleep(2)
     })
   }
   for (const client of [1, 2]) {
     load.start(async (round) => {
-      const blob = addBlob(`slow ${client} ${round}`, SLOW)
+      const blob = addBlob(world, `slow ${client} ${round}`, SLOW)
       for (const registry of [world.upstream, world.other])
         registry.fault({ match: { digest: blob }, drip })
-      await getBlob(blob)
+      await getBlob(world, blob)
       load.slow += 1
     })
   }
   load.start(async (round) => {
-    await getBlob(addBlob(`cold ${round}`, COLD))
+    await getBlob(world, addBlob(world, `cold ${round}`, COLD))
     load.cold += 1
     await sleep(20)
   })
@@ -120,7 +109,7 @@ const listeners = () =>
   process.getActiveResourcesInfo().filter((each) => each === 'TCPServerWrap').length
 
 /** A configuration like no other: its endpoint, the name there, the lifetime of tags, its connections. */
-const goodConfig = (number: number): Written => ({
+const goodConfig = (world: ReloadWorld, number: number): Written => ({
   ...mirror(number % 2 === 0 ? world.upstream.url : world.other.url, {
     '^team/(.+)$': `g${number}/$1`,
   }),
@@ -130,6 +119,7 @@ const goodConfig = (number: number): Written => ({
 
 describe('a hundred reloads under load', () => {
   test('fails no request; the good ones take effect, the broken ones are named', async () => {
+    await using world = await ReloadWorld.create()
     let digest = ''
     let blobs: string[] = []
     for (const registry of [world.upstream, world.other]) {
@@ -141,34 +131,34 @@ describe('a hundred reloads under load', () => {
       }
     }
     await writeFile(world.directory.join('no.pem'), 'nothing of use')
-    await world.start(goodConfig(0))
-    await getBlob(blobs[0] ?? '')
-    const pulling = startLoad(digest, blobs)
+    await world.start(goodConfig(world, 0))
+    await getBlob(world, blobs[0] ?? '')
+    const pulling = startLoad(world, digest, blobs)
     await sleep(500)
     const before = { files: await openFiles(), listeners: listeners() }
     let inForce = 0
     let refused = 0
     for (let number = 1; number <= RELOADS; number++) {
       if (number % 3 === 0) {
-        const all = broken(goodConfig(number))
+        const all = broken(world, goodConfig(world, number))
         const [config, named] = all[refused % all.length]!
         await world.write(config)
         const { status, problems } = await world.reload()
         refused += 1
         expect([status, problems.join('\n')]).toEqual([422, expect.stringMatching(named)])
-        const { status: ready, text } = await world.admin('/readyz?verbose')
+        const { status: ready, text } = await world.client.admin('/readyz?verbose')
         expect(ready).toBe(200)
         expect(text).toMatch(named)
-        expect(await world.metric('chandlery_config_last_reload_successful')).toBe(0)
+        expect(await world.client.metric('chandlery_config_last_reload_successful')).toBe(0)
       } else {
-        await world.write(goodConfig(number))
+        await world.write(goodConfig(world, number))
         const { status, result, restart } = await world.reload()
         expect([status, result, restart]).toEqual([200, 'reloaded', []])
-        expect(await world.metric('chandlery_config_last_reload_successful')).toBe(1)
+        expect(await world.client.metric('chandlery_config_last_reload_successful')).toBe(1)
         inForce = number
       }
       // What comes now goes by the last good one: only there is this tag.
-      await get(`team/app/manifests/only-${inForce}`)
+      await get(world, `manifests/only-${inForce}`)
       const [asked, idle] =
         inForce % 2 === 0 ? [world.upstream, world.other] : [world.other, world.upstream]
       const reference = `only-${inForce}`
@@ -183,11 +173,13 @@ describe('a hundred reloads under load', () => {
     expect(pulling.cold).toBeGreaterThan(10)
     expect(pulling.slow).toBeGreaterThan(2)
     expect(refused).toBe(33)
-    const errors = world.chandlery.log.filter(({ level }) => level === 'error')
+    const errors = world.server.log.filter(({ level }) => level === 'error')
     expect(errors).toHaveLength(refused)
-    expect(await world.metric('chandlery_config_reloads_total{result="refused"}')).toBe(refused)
-    expect(await world.metric('chandlery_config_reloads_total{result="reloaded"}')).toBe(67)
-    expect((await world.admin('/readyz?verbose')).text).not.toContain('configuration:')
+    expect(await world.client.metric('chandlery_config_reloads_total{result="refused"}')).toBe(
+      refused,
+    )
+    expect(await world.client.metric('chandlery_config_reloads_total{result="reloaded"}')).toBe(67)
+    expect((await world.client.admin('/readyz?verbose')).text).not.toContain('configuration:')
     expect(listeners()).toBe(before.listeners)
     // The connections of those that came before are closed with what ran on them.
     const connections = () => world.upstream.connections + world.other.connections
