@@ -9,8 +9,9 @@ export default defineConfig({
   test: {
     pool: 'forks',
     maxWorkers: 2,
-    testTimeout: 20_000,
-    hookTimeout: 20_000,
+    // For what hangs: tests of a file that run side by side share its time.
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
     // What comes about comes at once on a machine that is not busy.
     expect: { poll: { timeout: 10_000 } },
     projects: [

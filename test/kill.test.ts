@@ -15,8 +15,6 @@ import { createWorld } from './support/world.ts'
 
 const MIB = 1024 * 1024
 const SIZE = 4 * MIB
-/** For each, where several run at a time. */
-const LONG = { timeout: 60_000 }
 /** A download of SIZE takes as long. */
 const DOWNLOAD_MS = 250
 const DRIP = { bytes: SIZE / 25, everyMs: DOWNLOAD_MS / 25 }
@@ -60,7 +58,7 @@ async function verified(chandlery: Chandlery): Promise<string[]> {
   return kept
 }
 
-describe.concurrent('a server that is killed', LONG, () => {
+describe.concurrent('a server that is killed', () => {
   test('at any moment of a download leaves good blobs or none, and goes on when started again', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
@@ -94,7 +92,7 @@ describe.concurrent('a server that is killed', LONG, () => {
 
 test(
   'a server that is killed on a slow line fetches again only what came since its last checkpoint',
-  LONG,
+  { timeout: 60_000 },
   async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
@@ -120,7 +118,7 @@ test(
   },
 )
 
-describe.concurrent('a server that is told to stop', LONG, () => {
+describe.concurrent('a server that is told to stop', () => {
   test('in the middle of a download ends it, keeps it, and exits with 0', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world

@@ -6,10 +6,10 @@ import type { AddressInfo } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { digestOf } from '../src/oci/digest.ts'
-import { mirrorOf, startChandlery } from './support/chandlery.ts'
+import { mirrorOf } from './support/chandlery.ts'
+import { REGISTRY } from './support/client.ts'
 import { syntheticBytes } from './support/content.ts'
-import { rawRequest } from './support/raw-client.ts'
-import { temporaryDirectory } from './support/temporary-directory.ts'
+import { createWorld } from './support/world.ts'
 
 const MIB = 1024 * 1024
 const SIZE = 6 * MIB
@@ -206,25 +206,21 @@ async function startUpstream(play: Play) {
 }
 
 async function pull(play: Play, endpoints: number): Promise<'good' | 'cut'> {
-  const directory = await temporaryDirectory()
-  try {
-    using first = await startUpstream(play)
-    using second = await startUpstream(() => undefined)
-    const urls = [first.url, second.url].slice(0, endpoints)
-    const config = { ...mirrorOf('registry.test', ...urls), fetch: { piece: '1MiB' } }
-    const options = { retryDelayMs: 10, limits: LIMITS }
-    await using chandlery = await startChandlery(directory.path, config, options)
-    const repository = `${chandlery.url}/v2/registry.test/team/app`
-    expect((await fetch(`${repository}/manifests/v1`)).status).toBe(200)
-    using response = await rawRequest(`${repository}/blobs/${DIGEST}`)
-    expect(response.status).toBe(200)
-    const { bytes, complete } = await response.body()
-    // Whatever was sent is right, but for the byte that nobody could know to be wrong.
-    if (complete) expect(bytes.equals(BLOB)).toBe(true)
-    return complete ? 'good' : 'cut'
-  } finally {
-    await directory.remove()
-  }
+  using first = await startUpstream(play)
+  using second = await startUpstream(() => undefined)
+  const urls = [first.url, second.url].slice(0, endpoints)
+  await using world = await createWorld({
+    upstreams: [],
+    config: { ...mirrorOf(REGISTRY, ...urls), fetch: { piece: '1MiB' } },
+    scale: { retryDelayMs: 10, limits: LIMITS },
+  })
+  expect((await world.client.manifest('v1')).status).toBe(200)
+  using response = await world.client.openBlob(DIGEST)
+  expect(response.status).toBe(200)
+  const { bytes, complete } = await response.body()
+  // Whatever was sent is right, but for the byte that nobody could know to be wrong.
+  if (complete) expect(bytes.equals(BLOB)).toBe(true)
+  return complete ? 'good' : 'cut'
 }
 
 describe('an upstream that in the middle of a blob answers', () => {

@@ -13,8 +13,6 @@ import { mirror, NS, REGISTRY, ReloadWorld, until, type Written } from './suppor
 
 const MIB = 1024 * 1024
 
-/** For each, where several run at a time. */
-const LONG = { timeout: 60_000 }
 /** Files are looked at so often. */
 const OFTEN = { lookEveryMs: 20 }
 
@@ -48,7 +46,7 @@ function nameServed(port: number): Promise<unknown> {
   })
 }
 
-describe.concurrent('what is running', LONG, () => {
+describe.concurrent('what is running', () => {
   test('a download goes on from the endpoint it began with, whatever is configured meanwhile', async () => {
     await using world = await ReloadWorld.create()
     const size = 2 * MIB
@@ -197,7 +195,7 @@ describe.concurrent('what is running', LONG, () => {
   })
 })
 
-describe.concurrent('files that change', LONG, () => {
+describe.concurrent('files that change', () => {
   test('a configuration is read by itself, a bad one told once and put right by the next', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url), OFTEN)

@@ -15,8 +15,6 @@ import { createWorld, type World, type Written } from './support/world.ts'
 
 const MIB = 1024 * 1024
 const QUICK = { shutdownTimeout: '1s' }
-/** For each, where several run at a time. */
-const LONG = { timeout: 60_000 }
 /** More than the sockets between a server and a client that does not read can hold. */
 const LARGE = 48 * MIB
 
@@ -66,7 +64,7 @@ describe('a server that is told to end', () => {
   })
 })
 
-describe.concurrent('a server that ends while it has work', LONG, () => {
+describe.concurrent('a server that ends while it has work', () => {
   test('counts and logs what it cuts', async () => {
     await using world = await createWorld({ config: { shutdownTimeout: '100ms' } })
     const { server } = world

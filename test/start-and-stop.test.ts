@@ -2,11 +2,10 @@
 import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { Chandlery } from '../src/chandlery.ts'
-import { loadConfig } from '../src/config/load.ts'
-import { createLogger } from '../src/observability/logger.ts'
+import type { Chandlery } from '../src/chandlery.ts'
 import { digestOf } from '../src/oci/digest.ts'
 import { openStore } from '../src/store/store.ts'
+import { createChandlery } from './support/chandlery.ts'
 import { hangFilesBelow } from './support/failing-files.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
 
@@ -21,13 +20,7 @@ afterEach(async () => {
 })
 
 async function create(): Promise<Chandlery> {
-  const file = directory.join('chandlery.yaml')
-  const listen = '127.0.0.1:0'
-  const storage = { directory: directory.join('cache') }
-  await writeFile(file, JSON.stringify({ listen, admin: { listen }, storage }))
-  const { config } = await loadConfig({ config: file }, {})
-  const logger = createLogger({ level: 'silent', destination: { write: () => {} } })
-  return new Chandlery(config, { version: '0.0.0-test', logger })
+  return (await createChandlery(directory.path, {})).server
 }
 
 function claims(): Promise<string[]> {
