@@ -45,9 +45,9 @@ export interface FillingOptions {
   readonly now: () => number
 }
 
-/** A download gives up after so many requests in a row for which a resource had run out. */
+/** A download gives up after so many attempts in a row to make a request for which a resource had run out. */
 const MAX_EXHAUSTED = 4
-/** The pause before the next request then; doubled each time. */
+/** The pause before the next attempt; doubled each time. */
 const EXHAUSTED_PAUSE_MS = 250
 const MAX_EXHAUSTED_PAUSE_MS = 4000
 
@@ -62,7 +62,7 @@ export class Filling implements PieceAsker {
   readonly #vain = new VainTries()
   readonly #done = Promise.withResolvers<void>()
   #size: number | undefined
-  /** Requests in a row that could not be made because a resource had run out. */
+  /** Attempts in a row for which a resource had run out. */
   #exhausted = 0
   #pausedUntil = -Infinity
   #isOver = false
@@ -255,14 +255,14 @@ export class Filling implements PieceAsker {
    * it as well. Where a resource ran out, the requests that run go on, and others are made later.
    */
   #faulted(error: unknown): void {
-    const isAlone = this.#requests.size === 1
-    const isLast = isAlone && this.#exhausted + 1 >= MAX_EXHAUSTED
-    if (isLast || exhaustionOf(error) === undefined) {
-      return this.fail(error instanceof Error ? error : new Error(String(error)))
-    }
-    const pauseMs = Math.min(EXHAUSTED_PAUSE_MS * 2 ** this.#exhausted, MAX_EXHAUSTED_PAUSE_MS)
+    if (exhaustionOf(error) === undefined) return this.fail(asError(error))
+    // Several requests that could not be made together are one attempt.
+    if (this.now() < this.#pausedUntil) return
     this.#exhausted += 1
-    this.#pausedUntil = this.now() + pauseMs
+    const isAlone = this.#requests.size === 1
+    if (isAlone && this.#exhausted >= MAX_EXHAUSTED) return this.fail(asError(error))
+    const pauseMs = EXHAUSTED_PAUSE_MS * 2 ** (this.#exhausted - 1)
+    this.#pausedUntil = this.now() + Math.min(pauseMs, MAX_EXHAUSTED_PAUSE_MS)
   }
 
   // Who brings nothing of use, however often, is asked no more.
@@ -285,4 +285,8 @@ export class Filling implements PieceAsker {
 
 function widthOf({ connections, maxConnections: most }: FetchOptions): ConcurrencyOptions {
   return { connections, most }
+}
+
+function asError(error: unknown): Error {
+  return error instanceof Error ? error : new Error(String(error))
 }

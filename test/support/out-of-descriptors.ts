@@ -1,33 +1,43 @@
-// Run as a process of its own with a low limit of open files: a Chandlery in front of the two
-// endpoints that are its arguments, asked for things before, while and after every file descriptor
-// is in use. Prints what came of it as JSON.
-import { closeSync, openSync } from 'node:fs'
+// Run as a process of its own, by fork(): a Chandlery in front of the two endpoints that are its
+// arguments. It is asked for things before, while and after no file descriptor can be had; its parent
+// sets the limit. What came of it is sent to the parent.
+import { once } from 'node:events'
 import { Agent, get } from 'node:http'
-import { devNull } from 'node:os'
 import { mirrorOf, startChandlery } from './chandlery.ts'
 
 const [directory = '', first = '', second = '', blob = ''] = process.argv.slice(2)
 const REGISTRY = 'registry.test'
 
+export interface Answer {
+  readonly status: number | undefined
+  readonly cache: string | undefined
+  readonly retryAfter: string | undefined
+  readonly text: string
+}
+
+/** What the process tells its parent. */
+export type Message =
+  /** A limit to set; it goes on once it gets any message. */
+  | { readonly descriptors: 'none' | 'enough' }
+  | {
+      readonly answers: Record<'before' | 'held' | 'cold' | 'blob' | 'after' | 'blobAfter', Answer>
+      readonly metrics: string
+      readonly log: readonly Record<string, unknown>[]
+    }
+
+async function tell(message: Message): Promise<void> {
+  process.send?.(message)
+  if ('descriptors' in message) await once(process, 'message')
+}
+
 const config = { ...mirrorOf(REGISTRY, first, second), freshness: { ttl: '0s' } }
 await using chandlery = await startChandlery(directory, config)
-/** Connections that are open before the descriptors run out. */
-using agents = new DisposableStack()
-const agentFor = (url: string) => {
-  const agent = new Agent({ keepAlive: true, maxSockets: 1 })
-  agents.defer(() => agent.destroy())
-  return { url, agent }
-}
-const api = agentFor(chandlery.url)
-const admin = agentFor(chandlery.adminUrl)
+/** Connections that are open before no more can be opened. */
+const api = { url: chandlery.url, agent: new Agent({ keepAlive: true, maxSockets: 1 }) }
+const admin = { url: chandlery.adminUrl, agent: new Agent({ keepAlive: true, maxSockets: 1 }) }
 
-async function ask({ url, agent }: typeof api, path: string) {
-  const { promise, resolve, reject } = Promise.withResolvers<{
-    status: number | undefined
-    cache: string | undefined
-    retryAfter: string | undefined
-    text: string
-  }>()
+async function ask({ url, agent }: typeof api, path: string): Promise<Answer> {
+  const { promise, resolve, reject } = Promise.withResolvers<Answer>()
   get(`${url}${path}`, { agent }, (response) => {
     const chunks: Buffer[] = []
     response.on('data', (chunk: Buffer) => chunks.push(chunk))
@@ -42,30 +52,18 @@ async function ask({ url, agent }: typeof api, path: string) {
 }
 
 const askFor = (path: string) => ask(api, `/v2/team/app/${path}?ns=${REGISTRY}`)
-const metrics = async () => (await ask(admin, '/metrics')).text
-
-function takeAll(): number[] {
-  const taken: number[] = []
-  for (;;) {
-    try {
-      taken.push(openSync(devNull, 'r'))
-    } catch {
-      return taken
-    }
-  }
-}
 
 const before = await askFor('manifests/held')
-await metrics()
-const taken = takeAll()
+await ask(admin, '/metrics')
+await tell({ descriptors: 'none' })
 const held = await askFor('manifests/held')
 const cold = await askFor('manifests/cold')
 const coldBlob = await askFor(`blobs/${blob}`)
-for (const descriptor of taken) closeSync(descriptor)
-const text = await metrics()
+await tell({ descriptors: 'enough' })
+const { text: metrics } = await ask(admin, '/metrics')
 const after = await askFor('manifests/cold')
-const afterBlob = await askFor(`blobs/${blob}`)
-const { log } = chandlery
-process.stdout.write(
-  JSON.stringify({ before, held, cold, coldBlob, after, afterBlob, metrics: text, log }),
-)
+const blobAfter = await askFor(`blobs/${blob}`)
+api.agent.destroy()
+admin.agent.destroy()
+const answers = { before, held, cold, blob: coldBlob, after, blobAfter }
+await tell({ answers, metrics, log: chandlery.log })
