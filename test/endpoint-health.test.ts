@@ -51,7 +51,7 @@ test('an endpoint that begins every blob and breaks it off is left for the other
   expect(told).toContain(`${good.url}/v2: ok\n`)
 })
 
-test('a dead first endpoint costs a whole image one time limit, a later one nothing', async () => {
+test.concurrent('a dead first endpoint costs a whole image one time limit, a later one nothing', async () => {
   await using directory = await temporaryDirectory()
   await using dead = await startRegistry()
   await using good = await startRegistry()
@@ -78,7 +78,7 @@ test('a dead first endpoint costs a whole image one time limit, a later one noth
   expect(dead.requests.filter(({ kind }) => kind !== 'ping')).toHaveLength(1)
 })
 
-test('time limits of the configuration hold, those of one host before those of all', async () => {
+test.concurrent('time limits of the configuration hold, those of one host before those of all', async () => {
   await using directory = await temporaryDirectory()
   await using quick = await startRegistry()
   await using slow = await startRegistry()

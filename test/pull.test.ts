@@ -34,11 +34,11 @@ describe('one cold blob and fifty clients', () => {
   test('cost the upstream its bytes once; who leaves or crawls harms nobody', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
-    const size = 6 * MIB
+    const size = 2 * MIB
     const { digest } = upstream.addSyntheticBlob(size, 'herd')
     upstream.fault({
       match: { kind: 'blob', method: 'GET' },
-      drip: { bytes: MIB / 4, everyMs: 40 },
+      drip: { bytes: MIB / 16, everyMs: 30 },
     })
     const expected = syntheticBytes('herd', 0, size)
     using leaver = await client.openBlob(digest)

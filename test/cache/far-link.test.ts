@@ -1,12 +1,10 @@
 // Blobs from far away: what is asked for first, and a front piece that crawls while others run.
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 import { DEFAULT_FETCH, Downloads } from '../../src/cache/downloads.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { Source, SourceHealth, SourceResponse } from '../../src/upstream/source.ts'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
 import {
   begin,
   blob,
@@ -21,30 +19,29 @@ import {
 const KIB = 1024
 const PIECE = 256 * KIB
 
-let directory: string
-let downloads: Downloads
-
-beforeEach(async () => {
-  directory = await mkdtemp(join(tmpdir(), 'chandlery-'))
-  downloads = new Downloads({
-    observer: SILENT,
-    fetch: { ...DEFAULT_FETCH, pieceBytes: PIECE },
-    createIngest: createOn({ directory, room: Infinity }),
-  })
-})
-
-afterEach(async () => {
-  await downloads.stop()
-  await rm(directory, { recursive: true, force: true })
-})
-
 function far(source: TestSource): TestSource {
   return Object.assign(source, { latencyMs: 50 })
 }
 
-async function pull(bytes: Buffer, source: Source, size?: number): Promise<void> {
-  const reading = await read(begin(downloads, digestOf(bytes), [source], size))
-  expect((await reading.done).equals(bytes)).toBe(true)
+/** Pulls it into a directory of its own. */
+async function pull(
+  bytes: Buffer,
+  source: Source,
+  size?: number,
+  pieceBytes = PIECE,
+): Promise<void> {
+  await using directory = await temporaryDirectory()
+  const downloads = new Downloads({
+    observer: SILENT,
+    fetch: { ...DEFAULT_FETCH, pieceBytes },
+    createIngest: createOn({ directory: directory.path, room: Infinity }),
+  })
+  try {
+    const reading = await read(begin(downloads, digestOf(bytes), [source], size))
+    expect((await reading.done).equals(bytes)).toBe(true)
+  } finally {
+    await downloads.stop()
+  }
 }
 
 describe('the first request', () => {
@@ -125,20 +122,12 @@ function crawlingAtFirst(bytes: Buffer, health: SourceHealth) {
   return { source, asked, sent: () => sent }
 }
 
-describe('a front piece that crawls while others run', () => {
+describe.concurrent('a front piece that crawls while others run', () => {
   const bytes = blob(48 * MIB)
-
-  beforeEach(() => {
-    downloads = new Downloads({
-      observer: SILENT,
-      fetch: { ...DEFAULT_FETCH, pieceBytes: 2 * MIB },
-      createIngest: createOn({ directory, room: Infinity }),
-    })
-  })
 
   test('is asked for anew from where it is, and no byte is fetched twice', async () => {
     const { source, asked, sent } = crawlingAtFirst(bytes, 'ok')
-    await pull(bytes, source, bytes.length)
+    await pull(bytes, source, bytes.length, 2 * MIB)
     const anew = asked.filter((start) => start % (2 * MIB) !== 0)
     expect(anew).toHaveLength(1)
     expect(anew[0]).toBeLessThan(2 * MIB)
@@ -147,7 +136,7 @@ describe('a front piece that crawls while others run', () => {
 
   test('is left alone while the endpoint limits us', async () => {
     const { source, asked } = crawlingAtFirst(bytes.subarray(0, 22 * MIB), 'limited')
-    await pull(bytes.subarray(0, 22 * MIB), source, 22 * MIB)
+    await pull(bytes.subarray(0, 22 * MIB), source, 22 * MIB, 2 * MIB)
     expect(asked.filter((start) => start % (2 * MIB) !== 0)).toEqual([])
   })
 })

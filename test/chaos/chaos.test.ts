@@ -21,7 +21,7 @@ const KIB = 1024
 const MIB = 1024 * KIB
 const REGISTRY = 'registry.test'
 const REPOSITORY = 'team/app'
-const { CHAOS_MS = '8000', CHAOS_SEED } = process.env
+const { CHAOS_MS = '5000', CHAOS_SEED } = process.env
 const TIME_MS = Number(CHAOS_MS)
 const SEED = CHAOS_SEED === undefined ? randomInt(-(2 ** 31), 2 ** 31) : Number(CHAOS_SEED)
 const PIECE_BYTES = MIB

@@ -14,9 +14,13 @@ const [{ command = [], args = [], env = [] } = {}] = containers as readonly {
 }[]
 
 /** What the pod runs, asking elsewhere. */
-async function runTest(admin: string, registry: string): Promise<string> {
+async function runTest(admin: string, registry: string, patienceMs = 1500): Promise<string> {
   const { stdout } = await promisify(execFile)('node', [...command.slice(1), ...args], {
-    env: { ADMIN_URL: `${admin}/readyz`, REGISTRY_URL: `${registry}/v2/`, PATIENCE_MS: '1500' },
+    env: {
+      ADMIN_URL: `${admin}/readyz`,
+      REGISTRY_URL: `${registry}/v2/`,
+      PATIENCE_MS: String(patienceMs),
+    },
   })
   return stdout
 }
@@ -39,6 +43,10 @@ test('it fails where nobody answers, or something else does', async () => {
   await using directory = await temporaryDirectory('chandlery-chart')
   await using chandlery = await startChandlery(directory.path, {})
   const { adminUrl, url } = chandlery
-  await expect(runTest('http://127.0.0.1:1', url)).rejects.toThrow(/FAILED.*ECONNREFUSED|bad port/)
-  await expect(runTest(adminUrl, adminUrl)).rejects.toThrow(/FAILED.*404/)
+  await Promise.all([
+    expect(runTest('http://127.0.0.1:1', url, 300)).rejects.toThrow(
+      /FAILED.*ECONNREFUSED|bad port/,
+    ),
+    expect(runTest(adminUrl, adminUrl, 300)).rejects.toThrow(/FAILED.*404/),
+  ])
 })

@@ -4,7 +4,7 @@ import { createServer } from 'node:http'
 import { createServer as createTcpServer } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
-import { describe, expect, onTestFinished, test } from 'vitest'
+import { describe, expect, test } from 'vitest'
 
 const SCRIPT = join(import.meta.dirname, '../../bin/healthcheck.js')
 
@@ -16,51 +16,54 @@ async function check(address: string | undefined): Promise<{ code: number; stder
   return { code: Number(code), stderr }
 }
 
-/** A port of an admin API that answers with this status, on all addresses. */
-async function listen(status: number): Promise<number> {
+interface Listening extends Disposable {
+  readonly port: number
+}
+
+/** An admin API that answers with this status, on all addresses. */
+async function listen(status: number): Promise<Listening> {
   const server = createServer(({ url }, response) => {
     response.writeHead(url === '/healthz' ? status : 404).end()
   })
-  return await portOf(server)
+  return await listening(server)
 }
 
-async function portOf(server: ReturnType<typeof createTcpServer>): Promise<number> {
+async function listening(server: ReturnType<typeof createTcpServer>): Promise<Listening> {
   const { promise, resolve } = Promise.withResolvers<void>()
   server.listen(0, '::', resolve)
   await promise
-  onTestFinished(() => void server.close())
   const address = server.address()
   if (typeof address !== 'object' || !address) throw new Error('no address')
-  return address.port
+  return { port: address.port, [Symbol.dispose]: () => void server.close() }
 }
 
-describe("the image's health check", () => {
+describe.concurrent("the image's health check", () => {
   test.each(['0.0.0.0', '127.0.0.1', '', '[::]', '[::1]', 'localhost'])(
     'finds the server that listens on "%s"',
     async (host) => {
-      const port = await listen(200)
-      expect(await check(`${host}:${port}`)).toEqual({ code: 0, stderr: '' })
+      using server = await listen(200)
+      expect(await check(`${host}:${server.port}`)).toEqual({ code: 0, stderr: '' })
     },
   )
 
   test('fails where the server answers with an error', async () => {
-    const ended = await check(`:${await listen(500)}`)
+    using server = await listen(500)
+    const ended = await check(`:${server.port}`)
     expect(ended).toMatchObject({ code: 1, stderr: 'not healthy: /healthz answers 500\n' })
   })
 
   test('fails where nobody listens', async () => {
-    const server = createTcpServer()
-    const port = await portOf(server)
-    server.close()
-    expect(await check(`127.0.0.1:${port}`)).toMatchObject({
+    const server = await listening(createTcpServer())
+    server[Symbol.dispose]()
+    expect(await check(`127.0.0.1:${server.port}`)).toMatchObject({
       code: 1,
       stderr: expect.stringContaining('ECONNREFUSED'),
     })
   })
 
   test('fails where the server takes the connection and says nothing', async () => {
-    const port = await portOf(createTcpServer())
-    expect(await check(`127.0.0.1:${port}`)).toMatchObject({
+    using server = await listening(createTcpServer())
+    expect(await check(`127.0.0.1:${server.port}`)).toMatchObject({
       code: 1,
       stderr: 'not healthy: /healthz does not answer in time\n',
     })

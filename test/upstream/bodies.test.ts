@@ -81,7 +81,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test('are one failure where they broke together', async () => {
+  test.concurrent('are one failure where they broke together', async () => {
     await using x = await world()
     x.fault({ stall: { afterBytes: 100 } })
     const all = Array.from({ length: 6 }, () => failureOf(fetch(x.at, x.digest, 0)))
@@ -91,7 +91,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test('weigh less where much came before', async () => {
+  test.concurrent('weigh less where much came before', async () => {
     await using x = await world()
     x.fault({ cutAfter: 1.5 * MIB })
     await breakOff(x.at, x.digest, 11)
@@ -100,7 +100,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('open')
   })
 
-  test('count where they are behind a redirect', async () => {
+  test.concurrent('count where they are behind a redirect', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.alloc(1000))
@@ -110,7 +110,7 @@ describe('blobs that break in the middle', () => {
     expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('open')
   })
 
-  test('say nothing where it is the reader who leaves', async () => {
+  test.concurrent('say nothing where it is the reader who leaves', async () => {
     await using x = await world()
     for (let i = 0; i < 5; i++) {
       const [source] = x.at.upstream.blobSources(REPO, x.at.requester)
@@ -125,7 +125,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test('stalled from the start, are believed at once, but not while others flow', async () => {
+  test.concurrent('stalled from the start, are believed at once, but not while others flow', async () => {
     await using x = await world({ ...FOR_LONG, limits: { bodyStallMs: 300 } })
     x.fault({ match: { ...BLOBS, digest: x.digest }, stall: { afterBytes: 0 } })
     const stalled = failureOf(fetch(x.at, x.digest, 0))
@@ -187,13 +187,13 @@ describe('documents that do not come to their end', () => {
     ])
   })
 
-  test('cost one time limit, not one per request: those that stand still', async () => {
+  test.concurrent('cost one time limit, not one per request: those that stand still', async () => {
     await using x = await two({ stall: { afterBytes: 10 } })
     for (let i = 0; i < 3; i++) await pull(x.at)
     expect(x.first.requests).toHaveLength(1)
   })
 
-  test('cost one time limit, not one per request: those that drip', async () => {
+  test.concurrent('cost one time limit, not one per request: those that drip', async () => {
     const limits = { documentTimeoutMs: 300 }
     await using x = await two({ drip: { bytes: 1, everyMs: 50 } }, { ...FOR_LONG, limits })
     for (let i = 0; i < 3; i++) await pull(x.at)

@@ -34,7 +34,7 @@ async function two(options: Partial<ClientOptions> = {}) {
 }
 
 describe('a first endpoint that says nothing', () => {
-  test('costs one timeout, however often the second is asked instead', async () => {
+  test.concurrent('costs one timeout, however often the second is asked instead', async () => {
     await using x = await two({ breaker: { openMs: 60_000 } })
     x.first.fault(HANG)
     const startedAt = Date.now()
@@ -46,7 +46,7 @@ describe('a first endpoint that says nothing', () => {
     expect(x.at.client.health.stateOf(x.at.endpoints[0]!)).toBe('open')
   })
 
-  test('costs one timeout, too, where it is its token server', async () => {
+  test.concurrent('costs one timeout, too, where it is its token server', async () => {
     await using tokens = await startTokenServer()
     await using first = await startRegistry({ auth: { kind: 'token', tokens } })
     await using second = await startRegistry()
@@ -59,6 +59,25 @@ describe('a first endpoint that says nothing', () => {
     }
     expect(Date.now() - startedAt).toBeLessThan(2000)
     expect(first.requests).toHaveLength(1)
+  })
+
+  test.concurrent('keeps a 404 of the second from being the last word, without being waited for', async () => {
+    await using x = await two({ breaker: { openMs: 60_000 } })
+    x.first.fault(HANG)
+    await pull(x.at)
+    const startedAt = Date.now()
+    const missing = x.at.upstream.getManifest(REPO, 'none', x.at.requester)
+    expect(await failureOf(missing)).toMatchObject({ kind: 'unavailable', reason: 'timed-out' })
+    expect(Date.now() - startedAt).toBeLessThan(300)
+  })
+
+  test.concurrent('is asked all the same where the second fails too', async () => {
+    await using x = await two({ breaker: { openMs: 60_000 } })
+    const fault = x.first.fault(HANG)
+    await pull(x.at)
+    fault.remove()
+    x.second.fault({ status: 500 })
+    expect((await pull(x.at)).endpoint).toBe(`${x.first.url}/v2`)
   })
 
   test('is probed behind the requests, and asked again once it answers', async () => {
@@ -75,25 +94,6 @@ describe('a first endpoint that says nothing', () => {
       .toBe(`${x.first.url}/v2`)
     const states = x.at.client.health.report()
     expect([...states].map(({ state }) => state)).toEqual(['ok', 'ok'])
-  })
-
-  test('keeps a 404 of the second from being the last word, without being waited for', async () => {
-    await using x = await two({ breaker: { openMs: 60_000 } })
-    x.first.fault(HANG)
-    await pull(x.at)
-    const startedAt = Date.now()
-    const missing = x.at.upstream.getManifest(REPO, 'none', x.at.requester)
-    expect(await failureOf(missing)).toMatchObject({ kind: 'unavailable', reason: 'timed-out' })
-    expect(Date.now() - startedAt).toBeLessThan(300)
-  })
-
-  test('is asked all the same where the second fails too', async () => {
-    await using x = await two({ breaker: { openMs: 60_000 } })
-    const fault = x.first.fault(HANG)
-    await pull(x.at)
-    fault.remove()
-    x.second.fault({ status: 500 })
-    expect((await pull(x.at)).endpoint).toBe(`${x.first.url}/v2`)
   })
 })
 
@@ -116,7 +116,7 @@ describe('an endpoint', () => {
     expect(told).toEqual(['ok open'])
   })
 
-  test('that is the only one is asked by one request while the others wait for its outcome', async () => {
+  test.concurrent('that is the only one is asked by one request while the others wait for its outcome', async () => {
     await using registry = await startRegistry()
     registry.fault(HANG)
     await using at = upstreamOver([registry.url], { breaker: { openMs: 60_000 } })
@@ -131,7 +131,7 @@ describe('an endpoint', () => {
     await Promise.all(Array.from({ length: 20 }, () => pull(at)))
   })
 
-  test('does not fail those who wait because the one who asked has left', async () => {
+  test.concurrent('does not fail those who wait because the one who asked has left', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     registry.fault(HANG)
@@ -147,7 +147,7 @@ describe('an endpoint', () => {
     expect(await Promise.all(waiting)).toHaveLength(2)
   })
 
-  test('whose storage host is down gives manifests in its turn, and blobs last', async () => {
+  test.concurrent('whose storage host is down gives manifests in its turn, and blobs last', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.from('content'))

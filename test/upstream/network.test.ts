@@ -77,7 +77,7 @@ describe('the wrong scheme', () => {
   })
 })
 
-describe('a certificate', () => {
+describe.concurrent('a certificate', () => {
   test('of an unknown authority is not trusted until ca_file names it', async () => {
     await using registry = await tlsRegistry()
     const image = registry.addImage('library/alpine', 'latest')
@@ -143,7 +143,7 @@ describe('a certificate', () => {
   })
 })
 
-describe('resolve', () => {
+describe.concurrent('resolve', () => {
   test('connects to the given address, with the name in SNI and Host', async () => {
     let servername: string | undefined
     const SNICallback = (name: string, done: (error: null) => void) => {
@@ -160,7 +160,7 @@ describe('resolve', () => {
   })
 })
 
-describe('an endpoint', () => {
+describe.concurrent('an endpoint', () => {
   test('that does not exist in DNS is name-not-resolved', async () => {
     const failure = await failureOf(pull('http://no-such-host.invalid'))
     expect(failure).toMatchObject({ reason: 'name-not-resolved', kind: 'unavailable' })

@@ -22,7 +22,7 @@ const DOCUMENTS: Record<string, (upstream: Upstream, who: Requester) => Promise<
   referrers: (upstream, who) => upstream.referrers(REPO, DIGEST, who),
 }
 
-describe('a document that comes drop by drop', () => {
+describe.concurrent('a document that comes drop by drop', () => {
   test.each(Object.entries(DOCUMENTS))('is given up: %s', async (_, ask) => {
     await using registry = await startRegistry()
     registry.fault({ match: { method: 'HEAD' }, status: 405 })
@@ -85,7 +85,7 @@ describe('a document that comes drop by drop', () => {
   })
 })
 
-test('a blob may take its time', async () => {
+test.concurrent('a blob may take its time', async () => {
   await using registry = await startRegistry()
   const content = Buffer.alloc(40, 'a')
   const { digest } = registry.addBlob(content)
@@ -98,7 +98,7 @@ test('a blob may take its time', async () => {
   expect(Date.now() - startedAt).toBeGreaterThan(limits.documentTimeoutMs)
 })
 
-test('a registry that says again and again that it is about to answer is given up', async () => {
+test.concurrent('a registry that says again and again that it is about to answer is given up', async () => {
   const sockets: Socket[] = []
   const server = createServer((socket) => {
     sockets.push(socket)
