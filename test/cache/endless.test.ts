@@ -69,6 +69,7 @@ test('takes half of the free space at most, then only what its readers read, and
       storeError: (operation, error) => events.push(`${operation} ${String(error)}`),
     },
     createIngest,
+    fetch: { idleMs: 30 },
     hasRoom: async (bytes) => bytes <= FREE - written,
   })
   const { source, state } = endless()
