@@ -8,7 +8,7 @@ import type { Ingest, LeaveOptions } from '../store/ingest.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 import { MemoryWindow } from './memory-window.ts'
-import type { MemoryShare } from './passing-memory.ts'
+import type { PassingMemory } from './passing-memory.ts'
 import { FileLost } from './pour.ts'
 
 const COMPARED_BYTES = 256 * 1024
@@ -17,12 +17,12 @@ export interface AttemptOptions {
   readonly digest: Digest
   /** Absent where no file could be made: it passes through from the start. */
   readonly ingest: Ingest | undefined
-  /** What it may take of memory, once it passes through. */
-  readonly memory: () => MemoryShare
+  /** What it passes through, once it cannot be kept. */
+  readonly memory: PassingMemory
   /** The file cannot be written: from here on nothing is kept. Called once. */
   readonly passes: (cause: unknown) => void
-  /** More of what passes through is hashed, or it cannot be hashed any more. */
-  readonly hashed: () => void
+  /** More of what passes through is hashed, or cannot be any more, or there is memory to go on with. */
+  readonly changed: () => void
 }
 
 export class Attempt {
@@ -45,11 +45,11 @@ export class Attempt {
   readonly #closed = Promise.withResolvers<void>()
 
   constructor(options: AttemptOptions) {
-    const { digest, ingest, hashed, memory } = options
+    const { digest, ingest, changed, memory } = options
     this.#options = options
     this.#ingest = ingest
     this.resumed = ingest !== undefined && ingest.have().bytes > 0
-    if (ingest === undefined) this.#window = new MemoryWindow({ digest, hashed, memory: memory() })
+    if (ingest === undefined) this.#window = new MemoryWindow({ digest, changed, memory })
   }
 
   /** Which source gave what. */
@@ -127,12 +127,12 @@ export class Attempt {
   async #pass(cause: unknown): Promise<void> {
     const ingest = this.#ingest
     if (!ingest || this.#window) return
-    const { digest, hashed, memory, passes } = this.#options
+    const { digest, changed, memory, passes } = this.#options
     const handedOver = await ingest.handOver().catch(() => {
       throw new FileLost('what was written cannot be read again either', { cause })
     })
     const file = { ingest, handedOver }
-    this.#window = new MemoryWindow({ digest, hashed, memory: memory(), file })
+    this.#window = new MemoryWindow({ digest, changed, memory, file })
     passes(cause)
   }
 
@@ -159,6 +159,11 @@ export class Attempt {
   /** Its file is removed; it can be read on. */
   async abort(): Promise<void> {
     await this.#ingest?.abort()
+  }
+
+  /** Nothing fills it any more. Its readers may lose what is only in memory, where others need that. */
+  retire(): void {
+    this.#window?.retire()
   }
 
   retain(): void {

@@ -146,8 +146,8 @@ export class Attempts {
     const ingest = isLost ? undefined : await this.#createIngest()
     const { digest, memory } = this.#options
     const passes = (cause: unknown) => this.#passes(cause)
-    const hashed = () => this.#hashed()
-    const attempt = new Attempt({ digest, ingest, memory, passes, hashed })
+    const changed = () => this.#changed()
+    const attempt = new Attempt({ digest, ingest, memory, passes, changed })
     this.#attempts.push(attempt)
     await this.#owner.readers.rescue(attempt)
     return attempt
@@ -169,7 +169,7 @@ export class Attempts {
     this.pump()
   }
 
-  #hashed(): void {
+  #changed(): void {
     this.#owner.readers.wake()
     this.pump()
   }
@@ -183,6 +183,7 @@ export class Attempts {
     } catch (error) {
       if (!(error instanceof FileLost) || this.#owner.signal.aborted) throw error
       attempt.isLost = true
+      attempt.retire()
       this.#storeError('write', error)
       return error
     }
@@ -293,6 +294,7 @@ export class Attempts {
     this.#size = this.#options.size
     const error = mismatchOf(attempt, cause)
     attempt.mismatch = error
+    attempt.retire()
     await this.#owner.keeping.discard(attempt)
     return error
   }

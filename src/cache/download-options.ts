@@ -3,7 +3,7 @@ import type { Digest } from '../oci/digest.ts'
 import type { Ingest } from '../store/ingest.ts'
 import type { UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
-import type { MemoryShare } from './passing-memory.ts'
+import type { PassingMemory } from './passing-memory.ts'
 import type { FetchOptions } from './request-choice.ts'
 
 export interface DownloadObserver {
@@ -32,8 +32,8 @@ export interface DownloadOptions {
   /** The registry whose content it is, as far as the first who asked said. */
   readonly registry: string
   createIngest(digest: Digest): Promise<Ingest>
-  /** What a blob that passes through may take. */
-  readonly memory: () => MemoryShare
+  /** That of all blobs that pass through. */
+  readonly memory: PassingMemory
   /** Whether so many bytes more can be kept; what cannot passes through. Default: yes. */
   readonly hasRoom?: ((bytes: number) => Promise<boolean>) | undefined
 }

@@ -206,6 +206,7 @@ export class Download implements DownloadView {
     clearTimeout(this.#idle)
     this.#isOver = true
     if (this.#isStopped) return // who stops it closes its files, whoever reads
+    for (const attempt of this.#attempts.all) attempt.retire()
     for (const attempt of this.#attempts.all) await this.#release(attempt.release())
   }
 

@@ -23,7 +23,7 @@ export interface DownloadsOptions {
   /** First pause in milliseconds before a source that broke is asked again. */
   readonly retryDelayMs?: number
   readonly fetch?: Partial<DownloadFetchOptions>
-  /** What all blobs that pass through take together. */
+  /** That of all blobs that pass through. Default: 256 MiB. */
   readonly memory?: PassingMemory
 }
 
@@ -90,7 +90,7 @@ export class Downloads {
       observer,
       retryDelayMs,
       createIngest,
-      memory: () => this.#memory.share(),
+      memory: this.#memory,
       hasRoom: hasRoom && ((bytes) => hasRoom(bytes + this.#onItsWay(download))),
       fetch: { ...DEFAULT_FETCH, ...fetch },
       suspect: this.#isSuspect(digest, key),

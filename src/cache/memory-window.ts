@@ -7,7 +7,7 @@ import { algorithmOf, createDigester, type Digest } from '../oci/digest.ts'
 import { ContentError } from '../store/content-error.ts'
 import type { HandedOver, Ingest } from '../store/ingest.ts'
 import { BlockHashes } from './block-hashes.ts'
-import type { MemoryShare } from './passing-memory.ts'
+import type { MemoryHolder, PassingMemory } from './passing-memory.ts'
 import { WindowBlocks } from './window-blocks.ts'
 import { WindowRoom } from './window-room.ts'
 import { type Admission, type Need, WindowZones } from './window-zones.ts'
@@ -21,12 +21,11 @@ export interface WindowReader {
 
 export interface MemoryWindowOptions {
   readonly digest: Digest
-  /** What it may take; it is given back at the end. */
-  readonly memory: MemoryShare
+  readonly memory: PassingMemory
   /** What was written before, and what has hashed its prefix. */
   readonly file?: { readonly ingest: Ingest; readonly handedOver: HandedOver } | undefined
-  /** More is hashed, or nothing can be any more. */
-  readonly hashed: () => void
+  /** More is hashed, or nothing can be any more, or there is memory to go on with. */
+  readonly changed: () => void
 }
 
 export interface Arrangement {
@@ -36,7 +35,7 @@ export interface Arrangement {
   readonly now: number
 }
 
-export class MemoryWindow {
+export class MemoryWindow implements MemoryHolder {
   readonly digest: Digest
   readonly #options: MemoryWindowOptions
   readonly #zones = new WindowZones()
@@ -130,10 +129,31 @@ export class MemoryWindow {
     const needs = readers.flatMap((reader) => this.#need(reader))
     // Nobody can say what is to be read before the size is known.
     if (readers.length === 0 && this.#blocks.size === undefined) needs.push(this.#front())
-    const { bytes: shareBytes } = this.#options.memory
-    this.#zones.arrange(needs, { ...arrangement, hashed: this.hashed, shareBytes })
+    const { memory } = this.#options
+    const { ranged: isRanged, now } = arrangement
+    this.#zones.arrange(needs, {
+      ...arrangement,
+      hashed: this.hashed,
+      memory: (isIdle) => memory.use(this, { isIdle, isRanged, now }),
+    })
     this.#blocks.keep((index) => this.#keeps(index))
+    memory.keep(this, this.#zones.mostBytes)
     this.#room.look()
+  }
+
+  granted(): void {
+    this.#options.changed()
+  }
+
+  revoked(): void {
+    this.#zones.close()
+    this.#blocks.keep(() => false)
+    this.#room.look()
+  }
+
+  /** Nothing fills it from now on: another blob may have its memory. */
+  retire(): void {
+    this.#options.memory.retire(this)
   }
 
   /** Whether what begins at `at` may be written now; `no`: nobody will read it. */
@@ -187,8 +207,9 @@ export class MemoryWindow {
   }
 
   async close(): Promise<void> {
-    this.#options.memory.leave()
+    this.#zones.close()
     this.#blocks.clear()
+    this.#options.memory.leave(this)
     this.#room.end()
     await this.#options.file?.ingest.close()
   }
@@ -252,7 +273,7 @@ export class MemoryWindow {
     } finally {
       this.#isHashing = false
     }
-    if (this.hashed > before || this.#broken !== undefined) this.#options.hashed()
+    if (this.hashed > before || this.#broken !== undefined) this.#options.changed()
   }
 
   #canHash(): boolean {

@@ -11,6 +11,13 @@ export const MAIN_BYTES = 16 * MIB
 export const LEAST_MAIN_BYTES = 4 * MIB
 /** What is written may go past the top of the zone by one batch. */
 const OVERSHOOT_BYTES = 2 * MIB
+/** Blocks that lie across the edges of a zone are kept, too. */
+const MAIN_EDGE_BYTES = 2 * BLOCK_BYTES
+const GRANT_EDGE_BYTES = 3 * BLOCK_BYTES
+/** The least memory that brings every reader forward, and the most that is of use. */
+export const LEAST_BYTES = LEAST_MAIN_BYTES + MAIN_EDGE_BYTES + GRANT_BYTES + GRANT_EDGE_BYTES
+export const MOST_BYTES =
+  MAIN_BYTES + MAIN_EDGE_BYTES + MOST_GRANTS * (GRANT_BYTES + GRANT_EDGE_BYTES)
 /** How far behind the first reader others are still fed by the same requests: so much of the zone. */
 const BEHIND = 3 / 8
 /** Who takes nothing for so long is left behind, in milliseconds. */
@@ -45,8 +52,11 @@ export interface ZoneConditions {
   readonly hashed: number
   /** Who reads a part is given nothing before all of it is hashed. */
   readonly withheld: boolean
-  /** What all zones together may take now, unless it is too little for the least. */
-  readonly shareBytes: number
+  /**
+   * How many bytes all zones together may take now, at least LEAST_BYTES; 0: none at all. `isIdle`: no reader
+   * goes on.
+   */
+  readonly memory: (isIdle: boolean) => number
   /** Milliseconds. */
   readonly now: number
 }
@@ -62,6 +72,8 @@ export class WindowZones {
   #end = LEAST_MAIN_BYTES
   #leader: object | undefined
   #rest: ByteRange | undefined
+  /** There is memory for them. */
+  #isOpen = false
 
   /** The main zone's first offset; what is before may be dropped. */
   get low(): number {
@@ -75,7 +87,15 @@ export class WindowZones {
 
   /** What the main zone takes before its readers have gone on. */
   get roomBytes(): number {
-    return this.#mainBytes - OVERSHOOT_BYTES
+    return this.#isOpen ? this.#mainBytes - OVERSHOOT_BYTES : 0
+  }
+
+  /** The most that can be kept before the next `arrange`, in bytes of whole blocks. */
+  get mostBytes(): number {
+    if (!this.#isOpen) return 0
+    const grants = this.#grants.zones.map(({ start, end }) => end - start + GRANT_EDGE_BYTES)
+    const main = this.#end - this.#low + MAIN_EDGE_BYTES
+    return [main, ...grants].reduce((sum, bytes) => sum + inBlocks(bytes), 0)
   }
 
   /** What the readers of the main zone will read: from the slowest of them on. */
@@ -90,6 +110,7 @@ export class WindowZones {
 
   /** Whether something of [start, end) is to be kept when it comes. */
   keeps(start: number, end: number): boolean {
+    if (!this.#isOpen) return false
     if (start < this.#end && end + BLOCK_BYTES > this.#low) return true
     return this.#grants.zones.some((zone) => {
       return start < zone.end + BLOCK_BYTES && zone.start < end + BLOCK_BYTES
@@ -101,6 +122,7 @@ export class WindowZones {
    * readers that are elsewhere.
    */
   admits(at: number, apart: boolean): Admission {
+    if (!this.#isOpen) return 'no'
     if (!apart) return admits({ start: this.#low, top: this.top }, at, this.top + PATIENCE_BYTES)
     const answers = this.#grants.zones.map((zone) => {
       return admits(zone, at, zone.end + (zone.isLong ? GRANT_BYTES : 0))
@@ -113,7 +135,11 @@ export class WindowZones {
     const { withheld, hashed, ranged, now } = conditions
     const needs = withheld ? everybody.filter(({ whole }) => whole) : everybody
     const going = this.#pace.going(needs, now, ranged ? PATIENCE_MS : LONG_PATIENCE_MS)
-    const { mainBytes, mostGrants } = sharedOut(conditions.shareBytes)
+    const isIdle = needs.length === 0 ? !withheld : going.length === 0
+    const bytes = conditions.memory(isIdle)
+    if (bytes === 0) return this.close()
+    this.#isOpen = true
+    const { mainBytes, mostGrants } = sharedOut(bytes)
     this.#mainBytes = mainBytes
     if (needs.length === 0) {
       this.#rest = undefined
@@ -130,6 +156,13 @@ export class WindowZones {
     const apart = needs.filter(({ at, here }) => here && !this.#isInMain(at))
     const most = Math.min(mostGrants, conditions.mostGrants)
     this.#grants.arrange(apart, { going: new Set(going.map(readerOf)), ranged, most })
+  }
+
+  /** Nothing is kept and nothing is fetched before the next `arrange`. */
+  close(): void {
+    this.#isOpen = false
+    this.#rest = undefined
+    this.#grants.clear()
   }
 
   // Where memory gets short, what can be asked for again is dropped; what cannot goes as it is read.
@@ -173,11 +206,18 @@ export class WindowZones {
   }
 }
 
-/** A third of it is for readers that are elsewhere, as far as that goes. */
+/** A third of it is for readers that are elsewhere, and at least one grant. */
 function sharedOut(bytes: number): { mainBytes: number; mostGrants: number } {
-  const mainBytes = Math.min(MAIN_BYTES, Math.max(LEAST_MAIN_BYTES, (bytes * 2) / 3))
-  const left = Math.floor((bytes - mainBytes) / (GRANT_BYTES + BLOCK_BYTES))
-  return { mainBytes, mostGrants: Math.min(MOST_GRANTS, Math.max(1, left)) }
+  const grant = GRANT_BYTES + GRANT_EDGE_BYTES
+  const most = Math.min((bytes * 2) / 3, bytes - grant) - MAIN_EDGE_BYTES
+  const blocks = Math.floor(most / BLOCK_BYTES)
+  const mainBytes = Math.min(MAIN_BYTES, Math.max(LEAST_MAIN_BYTES, blocks * BLOCK_BYTES))
+  const left = Math.floor((bytes - mainBytes - MAIN_EDGE_BYTES) / grant)
+  return { mainBytes, mostGrants: Math.min(MOST_GRANTS, left) }
+}
+
+function inBlocks(bytes: number): number {
+  return Math.ceil(bytes / BLOCK_BYTES) * BLOCK_BYTES
 }
 
 /** Of nobody, while what they read of the file is still being hashed: nothing. */

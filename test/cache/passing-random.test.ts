@@ -26,6 +26,7 @@ const SECONDS = Number(process.env.PASSING_SECONDS ?? 3)
 const MOST_MS = 15_000
 
 const bytes = blob(40 * MIB + 12_345)
+const OTHERS = Array.from({ length: 4 }, (_, each) => blob(9 * MIB, each + 2))
 const position = fc.integer({ min: 0, max: bytes.length - 1 })
 
 const aReader = fc.record({
@@ -61,6 +62,8 @@ const aScene = fc.record({
   /** One source more, asked first, with one wrong byte. */
   liesAt: fc.option(position, { nil: undefined, freq: 2 }),
   readers: fc.array(aReader, { minLength: 1, maxLength: 8 }),
+  /** How many other blobs pass through at once. */
+  others: fc.constantFrom(0, 0, 1, 4),
 })
 
 type Scene = typeof aScene extends fc.Arbitrary<infer T> ? T : never
@@ -94,10 +97,11 @@ async function play(scene: Scene): Promise<void> {
   // Where ranges are ignored, one cut before the place that is wanted is no progress: two are the end.
   const cutAfter = (nth: number) => (ranged || nth === 0 ? cuts[nth] : undefined) ?? Infinity
   const create = createOn({ directory: directory.path, room })
+  const memory = new PassingMemory(scene.shareMib * MIB)
   const downloads = new Downloads({
     observer: SILENT,
     retryDelayMs: 1,
-    memory: new PassingMemory(scene.shareMib * MIB),
+    memory,
     createIngest: breaks ? breaking(create, breaks) : create,
     fetch: { idleMs: 200, connections, maxConnections },
   })
@@ -125,16 +129,27 @@ async function play(scene: Scene): Promise<void> {
       expect(got.equals(bytes.subarray(start, Math.min(end, stopAt)))).toBe(true)
     }
     expect(download.memory?.mostBytes ?? 0).toBeLessThanOrEqual(MOST_BYTES)
+    expect(download.memory?.bytes ?? 0).toBeLessThanOrEqual(memory.bytes)
+  })
+  const others = OTHERS.slice(0, scene.others).map(async (content) => {
+    const source = upstream(() => content, { ranged, delayMs })
+    const download = begin(downloads, digestOf(content), [source], content.length)
+    const { done } = await read(download)
+    const got = await done.catch((error: unknown) => {
+      if (breaks === undefined) throw error // what is cut is told, and never wrong
+    })
+    if (got) expect(got.equals(content)).toBe(true)
   })
   try {
     const late = sleep(MOST_MS, undefined, { ref: false }).then(() => {
       throw new Error(`somebody still waits after ${MOST_MS} ms`)
     })
-    await Promise.race([Promise.all(readers), late])
+    await Promise.race([Promise.all([...readers, ...others]), late])
   } finally {
     await downloads.stop()
-    await Promise.allSettled(readers)
+    await Promise.allSettled([...readers, ...others])
   }
+  expect(memory.bytes).toBe(0)
 }
 
 test('random readers on random disks', { timeout: (SECONDS + 60) * 1000 }, async () => {

@@ -3,8 +3,8 @@ import { describe, expect, test } from 'vitest'
 import { GRANT_BYTES, MOST_GRANTS } from '../../src/cache/window-grants.ts'
 import { BLOCK_BYTES } from '../../src/cache/window-blocks.ts'
 import {
-  LEAST_MAIN_BYTES,
-  MAIN_BYTES,
+  LEAST_BYTES,
+  MOST_BYTES,
   type Need,
   WindowZones,
   type ZoneConditions,
@@ -17,7 +17,7 @@ const CONDITIONS: ZoneConditions = {
   mostGrants: MOST_GRANTS,
   hashed: SIZE,
   withheld: false,
-  shareBytes: 256 * MIB,
+  memory: () => 256 * MIB,
   now: 0,
 }
 
@@ -29,14 +29,6 @@ function arranged(needs: readonly Need[], conditions: Partial<ZoneConditions> = 
   const zones = new WindowZones()
   zones.arrange(needs, { ...CONDITIONS, ...conditions })
   return zones
-}
-
-/** What a share allows, and at every edge of a zone the blocks that lie across it. */
-function mostKept(shareBytes: number): number {
-  const most = MAIN_BYTES + MOST_GRANTS * (GRANT_BYTES + BLOCK_BYTES)
-  const least = LEAST_MAIN_BYTES + GRANT_BYTES + BLOCK_BYTES
-  const edges = 2 * BLOCK_BYTES * (1 + MOST_GRANTS)
-  return Math.max(least, Math.min(most, shareBytes)) + edges
 }
 
 function kept(zones: WindowZones): number {
@@ -89,14 +81,30 @@ describe('the zones', () => {
     expect(zones.apart).toEqual([])
   })
 
+  test('keep and fetch nothing while there is no memory, and say whether somebody goes on', () => {
+    const zones = arranged([needOf({}, 100 * MIB), needOf({}, 5 * MIB)])
+    expect([zones.keeps(101 * MIB, 102 * MIB), zones.mostBytes > 0]).toEqual([true, true])
+    const asked: boolean[] = []
+    const memory = (isIdle: boolean) => (asked.push(isIdle), 0)
+    const stopped = needOf({}, 100 * MIB, { waits: false })
+    zones.arrange([stopped], { ...CONDITIONS, memory })
+    expect([zones.rest, zones.apart, zones.mostBytes]).toEqual([undefined, [], 0])
+    expect(zones.keeps(101 * MIB, 102 * MIB)).toBe(false)
+    expect([zones.admits(101 * MIB, false), zones.admits(5 * MIB, true)]).toEqual(['no', 'no'])
+    zones.arrange([stopped], { ...CONDITIONS, memory, now: 6000 })
+    zones.arrange([], { ...CONDITIONS, memory })
+    zones.arrange([], { ...CONDITIONS, memory, withheld: true })
+    expect(asked).toEqual([false, true, true, false])
+  })
+
   test('are smaller where memory is short, and keep what cannot be asked for again', () => {
     const needs = [needOf({}, 100 * MIB)]
     for (const ranged of [true, false]) {
       const zones = arranged(needs, { ranged })
-      zones.arrange(needs, { ...CONDITIONS, ranged, shareBytes: 9 * MIB })
+      zones.arrange(needs, { ...CONDITIONS, ranged, memory: () => 9 * MIB })
       expect(zones.admits(107 * MIB, false)).toBe('wait')
       expect(zones.keeps(115 * MIB, 116 * MIB)).toBe(!ranged)
-      zones.arrange([needOf({}, 112 * MIB)], { ...CONDITIONS, ranged, shareBytes: 9 * MIB })
+      zones.arrange([needOf({}, 112 * MIB)], { ...CONDITIONS, ranged, memory: () => 9 * MIB })
       expect(zones.keeps(119 * MIB, 120 * MIB)).toBe(false)
     }
   })
@@ -171,15 +179,16 @@ describe('the zones', () => {
         { minLength: 1, maxLength: 8 },
       ),
       ranged: fc.boolean(),
-      shareBytes: fc.constantFrom(256 * MIB, 25 * MIB, 9 * MIB, 4 * MIB, 1000),
+      bytes: fc.constantFrom(256 * MIB, 25 * MIB, 9 * MIB, LEAST_BYTES),
     })
-    const property = fc.property(scenes, ({ steps, ranged, shareBytes }) => {
+    const property = fc.property(scenes, ({ steps, ranged, bytes }) => {
       const zones = new WindowZones()
       for (const [step, needs] of steps.entries()) {
-        const conditions = { ...CONDITIONS, ranged, shareBytes, now: step * 1000 }
+        const conditions = { ...CONDITIONS, ranged, memory: () => bytes, now: step * 1000 }
         const wanted = needs.map((need) => ({ ...need, position: need.at, end: SIZE }))
         zones.arrange(wanted, conditions)
-        expect(kept(zones)).toBeLessThanOrEqual(mostKept(shareBytes))
+        expect(kept(zones)).toBeLessThanOrEqual(zones.mostBytes)
+        expect(zones.mostBytes).toBeLessThanOrEqual(Math.min(MOST_BYTES, bytes))
         const { rest } = zones
         expect(rest && zones.admits(rest.start, false)).toBe('yes')
         expect(wanted.some(({ at }) => at === rest?.start)).toBe(true)
@@ -197,12 +206,12 @@ describe('the zones', () => {
         maxLength: 100,
       }),
       ranged: fc.boolean(),
-      shareBytes: fc.constantFrom(256 * MIB, 9 * MIB, 1000),
+      bytes: fc.constantFrom(256 * MIB, 9 * MIB, LEAST_BYTES),
     })
-    const property = fc.property(scenes, ({ starts, steps, ranged, shareBytes }) => {
+    const property = fc.property(scenes, ({ starts, steps, ranged, bytes }) => {
       const zones = new WindowZones()
       const at = [...starts]
-      const conditions = { ...CONDITIONS, ranged, shareBytes }
+      const conditions = { ...CONDITIONS, ranged, memory: () => bytes }
       const arrange = () =>
         zones.arrange(
           at.map((each, i) => needOf(readers[i]!, each)),
@@ -231,16 +240,16 @@ describe('the zones', () => {
       stopped: fc.array(fc.integer({ min: 0, max: 300 * MIB }), { maxLength: 20 }),
       whole: fc.boolean(),
       ranged: fc.boolean(),
-      shareBytes: fc.constantFrom(256 * MIB, 9 * MIB, 1000),
+      bytes: fc.constantFrom(256 * MIB, 9 * MIB, LEAST_BYTES),
     })
-    const property = fc.property(scenes, ({ going, stopped, whole, ranged, shareBytes }) => {
+    const property = fc.property(scenes, ({ going, stopped, whole, ranged, bytes }) => {
       const zones = new WindowZones()
       const standing = stopped.map((at) => needOf({}, at, { waits: false, whole }))
       let left = going.map((at) => ({ reader: {}, at }))
       let now = 0
       for (; left.length > 0 && now < 200_000; now += 50) {
         const needs = [...standing, ...left.map(({ reader, at }) => needOf(reader, at, { whole }))]
-        zones.arrange(needs, { ...CONDITIONS, ranged, shareBytes, now })
+        zones.arrange(needs, { ...CONDITIONS, ranged, memory: () => bytes, now })
         const granted = [{ start: zones.low, end: zones.top }, ...zones.apart]
         left = left.map(({ reader, at }) => {
           const zone = granted.find(({ start, end }) => start <= at && at < end)
