@@ -251,4 +251,23 @@ describe('a damaged file that cannot be closed either', () => {
     await reading
     expect(good.closed()).toBe(1)
   })
+
+  test('counts as absent all the same, so that it is fetched anew', async () => {
+    const told: string[] = []
+    const object = { size: 4, read: eio, close: eio }
+    const held = new HeldBlobs({
+      blobs: {
+        open: async () => object,
+        stat: async () => ({ size: 4 }),
+        verify: async () => 'wrong',
+        quarantine: async () => {},
+      },
+      observer: { storeError: (operation) => void told.push(operation) },
+    })
+    const opened = await held.open(digest)
+    expect(opened).toBe(object)
+    expect(await held.isSound(digest, object, undefined)).toBe(false)
+    await held.close(object)
+    expect(told).toEqual(['damaged blob', 'close blob'])
+  })
 })

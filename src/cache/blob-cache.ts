@@ -111,7 +111,7 @@ export class BlobCache {
     const content = this.#heldContent(object, repo, digest, named, caller)
     await this.#authorised(content, repo, digest, caller)
     if (await held.isSound(digest, object, named?.size)) return content
-    await content.close()
+    await held.close(object)
     return undefined
   }
 

@@ -83,7 +83,7 @@ export class HeldBlobs {
     try {
       return (await this.#check(digest, object)) === 'good' && object.size === size
     } finally {
-      await this.#close(object)
+      await this.close(object)
     }
   }
 
@@ -128,7 +128,7 @@ export class HeldBlobs {
       try {
         return await this.#check(digest, object)
       } finally {
-        if (given === undefined) await this.#close(object)
+        if (given === undefined) await this.close(object)
       }
     } finally {
       this.#isSampling = false
@@ -156,7 +156,8 @@ export class HeldBlobs {
     return found
   }
 
-  async #close(object: StoredObject): Promise<void> {
+  /** Closes an open blob. An error of the disk is reported, not thrown: it must not cost a pull. */
+  async close(object: StoredObject): Promise<void> {
     await this.#tried('close blob', () => object.close())
   }
 
