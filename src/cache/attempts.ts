@@ -2,7 +2,7 @@
 // has; the next begins anew, and what a source said of the size is not believed any more.
 import type { ContentError } from '../store/content-error.ts'
 import type { Ingest, LeaveOptions } from '../store/ingest.ts'
-import { UpstreamError } from '../upstream/failure.ts'
+import { leastFinal, UpstreamError } from '../upstream/failure.ts'
 import type { Source } from '../upstream/source.ts'
 import { Attempt } from './attempt.ts'
 import { liarsOf, mismatchOf, wrongIn } from './blame.ts'
@@ -120,7 +120,7 @@ export class Attempts {
     }
   }
 
-  /** Resolves with the first good one. @throws the last mismatch, or what kept it from being filled */
+  /** Resolves with the first good one. @throws the least final of the sources' failures, or what kept it from being filled */
   async good(): Promise<Attempt> {
     for (;;) {
       const attempt = await this.#begin()
@@ -131,7 +131,9 @@ export class Attempts {
       }
       if (mismatch instanceof FileLost) continue // only once: the next one has no file
       const most = Math.min(MOST_ATTEMPTS, Math.max(LEAST_ATTEMPTS, this.#queue.length))
-      if (this.#attempts.filter(({ isLost }) => !isLost).length >= most) throw mismatch
+      if (this.#attempts.filter(({ isLost }) => !isLost).length >= most) {
+        throw leastFinal([...this.#queue.errors, mismatch])
+      }
     }
   }
 

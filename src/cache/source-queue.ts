@@ -16,7 +16,7 @@ const TRIES_WHEN_FLOWING = 5
 const TRIES_WHEN_IT_HAS_IT = 2
 /** A connection broken before its first byte may have been an idle one the other side closed. */
 const TRIES_WHEN_BROKEN_EARLY = 2
-/** A limit that ends soon is waited for, once before anything came: clients give up after 30 s. */
+/** A limit that ends soon is waited for, but only once in a row: clients give up after 30 s. */
 const TRIES_WHEN_LIMITED = 2
 const LONGEST_PAUSE_MS = 5000
 const RANGE_NOT_SATISFIABLE = 416
@@ -36,7 +36,10 @@ const REFUSALS: ReadonlySet<FailureKind> = new Set(['denied', 'gone', 'unavailab
 
 interface Entry {
   readonly source: Source
+  /** Failures in a row, without limits that end soon. */
   tries: number
+  /** Limits that end soon, in a row. */
+  limits: number
   lies: number
   crawls: number
   spent: boolean
@@ -46,6 +49,8 @@ interface Entry {
   began: boolean
   failedAt: number
   pausedUntil: number
+  /** Its last failure, until it succeeds. */
+  error: UpstreamError | undefined
 }
 
 /** A try that failed: when it began, and what it gave before. */
@@ -59,7 +64,6 @@ export interface FailedTry {
 
 export class SourceQueue {
   readonly #entries: Entry[] = []
-  readonly #errors: UpstreamError[] = []
   readonly #retryDelayMs: number
   readonly #random: () => number
 
@@ -76,6 +80,7 @@ export class SourceQueue {
       this.#entries.push({
         source,
         tries: 0,
+        limits: 0,
         lies: 0,
         crawls: 0,
         spent: false,
@@ -84,6 +89,7 @@ export class SourceQueue {
         began: false,
         failedAt: -Infinity,
         pausedUntil: -Infinity,
+        error: undefined,
       })
     }
   }
@@ -92,9 +98,12 @@ export class SourceQueue {
     return this.#entries.length
   }
 
-  /** Every failure so far, for the answer when nobody is left. */
+  /**
+   * The last failure of each source that has not succeeded since, in the order in which they joined:
+   * what decides when no source is left. Earlier failures were overcome and decide nothing.
+   */
   get errors(): readonly UpstreamError[] {
-    return this.#errors
+    return this.#entries.flatMap(({ error }) => error ?? [])
   }
 
   /** Whether it answers a question for a part with the whole. */
@@ -126,14 +135,22 @@ export class SourceQueue {
     flowing: boolean,
     now: number,
   ): void {
-    this.#errors.push(error)
     const entry = this.#entry(source)
+    entry.error = error
     if (error.status === RANGE_NOT_SATISFIABLE) entry.metTheEnd = true
     if (startedAt < entry.failedAt) return
     entry.failedAt = now
-    if (given >= PROGRESS_BYTES) entry.tries = 0
+    if (given >= PROGRESS_BYTES) {
+      entry.tries = 0
+      entry.limits = 0
+    }
+    // Not counted as a try: the limit that follows a response that broke off is still the first.
+    else if (isShortLimit(error)) entry.limits += 1
     else entry.tries += 1
-    if (entry.tries >= allowedTries(error, flowing, entry.began)) entry.spent = true
+    if (entry.limits >= TRIES_WHEN_LIMITED) entry.spent = true
+    if (!isShortLimit(error) && entry.tries >= allowedTries(error, flowing, entry.began)) {
+      entry.spent = true
+    }
     const doubled = this.#retryDelayMs * 2 ** Math.max(0, entry.tries - 1)
     // Never less than it was asked for, and not in step with others.
     const pause = shortPauseMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
@@ -142,8 +159,9 @@ export class SourceQueue {
 
   /** It is asked no more, whatever it gave before. */
   giveUp(source: Source, error: UpstreamError): void {
-    this.#errors.push(error)
-    this.#entry(source).spent = true
+    const entry = this.#entry(source)
+    entry.error = error
+    entry.spent = true
   }
 
   /** Whether one said that nothing follows what is here (416): it need not fail at anything else. */
@@ -163,7 +181,11 @@ export class SourceQueue {
 
   /** It gave all that it was asked for. */
   gotOn(source: Source): void {
-    this.#entry(source).tries = 0
+    const entry = this.#entry(source)
+    entry.tries = 0
+    entry.limits = 0
+    // Another request to a source that was given up may still succeed: why it was given up stays.
+    if (!entry.spent) entry.error = undefined
   }
 
   /** It answers with some of what it was asked for, so it has it. */
@@ -183,10 +205,11 @@ export class SourceQueue {
 
   /** The bytes this source gave did not hash to the digest: it comes last from now on. */
   lied(source: Source, error: UpstreamError): void {
-    this.#errors.push(error)
     const entry = this.#entry(source)
+    entry.error = error
     entry.lies += 1
     entry.tries = 0
+    entry.limits = 0
   }
 
   /** Another one turned out to have lied. */
@@ -216,7 +239,6 @@ const HEALTH_RANK = { ok: 0, limited: 1, open: 2 } as const
 
 function allowedTries(error: UpstreamError, flowing: boolean, began: boolean): number {
   const { reason } = error
-  if (shortLimitMs(error) !== undefined) return TRIES_WHEN_LIMITED
   if (flowing && MAY_PASS.has(reason)) return TRIES_WHEN_FLOWING
   if (flowing) return began && isRefusal(error) ? TRIES_WHEN_IT_HAS_IT : 1
   return reason === 'cut' || reason === 'reset' ? TRIES_WHEN_BROKEN_EARLY : 1
@@ -227,8 +249,8 @@ function isRefusal({ kind, status }: UpstreamError): boolean {
   return REFUSALS.has(kind) && status !== RANGE_NOT_SATISFIABLE
 }
 
-function shortLimitMs(error: UpstreamError): number | undefined {
-  return error.kind === 'rate-limited' ? shortPauseMs(error) : undefined
+function isShortLimit(error: UpstreamError): boolean {
+  return error.kind === 'rate-limited' && shortPauseMs(error) !== undefined
 }
 
 function shortPauseMs({ retryAfterMs = Infinity }: UpstreamError): number | undefined {
