@@ -6,10 +6,10 @@ import type { Source } from '../../src/upstream/source.ts'
 const DELAY_MS = 100
 
 function sourceOf(id: string): Source {
-  const origin = `https://${id}.test/v2`
-  const fetch = () => Promise.reject(new Error('nobody fetches here'))
-  return { id, origin, health: 'ok', latencyMs: undefined, fetchOptions: undefined, fetch }
+  return { id, origin: `https://${id}.test/v2`, health: 'ok', fetch: unexpectedFetch }
 }
+
+const unexpectedFetch = () => Promise.reject(new Error('the queue asks nobody'))
 
 function errorOf({ origin }: Source, reason: FailureReason, retryAfterMs?: number): UpstreamError {
   return new UpstreamError(reason, reason, { endpoint: origin, retryAfterMs })

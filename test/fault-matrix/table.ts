@@ -1,17 +1,22 @@
-// What a client is told, fault by fault: written by hand from design ("Failure"), as a reader would
-// want to check it. Nothing here is computed by the code under test.
+// What a client is told, fault by fault, written by hand from README.md ("When an upstream fails").
+// Nothing here is computed by the code under test. What follows from it for a cell is in expected.ts.
 
 /**
- * One endpoint has the fault each time it is asked, and there is no other.
+ * The endpoint that has the fault, whenever it is asked, is the only one.
  *
- * `403 denied`: this status with this reason. `good`: the content, complete. `cut`: a response that
- * began and breaks off. `none`: an empty list. `-`: cannot occur, see CANNOT_OCCUR. Under "held": the
- * `detail` that what is held is served with, or `good`: what the upstream has by now.
+ * - `403 denied`: this status with this reason;
+ * - `good`: the content, complete;
+ * - `cut`: a response that began and broke off;
+ * - `none`: an empty list;
+ * - `-`: cannot occur, see CANNOT_OCCUR.
  *
- * Blobs are `good` where asking again from where it broke brings the rest; so is one with something
- * behind its end, which nobody takes: its manifest says how long it is, and its digest is right.
+ * Under "held": the `detail` with which the held content is served, or `good`: the new content.
+ *
+ * A blob is `good` where asking again, from the byte where it broke, brings the rest. So is a blob
+ * whose response has something after its end: its manifest says how long it is, so nobody reads
+ * that, and the digest is right.
  */
-export const ONE_ENDPOINT = `
+const ONLY_ENDPOINT = `
 | fault                             | manifest              | blob                  | large blob            | referrers             | token                 | held: tag      | held: referrers | held: token    |
 |-----------------------------------|-----------------------|-----------------------|-----------------------|-----------------------|-----------------------|----------------|-----------------|----------------|
 | 403 JSON                          | 403 denied            | 403 denied            | 403 denied            | 403 denied            | 403 denied            | denied         | denied          | denied         |
@@ -25,6 +30,7 @@ export const ONE_ENDPOINT = `
 | 500                               | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
 | 502 HTML                          | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
 | 503                               | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
+| 503 with seconds                  | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | 502 server-error      | upstream-error | upstream-error  | upstream-error |
 | 200 HTML                          | 502 not-a-manifest    | 502 protocol          | 502 protocol          | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
 | refused                           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | upstream-error | upstream-error  | upstream-error |
 | reset                             | 502 reset             | 502 reset             | 502 reset             | 502 reset             | 502 reset             | upstream-error | upstream-error  | upstream-error |
@@ -49,17 +55,18 @@ export const ONE_ENDPOINT = `
 | expired token in mid-blob         | -                     | good                  | good                  | -                     | -                     | -              | -               | -              |
 `
 
-/**
- * With a second endpoint that is well, every cell is `good`: what that endpoint has, complete. But for
- * these, where wrong bytes were sent before anybody could know: the response is cut, and the next one
- * is good. Of a small blob nothing is sent before it is verified, of a large one all but its end.
- */
-export const TWO_ENDPOINTS: Readonly<Record<string, string>> = {
-  'large blob, corrupt byte': 'cut',
+/** What differs where the fault is the CDN's. */
+export const AT_CDN: Readonly<Record<string, string>> = {
+  // Our credentials are for the registry: there is none that the CDN could want.
+  '401': '403 denied',
 }
 
-/** Held content by digest is served without asking anybody, so no fault can be met at all. */
-export const SERVED_WITHOUT_ASKING = ['manifest by digest', 'blob', 'large blob', 'token of a blob']
+/**
+ * Wrong bytes that a client was sent before anybody could know: the response is cut, and the next
+ * one comes from elsewhere. Nothing of a small blob is sent before it is verified; of a large one,
+ * everything but its end.
+ */
+export const SENT_BEFORE_KNOWN = ['large blob, corrupt byte']
 
 /** Why a cell with `-` cannot occur. */
 export const CANNOT_OCCUR: Readonly<Record<string, string>> = {
@@ -70,8 +77,19 @@ export const CANNOT_OCCUR: Readonly<Record<string, string>> = {
   'expired token in mid-blob': 'only blobs are asked for again from where they broke',
 }
 
-/** The table as fault → column → cell. */
-export function readTable(table: string): Map<string, Map<string, string>> {
+/** As fault → column → cell. */
+export const TABLE: ReadonlyMap<string, ReadonlyMap<string, string>> = readTable(ONLY_ENDPOINT)
+
+export const FAULTS: readonly string[] = [...TABLE.keys()]
+
+/** The cell of a fault in a column; undefined: it cannot occur there. */
+export function inTable(fault: string, column: string): string | undefined {
+  const cell = TABLE.get(fault)?.get(column)
+  if (cell === undefined) throw new Error(`the table has no cell ${fault}, ${column}`)
+  return cell === '-' ? undefined : cell
+}
+
+function readTable(table: string): Map<string, Map<string, string>> {
   const [head = [], , ...rows] = table.trim().split('\n').map(readRow)
   return new Map(
     rows.map(([fault = '', ...cells]) => {

@@ -1,25 +1,27 @@
-// How the faults of the matrix are brought about at a test host.
+// The faults of the matrix, and how a test host is made to have them.
 import type { Fault } from '../support/faults.ts'
 
-/** The answer that the fault happens to. */
+/** The answer that a fault happens to. */
 export interface Subject {
-  /** Bytes of its body. */
+  /** The length of its body in bytes. */
   readonly size: number
-  /** Where a byte can be wrong without the answer ceasing to look like one. */
+  /** The offset of a byte that can be wrong while the body still looks like an answer. */
   readonly soft: number
 }
 
 export interface Trouble {
-  /** What its answers suffer from. */
+  /** What happens to the answers of the host. */
   readonly fault?: (subject: Subject) => Fault
-  /** Where the host is instead. */
+  /** Why nobody can talk to the host at all. */
   readonly host?: 'refused' | 'unknown' | 'untrusted'
-  /** Met by a client that asks for the second half. */
+  /** Only a client that asks for the second half meets it. */
   readonly ranged?: true
-  /** Blobs are at a storage host, by URLs that are too old already: always, or the first time. */
+  /** The URLs that the registry redirects to have expired: always, or only the first one. */
   readonly urls?: 'expired' | 'expired once'
-  /** Tokens are good for less time than a stalled connection takes to be given up. */
-  readonly tokens?: 'short'
+  /** A token is good for one request. */
+  readonly tokens?: 'expire'
+  /** A pull that meets it waits, most of the time: many can at once. */
+  readonly waits?: true
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' }
@@ -29,7 +31,8 @@ const PAGE = '<!doctype html><html><body>Sorry</body></html>'
 const DEAD = 'http://127.77.255.1:1/blob?signature=secret'
 
 const half = ({ size }: Subject) => Math.floor(size / 2)
-const inAMinute = () => new Date(Date.now() + 61_000).toUTCString()
+/** Later than the last request of the matrix. */
+const inTenMinutes = () => new Date(Date.now() + 600_000).toUTCString()
 
 export const TROUBLES: Readonly<Record<string, Trouble>> = {
   '403 JSON': status(403, '{"errors":[{"code":"DENIED","message":"no"}]}', JSON_TYPE),
@@ -38,23 +41,31 @@ export const TROUBLES: Readonly<Record<string, Trouble>> = {
   '401': status(401, '{"errors":[{"code":"UNAUTHORIZED"}]}', JSON_TYPE),
   '429 with seconds': status(429, '', { 'retry-after': '60' }),
   '429 with a date': {
-    fault: () => ({ status: 429, body: '', headers: { 'retry-after': inAMinute() } }),
+    fault: () => ({ status: 429, body: '', headers: { 'retry-after': inTenMinutes() } }),
   },
   '429 without a time': status(429, ''),
   '429 with a second, once': {
     fault: () => ({ status: 429, body: '', headers: { 'retry-after': '1' }, times: 1 }),
+    waits: true,
   },
   '500': status(500, ''),
   '502 HTML': status(502, PAGE, HTML_TYPE),
   '503': status(503, 'upstream connect error'),
+  '503 with seconds': status(503, '', { 'retry-after': '60' }),
   '200 HTML': status(200, PAGE, HTML_TYPE),
   refused: { host: 'refused' },
   reset: { fault: () => ({ resetAfter: -1 }) },
   'DNS failure': { host: 'unknown' },
   'TLS failure': { host: 'untrusted' },
-  'hang before headers': { fault: () => ({ stall: 'headers' }) },
-  'stall before the first byte': { fault: () => ({ stall: { afterBytes: 0 } }) },
-  'stall in body': { fault: (subject) => ({ stall: { afterBytes: half(subject) } }) },
+  'hang before headers': { fault: () => ({ stall: 'headers' }), waits: true },
+  'stall before the first byte': {
+    fault: () => ({ stall: { afterBytes: 0 } }),
+    waits: true,
+  },
+  'stall in body': {
+    fault: (subject) => ({ stall: { afterBytes: half(subject) } }),
+    waits: true,
+  },
   'cut at byte 0': { fault: () => ({ cutAfter: 0 }) },
   'cut at byte k': { fault: (subject) => ({ cutAfter: half(subject) }) },
   'corrupt byte': { fault: ({ soft }) => ({ corruptAt: soft }) },
@@ -85,8 +96,15 @@ export const TROUBLES: Readonly<Record<string, Trouble>> = {
   'expired signed URL, once': { urls: 'expired once' },
   'expired token in mid-blob': {
     fault: (subject) => ({ stall: { afterBytes: half(subject) } }),
-    tokens: 'short',
+    tokens: 'expire',
+    waits: true,
   },
+}
+
+export function troubleOf(fault: string): Trouble {
+  const trouble = TROUBLES[fault]
+  if (trouble === undefined) throw new Error(`no such fault: ${fault}`)
+  return trouble
 }
 
 function status(code: number, body: string, headers: Record<string, string> = {}): Trouble {

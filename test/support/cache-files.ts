@@ -20,8 +20,16 @@ export async function openBelow(path: string): Promise<string[]> {
 
 /** Each is kept under the digest that its bytes have: `<algorithm>/<xx>/<encoded>`. */
 export async function expectVerified(paths: readonly string[]): Promise<void> {
+  expect(await unverified(paths)).toEqual([])
+}
+
+/** The paths of those that are not. */
+export async function unverified(paths: readonly string[]): Promise<string[]> {
+  const wrong: string[] = []
   for (const path of paths) {
     const algorithm = basename(dirname(dirname(path))) === 'sha512' ? 'sha512' : 'sha256'
-    expect(digestOf(await readFile(path), algorithm)).toBe(`${algorithm}:${basename(path)}`)
+    const digest = digestOf(await readFile(path), algorithm)
+    if (digest !== `${algorithm}:${basename(path)}`) wrong.push(path)
   }
+  return wrong
 }

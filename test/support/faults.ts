@@ -23,6 +23,8 @@ export interface FaultMatch {
   readonly reference?: string
   /** Only the nth (from 1) of the requests that match the rest. */
   readonly nth?: number | readonly number[]
+  /** Only the nth (from 1) of the requests that match the rest, and those after it. */
+  readonly from?: number
 }
 
 /** What happens; several can be combined where that makes sense. */
@@ -121,13 +123,13 @@ class Rule implements ActiveFault {
   }
 
   counts(subject: Subject): boolean {
-    const { nth, ...fields } = this.fault.match ?? {}
+    const { nth, from = 1, ...fields } = this.fault.match ?? {}
     const actual = new Map(Object.entries(subject))
     for (const [field, value] of Object.entries(fields)) {
       if (value !== undefined && actual.get(field) !== value) return false
     }
     this.#seen++
-    if (nth === undefined) return true
+    if (nth === undefined) return this.#seen >= from
     return typeof nth === 'number' ? nth === this.#seen : nth.includes(this.#seen)
   }
 

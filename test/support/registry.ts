@@ -14,6 +14,8 @@ import { answer, errorAnswer, rangedAnswer, respond, type Answer } from './respo
 import type { TestStorageHost } from './storage-host.ts'
 
 export interface RegistryOptions extends LoopbackOptions {
+  /** What it holds, where several registries hold the same. Default: its own, empty. */
+  readonly content?: RegistryContent
   readonly auth?: RegistryAuth
   /** Where the API starts. Default "/v2". */
   readonly root?: string
@@ -83,7 +85,7 @@ export interface AddBlobOptions {
 export class TestRegistry implements AsyncDisposable {
   /** Every request received, in order. */
   readonly requests: RegistryRequestRecord[] = []
-  readonly content = new RegistryContent()
+  readonly content: RegistryContent
   /** May be changed while it runs (what `listen` needed aside). */
   options: RegistryOptions
   readonly #faults = new Faults()
@@ -91,6 +93,7 @@ export class TestRegistry implements AsyncDisposable {
 
   constructor(options: RegistryOptions) {
     this.options = options
+    this.content = options.content ?? new RegistryContent()
   }
 
   async listen(): Promise<void> {

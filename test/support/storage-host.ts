@@ -56,6 +56,11 @@ export class TestStorageHost implements AsyncDisposable {
     return this.#server.host
   }
 
+  /** Connections accepted so far. */
+  get accepted(): number {
+    return this.#server.accepted
+  }
+
   /** A URL that gives this content until it expires. */
   signedUrl(digest: Digest, content: TestContent): string {
     this.#content.set(digest, content)
@@ -75,6 +80,15 @@ export class TestStorageHost implements AsyncDisposable {
 
   clearFaults(): void {
     this.#faults.clear()
+  }
+
+  /** Stops listening and cuts all connections; `start` listens again on the same port. */
+  async stop(): Promise<void> {
+    await this.#server.stop()
+  }
+
+  async start(): Promise<void> {
+    await this.#server.start()
   }
 
   async close(): Promise<void> {

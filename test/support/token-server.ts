@@ -53,6 +53,8 @@ export interface TokenServerOptions extends LoopbackOptions {
   readonly expiresIn?: number | 'omit'
   /** How long a token is really good. Default: as announced, or for ever. */
   readonly lifetimeMs?: number
+  /** How many requests a token is good for. Default: any number. */
+  readonly uses?: number
   /** A query that is part of the realm; a request without it is refused with 400. */
   readonly realmQuery?: Readonly<Record<string, string>>
   /** Reset a connection at its second request, as if a middlebox had forgotten it. Default: no. */
@@ -71,6 +73,7 @@ export interface TokenClaims {
 interface IssuedToken {
   readonly access: readonly GrantedScope[]
   readonly expiresAt: number
+  usesLeft: number
 }
 
 class Refusal extends Error {
@@ -109,6 +112,11 @@ export class TestTokenServer implements AsyncDisposable {
     return this.#server.host
   }
 
+  /** Connections accepted so far. */
+  get accepted(): number {
+    return this.#server.accepted
+  }
+
   get service(): string {
     return this.options.service ?? 'test-registry'
   }
@@ -119,10 +127,13 @@ export class TestTokenServer implements AsyncDisposable {
     return `${this.url}/token${query && `?${query}`}`
   }
 
-  /** The access of a token that is still good; what registries check. */
+  /** The access of a token that is still good; registries ask this once per request. */
   verify(token: string): readonly GrantedScope[] | undefined {
     const issued = this.#issued.get(token)
-    return issued && issued.expiresAt > Date.now() ? issued.access : undefined
+    if (issued === undefined || issued.expiresAt <= Date.now()) return undefined
+    if (issued.usesLeft === 0) return undefined
+    issued.usesLeft -= 1
+    return issued.access
   }
 
   /** No token issued so far is good any more. */
@@ -130,7 +141,7 @@ export class TestTokenServer implements AsyncDisposable {
     this.#issued.clear()
   }
 
-  /** Of the faults of a registry, those that make sense here; `match` by method and nth. */
+  /** Of the faults of a registry, those that make sense here; `match` by method, nth and from. */
   fault(fault: Fault): ActiveFault {
     return this.#faults.add(fault)
   }
@@ -286,7 +297,11 @@ export class TestTokenServer implements AsyncDisposable {
     }
     const token = sign ? sign(claims) : `opaque-${randomUUID()}`
     const lifetime = lifetimeMs ?? (expiresIn === 'omit' ? Infinity : expiresIn * 1000)
-    this.#issued.set(token, { access: record.granted, expiresAt: Date.now() + lifetime })
+    this.#issued.set(token, {
+      access: record.granted,
+      expiresAt: Date.now() + lifetime,
+      usesLeft: this.options.uses ?? Infinity,
+    })
     const offline =
       fields.get('access_type') === 'offline' || fields.get('offline_token') === 'true'
     const [refresh] =

@@ -1,0 +1,218 @@
+// Plays the cells of a group against a server of their own: two pulls of each cell, and one more once
+// every upstream is gone.
+import { join } from 'node:path'
+import { filesBelow, unverified } from '../support/cache-files.ts'
+import type { KeyPair } from '../support/certificates.ts'
+import { type RunningChandlery, startChandlery } from '../support/chandlery.ts'
+import { startRegistry, type TestRegistry } from '../support/registry.ts'
+import { temporaryDirectory } from '../support/temporary-directory.ts'
+import { type Cell, type Group, isBlob, type Position } from './cells.ts'
+import { addContent, type Given, type Name, pull, TAG, type Wanted } from './content.ts'
+import { type Faulty, refusedHost, startFaulty } from './faulty.ts'
+import { troubleOf } from './troubles.ts'
+
+/** What became of a cell. */
+export interface Played {
+  readonly wanted: Wanted
+  readonly first: Given
+  /** How often the fault was met by the first pull; undefined: nobody can tell. */
+  readonly met: number | undefined
+  readonly next: Given
+  /** The state of the endpoint that leads to the fault. */
+  readonly state: string | undefined
+  /** When no upstream is there any more. */
+  readonly afterwards: Given
+}
+
+/** What became of a group. */
+export interface Outcome {
+  readonly cells: ReadonlyMap<Cell, Played>
+  /** The states of the endpoints without a fault. */
+  readonly others: readonly (string | undefined)[]
+  /** The paths of blobs and manifests in the cache that are not what their names say. */
+  readonly wrong: readonly string[]
+  /** The cache's directory, which is gone. */
+  readonly cache: string
+  /** Log lines. */
+  readonly errors: readonly Record<string, unknown>[]
+}
+
+/** Limits of 10 s and more, scaled, but long enough for a busy machine. */
+export const LIMITS = {
+  connectTimeoutMs: 2000,
+  headersTimeoutMs: 600,
+  bodyStallMs: 600,
+  tokenTimeoutMs: 600,
+  documentTimeoutMs: 3000,
+}
+/** A server gives up a disk that takes too long at its end: a busy machine's may. */
+const SLOW_DISK = 'release the directory'
+
+type Mirrors = Record<string, { readonly endpoint: readonly string[] }>
+
+/** How the groups share one machine. */
+export interface Schedule {
+  /** Runs a task as soon as few enough are running. */
+  readonly quick: Take
+  /** The same for tasks that wait most of the time. */
+  readonly waiting: Take
+  /** Resolves when all groups have called it: no time limit is to be met while others fill caches. */
+  readonly together: () => Promise<void>
+}
+
+export type Take = <T>(task: () => Promise<T>) => Promise<T>
+
+export function nameOf({ number }: Cell): Name {
+  return { registry: `cell-${number}.test`, repository: `cells/cell-${number}` }
+}
+
+/** `untrusted`: a certificate of an authority that nobody knows. */
+export async function playGroup(
+  group: Group,
+  untrusted: KeyPair,
+  { quick, waiting, together }: Schedule,
+): Promise<Outcome> {
+  await using stack = new AsyncDisposableStack()
+  const directory = await temporaryDirectory()
+  stack.defer(() => directory.remove())
+  const good = stack.use(await startRegistry())
+  const empty = stack.use(await startRegistry({ referrers: 'none' }))
+  const { cells } = group
+  const each = async <T>(play: (cell: Cell) => Promise<T>): Promise<Map<Cell, T>> => {
+    const entries = cells.map((cell) => {
+      const take = troubleOf(cell.fault).waits === true ? waiting : quick
+      return take(async () => [cell, await play(cell)] as const)
+    })
+    return new Map(await Promise.all(entries))
+  }
+  const wanted = await hold(directory.path, cells, good, each)
+
+  const faulty = await each(async (cell) => {
+    const { repository } = nameOf(cell)
+    const { content } = good
+    const trouble = troubleOf(cell.fault)
+    const options = { cell, trouble, repository, content, untrusted, wanted: wanted.get(cell)! }
+    return stack.use(await startFaulty(options))
+  })
+  const endpoints = await each(async (cell) => {
+    const { url } = faulty.get(cell)!
+    const others: Record<Position, () => Promise<string[]>> = {
+      alone: async () => [url],
+      first: async () => [url, good.url],
+      standby: async () => [good.url, url],
+      'after 404': async () => [empty.url, url],
+      'after 500': async () => {
+        const broken = stack.use(await startRegistry())
+        broken.fault({ status: 500 })
+        return [broken.url, url]
+      },
+    }
+    return await others[cell.position]()
+  })
+  const options = { limits: LIMITS, retryDelayMs: 10 }
+  const mirrors = mirrorsOf(cells, (cell) => endpoints.get(cell)!)
+  const chandlery = await startChandlery(directory.path, configOf(mirrors), options)
+  await together()
+  const pulled = await each((cell) =>
+    pullTwice(chandlery, cell, wanted.get(cell)!, faulty.get(cell)!),
+  )
+  const states = await statesOf(chandlery)
+  await chandlery.stop()
+  const cache = directory.join('cache')
+
+  const nobody = mirrorsOf(cells, ({ number }) => [`http://${refusedHost(number)}`])
+  await using after = await startChandlery(directory.path, configOf(nobody), options)
+  const afterwards = await each((cell) => pull(after.url, nameOf(cell), wanted.get(cell)!))
+  await after.stop()
+  const kept = await Promise.all([join(cache, 'blobs'), join(cache, 'manifests')].map(filesBelow))
+  return {
+    cells: new Map(
+      cells.map((cell) => [
+        cell,
+        {
+          ...pulled.get(cell)!,
+          wanted: wanted.get(cell)!,
+          state: states.get(faulty.get(cell)!.url),
+          afterwards: afterwards.get(cell)!,
+        },
+      ]),
+    ),
+    others: [good, empty].map(({ url }) => states.get(url)),
+    wrong: await unverified(kept.flat()),
+    cache,
+    errors: [...chandlery.log, ...after.log].filter(({ level, operation }) => {
+      return level === 'error' && operation !== SLOW_DISK
+    }),
+  }
+}
+
+/**
+ * Adds the content of all cells to `good`, and has an earlier server fetch what is to be held, when
+ * nothing was wrong.
+ */
+async function hold(
+  directory: string,
+  cells: readonly Cell[],
+  good: TestRegistry,
+  each: <T>(play: (cell: Cell) => Promise<T>) => Promise<Map<Cell, T>>,
+): Promise<Map<Cell, Wanted>> {
+  await using seed = await startRegistry()
+  const mirrors = mirrorsOf(cells, () => [seed.url])
+  await using before = await startChandlery(directory, configOf(mirrors))
+  return await each(async (cell) => {
+    const name = nameOf(cell)
+    const wanted = addContent({ now: good, old: seed }, name.repository, cell.content)
+    if (cell.held) {
+      const { told } = await pull(before.url, name, { ...wanted, bytes: wanted.before })
+      if (told !== 'good') throw new Error(`${name.repository} is not held: ${told}`)
+    } else if (isBlob(cell)) await pullManifest(before, name)
+    return wanted
+  })
+}
+
+/** The manifest says how long the blob is, and that the repository has it. */
+async function pullManifest(
+  { url }: RunningChandlery,
+  { registry, repository }: Name,
+): Promise<void> {
+  const response = await fetch(`${url}/v2/${repository}/manifests/${TAG}?ns=${registry}`)
+  await response.arrayBuffer()
+  if (!response.ok) throw new Error(`no manifest of ${repository}: ${response.status}`)
+}
+
+async function pullTwice(
+  { url }: RunningChandlery,
+  cell: Cell,
+  wanted: Wanted,
+  faulty: Faulty,
+): Promise<Pick<Played, 'first' | 'met' | 'next'>> {
+  const from = troubleOf(cell.fault).ranged === true ? wanted.bytes.length / 2 : 0
+  const first = await pull(url, nameOf(cell), wanted, from)
+  const { met } = faulty
+  return { first, met, next: await pull(url, nameOf(cell), wanted, from) }
+}
+
+/** By the endpoints' URLs, as /readyz?verbose tells them. */
+export async function statesOf({ adminUrl }: RunningChandlery): Promise<Map<string, string>> {
+  const text = await (await fetch(`${adminUrl}/readyz?verbose`)).text()
+  const lines = text.matchAll(/^(http\S+)\/v2: (ok|open|half-open|limited)\b/gm)
+  return new Map([...lines].map(([, url, state]) => [url!, state!]))
+}
+
+function configOf(mirrors: Mirrors): Record<string, unknown> {
+  return {
+    mirrors,
+    defaultEndpoints: false,
+    // What is not asked for by digest is asked for each time, and the answer is waited for.
+    freshness: { ttl: '0s', revalidateTimeout: '10s', negativeTtl: '0s' },
+  }
+}
+
+function mirrorsOf(
+  cells: readonly Cell[],
+  endpointsOf: (cell: Cell) => readonly string[],
+): Mirrors {
+  return Object.fromEntries(
+    cells.map((cell) => [nameOf(cell).registry, { endpoint: endpointsOf(cell) }]),
+  )
+}
