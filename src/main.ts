@@ -1,7 +1,7 @@
 // The command line: which command runs, and how its outcome becomes an exit code (0 done, 1 it
 // failed, 2 wrong usage).
 import packageJson from '../package.json' with { type: 'json' }
-import { Chandlery } from './chandlery.ts'
+import { Chandlery } from './app/chandlery.ts'
 import { type Arguments, type Options, parseArguments } from './cli/arguments.ts'
 import { runCheck } from './cli/check.ts'
 import { explain } from './cli/explain.ts'
@@ -13,10 +13,10 @@ import { runServe } from './cli/serve.ts'
 import { UsageError } from './cli/usage.ts'
 import { loadConfig } from './config/load.ts'
 import { ConfigError, formatProblem } from './config/problem.ts'
-import { explainDeps } from './explain-deps.ts'
+import { explainDeps } from './app/explain-deps.ts'
 import { OciError } from './oci/errors.ts'
 import { parseImage } from './oci/reference.ts'
-import { proxiesOf } from './upstream/proxy.ts'
+import { proxiesOf } from './upstream/network/proxy/egress-proxy.ts'
 
 const { version } = packageJson
 

@@ -158,7 +158,7 @@ describe('the README', () => {
   })
 
   test('has a cure for every reason of a failure', () => {
-    const source = page('src/upstream/failure.ts')
+    const source = page('src/upstream/face/failure.ts')
     const table = /const KIND_OF = \{(.*?)\}/s.exec(source)?.[1] ?? ''
     const reasons = [...table.matchAll(/^\s+'?([a-z-]+)'?: '/gm)].map(([, reason]) => reason)
     const start = rows(README).findIndex(([cell]) => cell === 'reason')

@@ -2,7 +2,7 @@
 import { readdir, utimes, writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import type { Chandlery } from '../src/chandlery.ts'
+import type { Chandlery } from '../src/app/chandlery.ts'
 import { digestOf } from '../src/oci/digest.ts'
 import { openStore } from '../src/store/store.ts'
 import { createChandlery } from './support/chandlery.ts'

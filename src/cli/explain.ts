@@ -1,13 +1,13 @@
 // `explain IMAGE`: what would be asked of whom, and what is held, without asking anybody. It takes
 // the very functions that serve requests, so that it cannot tell another story than they do.
-import { freshnessAt } from '../cache/freshness.ts'
+import { freshnessAt } from '../cache/policy/freshness.ts'
 import type { Digest } from '../oci/digest.ts'
 import { type ManifestSummary, readManifest } from '../oci/manifest.ts'
 import { isRepositoryName, parseImage, type Repository } from '../oci/reference.ts'
-import type { CredentialsSummary } from '../upstream/credential-summary.ts'
-import { type Endpoint, nameOnWire } from '../upstream/endpoint.ts'
-import type { Registries } from '../upstream/registries.ts'
-import { type Rewrite, rewriteName } from '../upstream/rewrite.ts'
+import type { CredentialsSummary } from '../upstream/credentials/summary.ts'
+import { type Endpoint, nameOnWire } from '../upstream/routing/endpoint.ts'
+import type { Registries } from '../upstream/routing/registries.ts'
+import { type Rewrite, rewriteName } from '../upstream/routing/rewrite.ts'
 
 /** What the configuration says about one upstream host. Holds no secret. */
 export interface HostSummary {

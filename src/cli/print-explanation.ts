@@ -1,6 +1,6 @@
 // How an explanation looks: aligned lines for people, or JSON.
 import { formatDuration } from '../config/units.ts'
-import type { CredentialSummary } from '../upstream/credential-summary.ts'
+import type { CredentialSummary } from '../upstream/credentials/summary.ts'
 import type { ExplainedEndpoint, ExplainedHolding, Explanation, HostSummary } from './explain.ts'
 
 /** Writes the explanation as text, or with `json` as one JSON document. */

@@ -1,6 +1,6 @@
 // What differs between two configurations, by the keys of the file, and what of it only a restart
 // brings into force.
-import { settingsId } from '../upstream/settings-id.ts'
+import { settingsId } from '../upstream/network/settings-id.ts'
 import type { Config, HostConfig, Mirror } from './config.ts'
 import { formatPath, type KeyPath } from './problem.ts'
 

@@ -2,7 +2,7 @@
 // commands know it; every other room declares the options it needs and main fills them in.
 import { normaliseRegistry } from '../oci/reference.ts'
 import { BUILT_IN_MIRRORS } from './built-in-mirrors.ts'
-import type { Proxy } from '../upstream/proxy.ts'
+import type { Proxy } from '../upstream/network/proxy/egress-proxy.ts'
 import type { ListenAddress } from './listen-address.ts'
 import type { KeyPath, Place } from './problem.ts'
 import { type FileContent, fileSchema, type LOG_LEVELS } from './schema.ts'

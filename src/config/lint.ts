@@ -1,10 +1,15 @@
 // Rewrite rules that work, but hardly as meant. Every claim is proved before it is made: by a name
 // that shows it, or by an automaton that was looked through to its end.
 import { isRepositoryName } from '../oci/reference.ts'
-import { Rewrite, replacementReferences, RewriteError, rewriteName } from '../upstream/rewrite.ts'
+import {
+  Rewrite,
+  replacementReferences,
+  RewriteError,
+  rewriteName,
+} from '../upstream/routing/rewrite.ts'
 import type { Mirror, RewriteRule } from './config.ts'
 import type { KeyPath, Problem } from './problem.ts'
-import { type Budget, findNames, PatternNames } from '../upstream/rewrite-language.ts'
+import { type Budget, findNames, PatternNames } from './rewrite-language.ts'
 import { quote } from './value-error.ts'
 
 /** What one mirror's rules may cost together; about a second at worst. */

@@ -10,8 +10,8 @@ import { ConfigError, inReadingOrder, type KeyPath, type Problem } from './probl
 import { readText } from './read-text.ts'
 import { checkReferences, type Locate, namedFiles } from './referenced-files.ts'
 import { type RegistriesFile, readRegistriesFile } from './registries-file.ts'
-import { normaliseEndpoint } from '../upstream/endpoint.ts'
-import { proxiesOf, ProxyError } from '../upstream/proxy.ts'
+import { normaliseEndpoint } from '../upstream/routing/endpoint.ts'
+import { proxiesOf, ProxyError } from '../upstream/network/proxy/egress-proxy.ts'
 import { suggest } from './suggest.ts'
 
 export interface Loaded {

@@ -1,8 +1,8 @@
 // A secret of the configuration: a literal, {env: NAME} or {file: PATH}. It prints as where it
 // comes from, never as what it is, whatever logs, inspects or serialises it.
 import { inspect } from 'node:util'
-import { hiddenId, IDENTITY } from '../upstream/settings-id.ts'
-import { WatchedFile } from '../upstream/watched-file.ts'
+import { hiddenId, IDENTITY } from '../upstream/network/settings-id.ts'
+import { WatchedFile } from '../files/watched-file.ts'
 
 /** Where a secret comes from; safe to print. */
 export type SecretSource = { readonly env: string } | { readonly file: string } | '<redacted>'

@@ -1,10 +1,10 @@
 // What the files that a configuration names hold, if that cannot be used: as those who will use it
 // see it, so that neither a start nor a reload goes on to fail with it.
 import { createSecureContext } from 'node:tls'
-import { parseDockerConfig } from '../upstream/docker-config.ts'
-import { checkCertificates } from '../upstream/pem.ts'
-import { readWhole } from '../upstream/read-file.ts'
-import { TlsFileError, TlsFiles } from '../upstream/tls.ts'
+import { parseDockerConfig } from '../upstream/credentials/docker-config.ts'
+import { checkCertificates } from '../files/pem.ts'
+import { readWhole } from '../files/read-file.ts'
+import { TlsFileError, TlsFiles } from '../upstream/network/tls.ts'
 import type { Config } from './config.ts'
 import type { Environment } from './env.ts'
 import type { KeyPath } from './problem.ts'

@@ -3,13 +3,13 @@
 // failure of the same endpoint is told once in a while with a count, however often it happens.
 import type { Logger } from 'pino'
 import type { ReloadOutcome } from '../admin/reload.ts'
-import type { DownloadObserver } from '../cache/download-options.ts'
+import type { DownloadObserver } from '../cache/download/options.ts'
 import type { CacheObserver } from '../cache/observer.ts'
 import type { RefusedConnection, ServerObserver } from '../server/observer.ts'
-import type { StoreObserver } from '../store/driver.ts'
-import type { UpstreamError } from '../upstream/failure.ts'
-import type { UpstreamObserver } from '../upstream/observer.ts'
-import { exhaustionOf } from '../upstream/own-fault.ts'
+import type { StoreObserver } from '../store/driver/driver.ts'
+import type { UpstreamError } from '../upstream/face/failure.ts'
+import type { UpstreamObserver } from '../upstream/face/observer.ts'
+import { exhaustionOf } from '../upstream/face/own-fault.ts'
 import { Occurrences } from './occurrences.ts'
 
 const QUIET_MS = 10_000

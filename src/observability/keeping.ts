@@ -1,5 +1,5 @@
 // Whether what passes through is kept, and if not, why: for /readyz?verbose. Pulls work without.
-import { type StorageTrouble, storageTrouble } from '../store/errno.ts'
+import { type StorageTrouble, storageTrouble } from '../store/disk/errno.ts'
 
 /** Failures of these mean that something is not kept; failing to read is another matter. */
 const BLOBS: ReadonlySet<string> = new Set(['write', 'commit', 'checkpoint'])

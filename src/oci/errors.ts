@@ -1,5 +1,5 @@
 // The one table of error codes that clients see, and the error that carries one.
-// What an upstream answered is not decided here: cache/failure.ts turns that into one of these.
+// What an upstream answered is not decided here: cache/policy/failure.ts turns that into one of these.
 
 export type ErrorCode =
   | 'BLOB_UNKNOWN'

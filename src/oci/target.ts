@@ -1,5 +1,5 @@
 // What a path under /v2/ asks for (distribution-spec, Endpoints). Which registry it belongs to is
-// decided in upstream/registries.ts; here the name is only made safe, not validated.
+// decided in upstream/routing/registries.ts; here the name is only made safe, not validated.
 
 import { OciError } from './errors.ts'
 

@@ -1,7 +1,7 @@
 // Turns whatever went wrong with a request into an OCI error body, or into a cut connection where the
 // response has begun. The one edge where errors become bytes.
-import { faultIn, toClientError, type Wanted } from '../cache/failure.ts'
-import { RememberedFailure } from '../cache/negative-cache.ts'
+import { faultIn, toClientError, type Wanted } from '../cache/policy/failure.ts'
+import { RememberedFailure } from '../cache/policy/negative-cache.ts'
 import type { CacheOutcome } from '../http/cache-status.ts'
 import { errorBody, OciError } from '../oci/errors.ts'
 import { ClientGone } from './outgoing.ts'

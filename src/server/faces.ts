@@ -1,5 +1,5 @@
 // What this room needs of the others, and no more: the caches' classes and the registries satisfy it.
-import type { Caller } from '../cache/caller.ts'
+import type { Caller } from '../cache/flight/caller.ts'
 import type { Content } from '../cache/content.ts'
 import type { CacheOutcome } from '../http/cache-status.ts'
 import type { Descriptor } from '../oci/descriptor.ts'

@@ -2,8 +2,8 @@
 // when there is one, and the connections there are go on with the old one.
 import { readFileSync } from 'node:fs'
 import { createSecureContext, type Server as TlsServer } from 'node:tls'
-import { checkCertificates } from '../upstream/pem.ts'
-import { readWhole } from '../upstream/read-file.ts'
+import { checkCertificates } from '../files/pem.ts'
+import { readWhole } from '../files/read-file.ts'
 
 export interface KeyPairFiles {
   readonly certFile: string

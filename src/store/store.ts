@@ -3,16 +3,16 @@
 
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Blobs } from './blobs.ts'
-import type { StorageDriver, StoreObserver } from './driver.ts'
-import { explainStorageError } from './errno.ts'
-import { FilesystemDriver } from './filesystem.ts'
+import { Blobs } from './blobs/blobs.ts'
+import type { StorageDriver, StoreObserver } from './driver/driver.ts'
+import { explainStorageError } from './disk/errno.ts'
+import { FilesystemDriver } from './driver/filesystem.ts'
 import { INGEST_DIRECTORY, LAYOUT_VERSION, VERSION_KEY } from './layout.ts'
-import { Links } from './links.ts'
-import { Manifests } from './manifests.ts'
-import { Referrers } from './referrers.ts'
-import { Tags } from './tags.ts'
-import { WriteGate } from './write-gate.ts'
+import { Links } from './records/links.ts'
+import { Manifests } from './records/manifests.ts'
+import { Referrers } from './records/referrers.ts'
+import { Tags } from './records/tags.ts'
+import { WriteGate } from './disk/write-gate.ts'
 
 export interface StoreOptions {
   /** Holds the ingests, whatever the driver. */

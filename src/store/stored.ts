@@ -3,16 +3,16 @@
 
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
-import type { StorageReader } from './driver.ts'
-import { FilesystemDriver } from './filesystem.ts'
-import { parseJson } from './json.ts'
+import type { StorageReader } from './driver/driver.ts'
+import { FilesystemDriver } from './driver/filesystem.ts'
+import { parseJson } from './disk/json.ts'
 import type { LinkKind } from './layout.ts'
 import { blobKey, linkKey, manifestKey, tagKey } from './layout.ts'
-import type { Link } from './links.ts'
-import { parseLink } from './links.ts'
-import { isManifestOf } from './manifests.ts'
-import type { TagEntry } from './tags.ts'
-import { parseTagEntry } from './tags.ts'
+import type { Link } from './records/links.ts'
+import { parseLink } from './records/links.ts'
+import { isManifestOf } from './records/manifests.ts'
+import type { TagEntry } from './records/tags.ts'
+import { parseTagEntry } from './records/tags.ts'
 
 /** Returns a reader of the directory, which need not exist. */
 export function readStored(directory: string): Stored {

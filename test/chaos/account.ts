@@ -1,6 +1,6 @@
 // What one blob may cost upstream: what its readers needed, and what the faults, lies, cuts and
 // restarts that it met excuse. It counts from what the test registries recorded.
-import { NEAR_PARTS_BYTES } from '../../src/cache/read-ahead.ts'
+import { NEAR_PARTS_BYTES } from '../../src/cache/fetch/read-ahead.ts'
 import { Intervals } from '../../src/http/intervals.ts'
 import type { ActiveFault } from '../support/faults.ts'
 import type { RegistryRequestRecord, TestRegistry } from '../support/registry.ts'

@@ -9,8 +9,8 @@ import { printExplanation } from '../../src/cli/print-explanation.ts'
 import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../../src/oci/media-types.ts'
 import { OciError } from '../../src/oci/errors.ts'
-import type { Endpoint } from '../../src/upstream/endpoint.ts'
-import { Registries } from '../../src/upstream/registries.ts'
+import type { Endpoint } from '../../src/upstream/routing/endpoint.ts'
+import { Registries } from '../../src/upstream/routing/registries.ts'
 
 const NOW = 1_800_000_000_000
 

@@ -4,7 +4,7 @@ import { EventLog } from '../../src/observability/event-log.ts'
 import { createLogger, type LogLevel } from '../../src/observability/logger.ts'
 import { Occurrences } from '../../src/observability/occurrences.ts'
 import type { RequestRecord } from '../../src/server/observer.ts'
-import { UpstreamError } from '../../src/upstream/failure.ts'
+import { UpstreamError } from '../../src/upstream/face/failure.ts'
 
 function capture(level: LogLevel = 'info') {
   const lines: Record<string, unknown>[] = []

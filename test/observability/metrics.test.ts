@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import { BoundedLabel } from '../../src/observability/bounded-label.ts'
 import { Metrics } from '../../src/observability/metrics.ts'
 import type { RequestRecord } from '../../src/server/observer.ts'
-import { UpstreamError } from '../../src/upstream/failure.ts'
+import { UpstreamError } from '../../src/upstream/face/failure.ts'
 
 const GOLDEN = new URL('../golden/metrics.txt', import.meta.url)
 

@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import { request } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Caller } from '../../src/cache/caller.ts'
+import type { Caller } from '../../src/cache/flight/caller.ts'
 import type { Descriptor } from '../../src/oci/descriptor.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/errors.ts'

@@ -1,12 +1,12 @@
 import { expect, expectTypeOf, it } from 'vitest'
-import type { BlobCache } from '../../src/cache/blob-cache.ts'
-import type { Catalog } from '../../src/cache/catalog.ts'
-import type { ManifestCache } from '../../src/cache/manifest-cache.ts'
-import type { ReferrersCache } from '../../src/cache/referrers-cache.ts'
-import type { TagLister } from '../../src/cache/tag-lister.ts'
+import type { BlobCache } from '../../src/cache/blob/blob-cache.ts'
+import type { Catalog } from '../../src/cache/listing/catalog.ts'
+import type { ManifestCache } from '../../src/cache/manifest/manifest-cache.ts'
+import type { ReferrersCache } from '../../src/cache/listing/referrers-cache.ts'
+import type { TagLister } from '../../src/cache/listing/tag-lister.ts'
 import type { AppOptions } from '../../src/server/app.ts'
 import type { Faces } from '../../src/server/faces.ts'
-import { Registries } from '../../src/upstream/registries.ts'
+import { Registries } from '../../src/upstream/routing/registries.ts'
 
 interface Real {
   manifests: ManifestCache

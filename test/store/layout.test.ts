@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { digestOf, parseDigest } from '../../src/oci/digest.ts'
-import { checkKey } from '../../src/store/driver.ts'
+import { checkKey } from '../../src/store/driver/driver.ts'
 import {
   blobKey,
   digestOfKey,

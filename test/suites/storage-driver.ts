@@ -3,8 +3,8 @@
 import { randomBytes } from 'node:crypto'
 import { access, open, writeFile } from 'node:fs/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { PreconditionFailed } from '../../src/store/driver.ts'
-import type { StorageDriver, StoredEntry, WalkOptions } from '../../src/store/driver.ts'
+import { PreconditionFailed } from '../../src/store/driver/driver.ts'
+import type { StorageDriver, StoredEntry, WalkOptions } from '../../src/store/driver/driver.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import type { TemporaryDirectory } from '../support/temporary-directory.ts'
 

@@ -1,7 +1,7 @@
 // A whole Chandlery in this process, composed as `serve` composes it, on ports of its own.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Chandlery, type ChandleryOptions, type StopOptions } from '../../src/chandlery.ts'
+import { Chandlery, type ChandleryOptions, type StopOptions } from '../../src/app/chandlery.ts'
 import { loadConfig } from '../../src/config/load.ts'
 import { createLogger } from '../../src/observability/logger.ts'
 

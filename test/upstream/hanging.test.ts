@@ -3,8 +3,8 @@
 import { chmod, writeFile } from 'node:fs/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 
-import { ConfiguredCredentials } from '../../src/upstream/configured-credentials.ts'
-import type { CredentialSource } from '../../src/upstream/credentials.ts'
+import { ConfiguredCredentials } from '../../src/upstream/credentials/configured.ts'
+import type { CredentialSource } from '../../src/upstream/credentials/credentials.ts'
 import { startRegistry } from '../support/registry.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { collect, failureOf, REPO, upstreamOver, type Fixture } from './upstream-fixture.ts'

@@ -3,9 +3,9 @@
 import { beforeEach, describe, expect, test } from 'vitest'
 
 import type { Digest } from '../../src/oci/digest.ts'
-import { ConfiguredCredentials } from '../../src/upstream/configured-credentials.ts'
-import { Proxy } from '../../src/upstream/proxy.ts'
-import { Resolver } from '../../src/upstream/resolver.ts'
+import { ConfiguredCredentials } from '../../src/upstream/credentials/configured.ts'
+import { Proxy } from '../../src/upstream/network/proxy/egress-proxy.ts'
+import { Resolver } from '../../src/upstream/address/resolver.ts'
 import { startRegistry, type TestRegistry } from '../support/registry.ts'
 import { startTokenServer } from '../support/token-server.ts'
 import {

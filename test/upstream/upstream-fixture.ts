@@ -3,13 +3,13 @@ import {
   ANONYMOUS,
   type Credential,
   type CredentialSource,
-} from '../../src/upstream/credentials.ts'
-import { RegistryClient, type ClientOptions } from '../../src/upstream/client.ts'
-import { normaliseEndpoint, type Endpoint } from '../../src/upstream/endpoint.ts'
-import { UpstreamError } from '../../src/upstream/failure.ts'
-import type { UpstreamObserver } from '../../src/upstream/observer.ts'
-import type { Requester } from '../../src/upstream/requester.ts'
-import type { Rewrite } from '../../src/upstream/rewrite.ts'
+} from '../../src/upstream/credentials/credentials.ts'
+import { RegistryClient, type ClientOptions } from '../../src/upstream/client/client.ts'
+import { normaliseEndpoint, type Endpoint } from '../../src/upstream/routing/endpoint.ts'
+import { UpstreamError } from '../../src/upstream/face/failure.ts'
+import type { UpstreamObserver } from '../../src/upstream/face/observer.ts'
+import type { Requester } from '../../src/upstream/face/requester.ts'
+import type { Rewrite } from '../../src/upstream/routing/rewrite.ts'
 import { Upstream } from '../../src/upstream/upstream.ts'
 
 export const REPO = { registry: 'registry.test', name: 'library/alpine' }

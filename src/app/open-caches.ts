@@ -1,0 +1,80 @@
+// The directory opened, and the caches put together over it. What the configuration may change while
+// they run they ask for each time.
+import { BlobCache } from '../cache/blob/blob-cache.ts'
+import { Downloads } from '../cache/download/downloads.ts'
+import type { FreshnessPolicy } from '../cache/policy/freshness.ts'
+import { HeldBlobs } from '../cache/blob/held-blobs.ts'
+import { type ManifestRoom, openManifestRoom } from '../cache/manifest-caches.ts'
+import type { Generation } from './generation.ts'
+import type { Observer } from '../observability/observer.ts'
+import type { Faces } from '../server/faces.ts'
+import { openStore, type Store } from '../store/store.ts'
+import { CurrentUpstream } from '../upstream/current-upstream.ts'
+
+export interface OpeningOptions {
+  readonly directory: string
+  readonly observer: Observer
+  /** The one in force. */
+  readonly generation: () => Generation
+  readonly freshness: FreshnessPolicy
+  readonly retryDelayMs: number | undefined
+  readonly sampleEvery: number | undefined
+  /** Ends the opening: nothing is written from then on. */
+  readonly signal: AbortSignal
+}
+
+/** What there is once the directory is ours. */
+export interface Opened {
+  readonly store: Store
+  readonly downloads: Downloads
+  readonly room: ManifestRoom
+  readonly faces: Omit<Faces, 'caller'>
+}
+
+/** A blob does not take the last of the space: manifests and links need some. */
+const SPARE_BYTES = 1024 * 1024
+
+/** Rejects where the directory cannot be used, or the signal fires. */
+export async function openCaches(options: OpeningOptions): Promise<Opened> {
+  const { directory, observer, generation, freshness, sampleEvery, signal } = options
+  const store = await openStore({ directory, observer, signal })
+  void store.blobs.usage() // begins to count in the background
+  const upstream = new CurrentUpstream(() => generation().upstream)
+  const room = openManifestRoom({ upstream, store, observer, freshness })
+  const downloads = createDownloads(store, options)
+  const { access, grants, negative } = room
+  const blobs = new BlobCache({
+    held: new HeldBlobs({ blobs: store.blobs, observer, sampleEvery }),
+    access,
+    grants,
+    upstream,
+    downloads,
+    negative,
+    get negativeTtlMs() {
+      return generation().config.freshness.negativeTtlMs
+    },
+  })
+  const { manifests, tagLister: tags, referrers, catalog } = room
+  return { store, downloads, room, faces: { manifests, blobs, tags, referrers, catalog } }
+}
+
+function createDownloads(
+  store: Store,
+  { observer, generation, retryDelayMs }: OpeningOptions,
+): Downloads {
+  return new Downloads({
+    observer,
+    get fetch() {
+      return generation().config.fetch
+    },
+    createIngest: (digest) => store.blobs.ingest(digest),
+    hasRoom: (bytes) => hasRoom(store, bytes),
+    ...(retryDelayMs !== undefined && { retryDelayMs }),
+  })
+}
+
+// Where nobody can say, it is tried: the write will tell.
+async function hasRoom(store: Store, bytes: number): Promise<boolean> {
+  const space = await store.blobs.space().catch(() => undefined)
+  return space === undefined || bytes + SPARE_BYTES <= space.freeBytes
+}

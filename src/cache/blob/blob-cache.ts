@@ -1,0 +1,306 @@
+// Blobs for clients: held ones, arriving ones, and who may read them. How bytes get here is the
+// download's business.
+import type { CacheOutcome } from '../../http/cache-status.ts'
+import type { Digest } from '../../oci/digest.ts'
+import { OciError } from '../../oci/errors.ts'
+import type { Repository } from '../../oci/reference.ts'
+import type { StoredObject } from '../../store/driver/driver.ts'
+import { storageTrouble } from '../../store/disk/errno.ts'
+import type { Link } from '../../store/records/links.ts'
+import type { Source } from '../../upstream/face/source.ts'
+import type { Upstream } from '../../upstream/upstream.ts'
+import type { Access } from '../access/access.ts'
+import { type Caller, downloadKey } from '../flight/caller.ts'
+import { type Content, HeldContent } from '../content.ts'
+import type { Download } from '../download/download.ts'
+import type { DownloadReader } from '../download/reader.ts'
+import type { Downloads } from '../download/downloads.ts'
+import { toClientError } from '../policy/failure.ts'
+import type { Grants } from '../access/grants.ts'
+import type { HeldBlobs } from './held-blobs.ts'
+import type { NegativeCache } from '../policy/negative-cache.ts'
+import { RepairingContent } from './repairing-content.ts'
+
+export interface BlobCacheOptions {
+  readonly held: HeldBlobs
+  readonly access: Access
+  readonly grants: Grants
+  readonly upstream: Pick<Upstream, 'blobSources'>
+  readonly downloads: Downloads
+  readonly negative: NegativeCache
+  /** How long a blob that no endpoint has is not asked for again. */
+  readonly negativeTtlMs: number
+  readonly now?: () => number
+}
+
+/** An open blob; whoever gets it closes the content. */
+export interface OpenBlob {
+  readonly content: Content
+  readonly cache: CacheOutcome
+}
+
+/** A blob as one request wants it. */
+interface BlobRequest {
+  readonly repo: Repository
+  readonly digest: Digest
+  readonly caller: Caller
+  /** The link of the repository: a manifest there names the blob, or the upstream gave it there. */
+  readonly named: Link | undefined
+  /** What is known about its size before an upstream answers, in bytes. */
+  readonly claimedSize: number | undefined
+}
+
+export interface BlobHead {
+  /** In bytes; undefined where neither a manifest nor the upstream says. */
+  readonly size: number | undefined
+  readonly cache: CacheOutcome
+}
+
+export class BlobCache {
+  readonly #options: BlobCacheOptions
+  readonly #now: () => number
+
+  constructor(options: BlobCacheOptions) {
+    this.#options = options
+    this.#now = options.now ?? Date.now
+  }
+
+  /** Opens a blob for one response; a cold one resolves when the upstream has begun to answer. Throws OciError. */
+  async open(repo: Repository, digest: Digest, caller: Caller): Promise<OpenBlob> {
+    const { access, downloads } = this.#options
+    const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
+    const content = await this.#openHeld(repo, digest, named, caller)
+    if (content) return { content, cache: { state: 'hit' } }
+    if (named === undefined) this.#checkGone(repo, digest)
+    const joined = downloads.get(downloadKey(digest, caller)) !== undefined
+    const reader = await this.#read({ repo, digest, named, caller, claimedSize: named?.size })
+    const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
+    return { content: this.#arrivingContent(reader, repo, digest, named, caller), cache }
+  }
+
+  /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
+  async head(repo: Repository, digest: Digest, caller: Caller): Promise<BlobHead> {
+    const { downloads } = this.#options
+    const named = await this.#named(repo, digest)
+    const { held } = this.#options
+    const heldSize = await held.size(digest)
+    if (heldSize !== undefined) {
+      await this.#authorise(repo, digest, caller)
+      const isSound = await held.isSizeSound(digest, heldSize, named?.size)
+      if (isSound) return { size: heldSize, cache: { state: 'hit' } }
+    }
+    const size = downloads.get(downloadKey(digest, caller))?.size
+    if (size !== undefined) {
+      await this.#authorise(repo, digest, caller)
+      return { size, cache: { state: 'collapsed' } }
+    }
+    const link = await this.#prove(repo, digest, caller, named)
+    return { size: named?.size ?? link.size, cache: { state: 'miss', fwdStatus: 200 } }
+  }
+
+  /** What is held, for those who may read it; undefined: nothing is held that may be served. */
+  async #openHeld(
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Promise<Content | undefined> {
+    const { held } = this.#options
+    const object = await held.open(digest)
+    if (object === undefined) return undefined
+    const content = this.#heldContent(object, repo, digest, named, caller)
+    await this.#authorised(content, repo, digest, caller)
+    if (await held.isSound(digest, object, named?.size)) return content
+    await held.close(object)
+    return undefined
+  }
+
+  // Manifests are never served as blobs, even by an upstream that would: a client would take the
+  // answer's type for theirs (protocol.md E1.7).
+  async #named(repo: Repository, digest: Digest): Promise<Link | undefined> {
+    const { access } = this.#options
+    const blob = await access.named(repo, 'blob', digest)
+    if (blob || !(await access.named(repo, 'manifest', digest))) return blob
+    throw new OciError('BLOB_UNKNOWN', `${digest} is a manifest in ${repo.name}, not a blob`)
+  }
+
+  async #authorise(repo: Repository, digest: Digest, caller: Caller): Promise<void> {
+    const { access } = this.#options
+    if (access.peek(repo, 'blob', digest)) return
+    if (await access.find(repo, 'blob', digest)) return
+    await this.#prove(repo, digest, caller, await access.named(repo, 'blob', digest))
+  }
+
+  async #prove(
+    repo: Repository,
+    digest: Digest,
+    caller: Caller,
+    named: Link | undefined,
+  ): Promise<Link> {
+    if (named === undefined) this.#checkGone(repo, digest)
+    try {
+      return await this.#options.access.prove(repo, 'blob', digest, caller)
+    } catch (error) {
+      this.#rememberGone(repo, digest, error instanceof OciError ? error.cause : error)
+      throw error
+    }
+  }
+
+  /** The content, or it is closed. */
+  async #authorised(
+    content: Content,
+    repo: Repository,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<Content> {
+    try {
+      await this.#authorise(repo, digest, caller)
+      return content
+    } catch (error) {
+      await content.close()
+      throw error
+    }
+  }
+
+  // Only for what no manifest of the repository names: one that was pushed a moment ago must not
+  // meet what was true before.
+  #checkGone(repo: Repository, digest: Digest): void {
+    const gone = this.#options.negative.get(negativeKey(repo, digest))
+    if (gone) throw toClientError(gone, 'blob')
+  }
+
+  #rememberGone(repo: Repository, digest: Digest, error: unknown): void {
+    const { negative, negativeTtlMs } = this.#options
+    negative.remember(negativeKey(repo, digest), error, negativeTtlMs)
+  }
+
+  #heldContent(
+    object: StoredObject,
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Content {
+    const repair = async (why: unknown) => {
+      await this.#options.held.readFailed(digest, object, why)
+      const claimedSize = named?.size ?? object.size
+      return await this.#read({ repo, digest, named, caller, claimedSize })
+    }
+    return new RepairingContent({ content: new HeldContent(digest, object), repair })
+  }
+
+  // What was verified while it arrived is read from its file for as long as the slowest client takes.
+  #arrivingContent(
+    reader: DownloadReader,
+    repo: Repository,
+    digest: Digest,
+    named: Link | undefined,
+    caller: Caller,
+  ): Content {
+    const repair = async (why: unknown) => {
+      if (!reader.verified || storageTrouble(why) === undefined) throw why
+      await this.#options.held.damaged(digest, undefined, why)
+      return await this.#read({ repo, digest, named, caller, claimedSize: reader.size })
+    }
+    return new RepairingContent({ content: reader, repair })
+  }
+
+  /** A reader of the download that fetches the blob: of a running one, or of a new one. Throws OciError. */
+  async #read(request: BlobRequest): Promise<DownloadReader> {
+    const { digest, caller } = request
+    for (;;) {
+      const running = this.#options.downloads.get(downloadKey(digest, caller))
+      if (running === undefined || isShared(running, request)) return await this.#start(request)
+      const reader = await this.#joinOther(running, request)
+      if (reader) return reader
+    }
+  }
+
+  /**
+   * Joins a download that no manifest's word lets this request share. Both sides must have shown that
+   * they have the blob before their sources mix: otherwise one could read what only the other may.
+   * Undefined: the download failed meanwhile.
+   */
+  async #joinOther(running: Download, request: BlobRequest): Promise<DownloadReader | undefined> {
+    const { repo, digest, caller } = request
+    let reader: DownloadReader | undefined
+    try {
+      // Take the reader before anything is awaited: the download may be over, and its file closed, by
+      // the time the upstream has said whether this request may read it.
+      reader = await running.reader()
+      await running.opened
+    } catch {
+      await reader?.close()
+      return undefined
+    }
+    await this.#authorised(reader, repo, digest, caller)
+    if (running.failure === undefined) {
+      running.join(this.#sources(request))
+      return reader
+    }
+    await reader.close()
+    return undefined
+  }
+
+  /**
+   * Begins a download, or joins one that may be shared. A manifest's word lets a repository fetch the
+   * blob from its own registry, and what that gives is the proof where there is no such word.
+   */
+  async #start(request: BlobRequest): Promise<DownloadReader> {
+    const { repo, digest, named, caller, claimedSize: size } = request
+    const { registry } = repo
+    const key = downloadKey(digest, caller)
+    const sources = this.#sources(request)
+    const download = this.#options.downloads.start({ digest, registry, sources, size, key })
+    download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
+    let reader: DownloadReader | undefined
+    try {
+      reader = await download.reader() // before anything else is awaited, as in #joinOther
+      // Where the size is known, the reader says what it wants before anything is asked for.
+      if (size === undefined) await download.opened
+      // Another repository's source may have answered, or an earlier download of another registry have
+      // left these bytes.
+      if (named === undefined || download.resumed) await this.#authorise(repo, digest, caller)
+      return reader
+    } catch (error) {
+      await reader?.close()
+      throw toClientError(error, 'blob')
+    }
+  }
+
+  #sources({ repo, caller }: BlobRequest): Source[] {
+    const sources = this.#options.upstream.blobSources(repo, caller)
+    return sources.map((each) => this.#granting(repo, each))
+  }
+
+  // What the upstream gives under this repository, it grants to this repository.
+  #granting(repo: Repository, source: Source): Source {
+    return {
+      id: source.id,
+      origin: source.origin,
+      fetchOptions: source.fetchOptions,
+      get health() {
+        return source.health
+      },
+      get latencyMs() {
+        return source.latencyMs
+      },
+      fetch: async (digest, range, signal) => {
+        const response = await source.fetch(digest, range, signal)
+        const { grantedBy } = response
+        const link: Link = { kind: 'blob', grantedBy, at: this.#now() }
+        this.#options.grants.recordFetched(repo, digest, link)
+        return response
+      },
+    }
+  }
+}
+
+/** Whether a request may join a download without further proof: a manifest of the same registry names the blob. */
+function isShared(running: Download, { repo, named }: BlobRequest): boolean {
+  return named !== undefined && running.registry === repo.registry
+}
+
+function negativeKey(repo: Repository, digest: Digest): string {
+  return `blob ${repo.registry}/${repo.name}@${digest}`
+}

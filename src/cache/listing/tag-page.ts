@@ -1,0 +1,49 @@
+// One page of an upstream's tags, as long as the client wants it: registries cap their pages, and
+// leave out of them what they do not list, but clients take a short page for the last one.
+import type { TagPage } from '../../upstream/upstream.ts'
+import { parsePage } from './page.ts'
+
+const MAX_PAGES = 20
+const MAX_TAGS = 100_000
+/** After this the page is given as it is: clients have time limits of their own. */
+const ENOUGH_MS = 5_000
+
+/**
+ * The page of `query`, with as many of the following ones as fit into its `n`; without `n` it stays
+ * as the upstream cuts it. Throws what `ask` throws for the first.
+ */
+export async function fillPage(
+  query: string,
+  ask: (query: string) => Promise<TagPage>,
+): Promise<TagPage> {
+  const startedAt = performance.now()
+  let page = await ask(query)
+  const { n } = parsePage(query)
+  if (n === undefined) return page
+  for (let pages = 1; pages < MAX_PAGES && page.next !== undefined; pages++) {
+    const missing = Math.min(n, MAX_TAGS) - page.tags.length
+    if (missing <= 0 || performance.now() - startedAt > ENOUGH_MS) break
+    const more = await following(page.next, missing, ask)
+    // Of a page that the upstream made longer than asked for, no rest could be named.
+    if (more === undefined || more.tags.length > missing) break
+    page = { ...more, tags: [...page.tags, ...more.tags] }
+  }
+  return page.next === undefined ? page : { ...page, next: withSize(page.next, n) }
+}
+
+/** Undefined: what there is already is better than this failure. */
+async function following(
+  query: string,
+  missing: number,
+  ask: (query: string) => Promise<TagPage>,
+): Promise<TagPage | undefined> {
+  const next = withSize(query, missing)
+  const more = await ask(next).catch(() => undefined)
+  return more?.next !== undefined && withSize(more.next, missing) === next ? undefined : more
+}
+
+/** The query with another `n`; all else stays as it was written. */
+function withSize(query: string, n: number): string {
+  const others = query.split('&').filter((part) => part !== '' && !/^n(=|$)/.test(part))
+  return [`n=${n}`, ...others].join('&')
+}

@@ -1,0 +1,96 @@
+// Puts together what serves manifests, tags, referrers and the catalog, and who may read.
+import type { Links } from '../store/records/links.ts'
+import type { Manifests } from '../store/records/manifests.ts'
+import type { Referrers } from '../store/records/referrers.ts'
+import type { Tags } from '../store/records/tags.ts'
+import type { Upstream } from '../upstream/upstream.ts'
+import { Access } from './access/access.ts'
+import type { Budgets } from './policy/budgets.ts'
+import { Catalog } from './listing/catalog.ts'
+import { FreshnessPolicy, type FreshnessOptions } from './policy/freshness.ts'
+import { Grants } from './access/grants.ts'
+import { HeldManifests } from './manifest/held-manifests.ts'
+import { ManifestCache } from './manifest/manifest-cache.ts'
+import { ManifestIntake } from './manifest/intake.ts'
+import { NegativeCache } from './policy/negative-cache.ts'
+import type { CacheObserver } from './observer.ts'
+import { ReferrersCache } from './listing/referrers-cache.ts'
+import { TagCache } from './manifest/tag-cache.ts'
+import { TagLister } from './listing/tag-lister.ts'
+import { TagResolver } from './manifest/tag-resolver.ts'
+import { WriteBehind } from './flight/write-behind.ts'
+
+export interface ManifestRoomOptions {
+  readonly upstream: Pick<
+    Upstream,
+    'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers'
+  > &
+    Budgets
+  readonly store: {
+    readonly manifests: Pick<Manifests, 'get' | 'put' | 'used'>
+    readonly links: Pick<Links, 'get' | 'put' | 'repositories'>
+    readonly tags: Pick<Tags, 'get' | 'put' | 'list'>
+    readonly referrers: Pick<Referrers, 'get' | 'put'>
+  }
+  readonly observer: CacheObserver
+  /** A policy may say something else later. */
+  readonly freshness?: FreshnessOptions | FreshnessPolicy
+  /** Bytes of manifests kept in memory. */
+  readonly memoryBytes?: number
+  /** Milliseconds of the wall clock. */
+  readonly now?: () => number
+}
+
+export interface ManifestRoom {
+  readonly access: Access
+  readonly grants: Grants
+  readonly negative: NegativeCache
+  readonly manifests: ManifestCache
+  readonly tagLister: TagLister
+  readonly referrers: ReferrersCache
+  readonly catalog: Catalog
+  /** Upstreams are asked otherwise from now on: what they failed at, and did not have, is asked again. */
+  forgetFailures(): void
+  /** Resolves when what was learned is in the store. */
+  drain(): Promise<void>
+  /** The same, and what is learned from now on is not written: the store is about to be another server's. */
+  end(): Promise<void>
+}
+
+export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
+  const { upstream, store, observer, memoryBytes, now = Date.now } = options
+  const { freshness: given } = options
+  const freshness = given instanceof FreshnessPolicy ? given : new FreshnessPolicy(given)
+  const writes = new WriteBehind({ observer })
+  const kept = { writes, observer }
+  const grants = new Grants({ links: store.links, ...kept })
+  const held = new HeldManifests({
+    manifests: store.manifests,
+    ...kept,
+    ...(memoryBytes !== undefined && { memoryBytes }),
+  })
+  const access = new Access({ upstream, grants, now })
+  const intake = new ManifestIntake({ upstream, held, grants, now })
+  const negative = new NegativeCache({ now })
+  const tags = new TagCache({ tags: store.tags, freshness, ...kept })
+  const common = { upstream, held, intake, freshness, negative, observer, access, now }
+  const manifests = new ManifestCache({ ...common, resolver: new TagResolver({ ...common, tags }) })
+  const referrersOf = { referrers: store.referrers, grants, manifests }
+  const referrers = new ReferrersCache({ upstream, freshness, now, ...kept, ...referrersOf })
+  return {
+    access,
+    grants,
+    negative,
+    manifests,
+    tagLister: new TagLister({ upstream, tags: store.tags, freshness, observer, now }),
+    referrers,
+    catalog: new Catalog({ links: store.links, now }),
+    forgetFailures: () => {
+      negative.clear()
+      tags.forgetFailures()
+      referrers.forgetFailures()
+    },
+    drain: () => writes.drain(),
+    end: () => writes.end(),
+  }
+}

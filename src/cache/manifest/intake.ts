@@ -1,0 +1,115 @@
+// What comes in from the upstream: fetched once per digest and repository, kept, and recorded as
+// what the repository has. A store that cannot be written costs nothing here: see write-behind.ts.
+import type { Digest } from '../../oci/digest.ts'
+import { isSchema1Type } from '../../oci/media-types.ts'
+import { readManifest } from '../../oci/manifest.ts'
+import type { Repository } from '../../oci/reference.ts'
+import type { Link } from '../../store/records/links.ts'
+import type { FetchedManifest, ManifestHead, Upstream } from '../../upstream/upstream.ts'
+import { type Caller, sharedKey } from '../flight/caller.ts'
+import { Coalescer, type Flight } from '../flight/coalescer.ts'
+import { decideOn } from '../policy/failure.ts'
+import type { Grants } from '../access/grants.ts'
+import type { HeldManifest, HeldManifests } from './held-manifests.ts'
+import { askPatiently, type Judge } from '../flight/patience.ts'
+
+export interface ManifestIntakeOptions {
+  readonly upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
+  readonly held: HeldManifests
+  readonly grants: Grants
+  readonly now?: () => number
+}
+
+export class ManifestIntake {
+  readonly #upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
+  readonly #held: HeldManifests
+  readonly #grants: Grants
+  readonly #now: () => number
+  readonly #gets: Coalescer<FetchedManifest>
+  readonly #heads: Coalescer<ManifestHead | FetchedManifest>
+
+  constructor(options: ManifestIntakeOptions) {
+    this.#upstream = options.upstream
+    this.#held = options.held
+    this.#grants = options.grants
+    this.#now = options.now ?? Date.now
+    this.#gets = new Coalescer(this.#now)
+    this.#heads = new Coalescer(this.#now)
+  }
+
+  /** One upstream GET, by tag or digest. Throws what the upstream throws. */
+  askGet(repo: Repository, reference: string, caller: Caller): Promise<FetchedManifest> {
+    return this.#upstream.getManifest(repo, reference, caller)
+  }
+
+  /** One upstream HEAD, by tag or digest. Throws what the upstream throws. */
+  askHead(
+    repo: Repository,
+    reference: string,
+    caller: Caller,
+  ): Promise<ManifestHead | FetchedManifest> {
+    return this.#upstream.headManifest(repo, reference, caller)
+  }
+
+  /** One GET by digest for all who want it at once. */
+  fetch(repo: Repository, digest: Digest, caller: Caller): Flight<FetchedManifest> {
+    return this.#gets.run(keyOf(repo, digest, caller), async () => {
+      const fetched = await askPatiently(() => this.askGet(repo, digest, caller), nothingHeld)
+      this.keep(repo, fetched)
+      return fetched
+    })
+  }
+
+  /** One HEAD by digest for all who want it at once; a GET that is running anyway will do. */
+  head(repo: Repository, digest: Digest, caller: Caller): Flight<ManifestHead | FetchedManifest> {
+    const key = keyOf(repo, digest, caller)
+    if (this.#gets.has(key)) return this.fetch(repo, digest, caller)
+    return this.#heads.run(key, async () => {
+      const head = await askPatiently(() => this.askHead(repo, digest, caller), nothingHeld)
+      if ('bytes' in head) this.keep(repo, head)
+      else this.link(repo, head)
+      return head
+    })
+  }
+
+  /**
+   * Keeps what the upstream gave under `repo`, and what it grants there. False: nothing was kept,
+   * as for schema 1, whose digest is not that of its bytes and so proves nothing to a later reader.
+   */
+  keep(repo: Repository, fetched: FetchedManifest): boolean {
+    if (isSchema1Type(fetched.mediaType)) return false
+    const { digest, mediaType, bytes } = fetched
+    if (this.#held.peek(digest) === undefined) this.#held.put(digest, { bytes, mediaType })
+    this.link(repo, { ...fetched, size: bytes.length })
+    const summary = readManifest(bytes, mediaType)
+    const { grantedBy } = fetched
+    if (summary) this.#grants.recordNamed(repo, summary, { grantedBy, at: this.#now() })
+    return true
+  }
+
+  /** The upstream has just shown that `repo` has this manifest. */
+  link(
+    repo: Repository,
+    head: Pick<ManifestHead, 'digest' | 'mediaType' | 'size' | 'grantedBy'>,
+  ): void {
+    const { digest, mediaType, size, grantedBy } = head
+    if (isSchema1Type(mediaType)) return
+    const link: Link = { kind: 'manifest', mediaType, size, grantedBy, at: this.#now() }
+    this.#grants.recordFetched(repo, digest, link)
+  }
+
+  /**
+   * What a held manifest of `repo` grants, into memory: after a restart, on a read-only disk or
+   * after a crash between the writes the store may lack it.
+   */
+  recall(repo: Repository, held: HeldManifest, link: Pick<Link, 'grantedBy' | 'at'>): void {
+    const summary = readManifest(held.bytes, held.mediaType)
+    if (summary) this.#grants.recordNamed(repo, summary, link, false)
+  }
+}
+
+const nothingHeld: Judge = (error, waitedMs) => decideOn(error, { what: 'manifest', waitedMs })
+
+function keyOf(repo: Repository, digest: Digest, caller: Caller): string {
+  return sharedKey(`${repo.registry}/${repo.name}@${digest}`, caller)
+}

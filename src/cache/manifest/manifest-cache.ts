@@ -1,0 +1,189 @@
+// Manifests for clients, by tag or digest: from memory, from the store, from the upstream, in that
+// order. What a tag points at is decided in tag-resolver.ts, who may read in access.ts.
+import type { CacheOutcome } from '../../http/cache-status.ts'
+import { parseDigest, type Digest } from '../../oci/digest.ts'
+import { OciError } from '../../oci/errors.ts'
+import { isManifestType, isSchema1Type } from '../../oci/media-types.ts'
+import { isTag, type Repository } from '../../oci/reference.ts'
+import type { Link } from '../../store/records/links.ts'
+import { UpstreamError } from '../../upstream/face/failure.ts'
+import type { FetchedManifest, ManifestHead } from '../../upstream/upstream.ts'
+import type { Access } from '../access/access.ts'
+import type { Caller } from '../flight/caller.ts'
+import type { Flight } from '../flight/coalescer.ts'
+import { faultIn, toClientError } from '../policy/failure.ts'
+import type { FreshnessPolicy } from '../policy/freshness.ts'
+import type { HeldManifest, HeldManifests } from './held-manifests.ts'
+import type { ManifestIntake } from './intake.ts'
+import type { NegativeCache } from '../policy/negative-cache.ts'
+import type { CacheObserver } from '../observer.ts'
+import { passedThrough, type ServedManifest } from './served-manifest.ts'
+import type { TagResolver } from './tag-resolver.ts'
+
+export type { ServedManifest } from './served-manifest.ts'
+
+export interface ManifestCacheOptions {
+  readonly resolver: Pick<TagResolver, 'resolve'>
+  readonly held: HeldManifests
+  readonly intake: ManifestIntake
+  readonly access: Access
+  readonly freshness: FreshnessPolicy
+  readonly negative: NegativeCache
+  readonly observer: Pick<CacheObserver, 'unexpectedError'>
+}
+
+/** Content by digest does not change: there is no time to tell. */
+const HIT: CacheOutcome = { state: 'hit' }
+
+export class ManifestCache {
+  readonly #options: ManifestCacheOptions
+
+  constructor(options: ManifestCacheOptions) {
+    this.#options = options
+  }
+
+  /** With bytes. Throws OciError. */
+  async get(repo: Repository, reference: string, caller: Caller): Promise<ServedManifest> {
+    const digest = digestIn(reference)
+    try {
+      return digest === undefined
+        ? await this.#getTag(repo, reference, caller)
+        : await this.#getDigest(repo, digest, caller)
+    } catch (error) {
+      throw this.#clientError('get manifest', error)
+    }
+  }
+
+  /** As get, but bytes are never fetched only for this. */
+  async head(repo: Repository, reference: string, caller: Caller): Promise<ServedManifest> {
+    const digest = digestIn(reference)
+    try {
+      if (digest === undefined) {
+        return await this.#options.resolver.resolve(repo, reference, caller, 'head')
+      }
+      return (
+        (await this.#heldAt(repo, digest, caller)) ?? (await this.#headDigest(repo, digest, caller))
+      )
+    } catch (error) {
+      throw this.#clientError('head manifest', error)
+    }
+  }
+
+  async #getTag(repo: Repository, tag: string, caller: Caller): Promise<ServedManifest> {
+    const { held, resolver } = this.#options
+    const resolved = await resolver.resolve(repo, tag, caller, 'get')
+    if (resolved.bytes !== undefined) return resolved
+    const bytes = held.peek(resolved.digest)?.bytes ?? (await this.#recalled(repo, resolved.digest))
+    if (bytes !== undefined) return { ...resolved, size: bytes.length, bytes }
+    const fetched = await this.#fetch(repo, resolved.digest, caller)
+    // What was said about the tag stays true; only a plain hit was none after all.
+    return resolved.cache.state === 'hit' ? fetched : { ...fetched, cache: resolved.cache }
+  }
+
+  /** From the store, with what it grants: a tag of `repo` points there. */
+  async #recalled(repo: Repository, digest: Digest): Promise<Buffer | undefined> {
+    const { held, intake, access } = this.#options
+    const found = await held.get(digest)
+    if (found === undefined) return undefined
+    const link = await access.named(repo, 'manifest', digest)
+    if (link !== undefined) intake.recall(repo, found, link)
+    return found.bytes
+  }
+
+  async #getDigest(repo: Repository, digest: Digest, caller: Caller): Promise<ServedManifest> {
+    return (await this.#heldAt(repo, digest, caller)) ?? this.#fetch(repo, digest, caller)
+  }
+
+  /** What is held, for those who may read it; undefined: it is not held. */
+  async #heldAt(
+    repo: Repository,
+    digest: Digest,
+    caller: Caller,
+  ): Promise<ServedManifest | undefined> {
+    const { held, access, intake } = this.#options
+    const hot = held.peek(digest)
+    const known = hot && access.peek(repo, 'manifest', digest)
+    if (hot && known) return served(digest, hot, known, HIT)
+    const found = await held.get(digest)
+    if (found === undefined) return undefined
+    const link = await access.find(repo, 'manifest', digest)
+    const proof = link ?? (await access.prove(repo, 'manifest', digest, caller))
+    intake.recall(repo, found, proof)
+    if (link !== undefined) return served(digest, found, link, HIT)
+    const cache: CacheOutcome = { state: 'revalidated', fwdStatus: 200, detail: 'access-checked' }
+    return served(digest, found, proof, cache)
+  }
+
+  #fetch(repo: Repository, digest: Digest, caller: Caller): Promise<ServedManifest> {
+    return this.#fromUpstream(repo, digest, () => this.#options.intake.fetch(repo, digest, caller))
+  }
+
+  #headDigest(repo: Repository, digest: Digest, caller: Caller): Promise<ServedManifest> {
+    return this.#fromUpstream(repo, digest, () => this.#options.intake.head(repo, digest, caller))
+  }
+
+  async #fromUpstream(
+    repo: Repository,
+    digest: Digest,
+    ask: () => Flight<FetchedManifest | ManifestHead>,
+  ): Promise<ServedManifest> {
+    const { negative, freshness } = this.#options
+    const key = `${repo.registry}/${repo.name}@${digest}`
+    const gone = negative.get(key)
+    if (gone !== undefined) throw gone
+    try {
+      const flight = ask()
+      const found = await flight.promise
+      if (found.digest !== digest) throw otherDigest(digest, found)
+      return arrived(found, flight.joined)
+    } catch (error) {
+      negative.remember(key, error, freshness.defaults.negativeTtlMs)
+      throw error
+    }
+  }
+
+  #clientError(operation: string, error: unknown): OciError {
+    const fault = faultIn(error)
+    if (fault !== undefined) this.#options.observer.unexpectedError(operation, fault)
+    return toClientError(error, 'manifest')
+  }
+}
+
+/** The digest, or undefined for a tag. A reference that is neither is an error of the client's. */
+function digestIn(reference: string): Digest | undefined {
+  const digest = parseDigest(reference)
+  if (digest !== undefined || isTag(reference)) return digest
+  if (reference.includes(':')) throw new OciError('DIGEST_INVALID')
+  // 404 and not 400: the conformance suite asks for an illegal tag and wants "unknown".
+  throw new OciError('MANIFEST_UNKNOWN', 'no such manifest: the reference is no legal tag')
+}
+
+/** The type that the repository knows it by, if that is a manifest's; else what the bytes say. */
+function served(
+  digest: Digest,
+  { bytes, mediaType }: HeldManifest,
+  link: Link,
+  cache: CacheOutcome,
+): ServedManifest {
+  const own = link.mediaType
+  const type = own !== undefined && isManifestType(own) ? own : mediaType
+  return { digest, mediaType: type, size: bytes.length, bytes, cache }
+}
+
+function arrived(found: FetchedManifest | ManifestHead, joined: boolean): ServedManifest {
+  if (isSchema1Type(found.mediaType)) return passedThrough(found)
+  const { digest, mediaType } = found
+  const state = joined ? 'collapsed' : 'miss'
+  if (!('bytes' in found)) {
+    return { digest, mediaType, size: found.size, cache: { state, fwdStatus: 200 } }
+  }
+  const { bytes } = found
+  const cache: CacheOutcome = { state, fwdStatus: 200, stored: !joined }
+  return { digest, mediaType, size: bytes.length, bytes, cache }
+}
+
+function otherDigest(digest: Digest, found: { digest: Digest; endpoint: string }): UpstreamError {
+  const { endpoint } = found
+  const message = `${endpoint} answered a request for ${digest} with ${found.digest}`
+  return new UpstreamError('wrong-digest', message, { endpoint })
+}

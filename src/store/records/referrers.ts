@@ -1,0 +1,59 @@
+// The last known list of what refers to a digest, for when the upstream cannot be asked.
+
+import { readDescriptor } from '../../oci/descriptor.ts'
+import type { Descriptor } from '../../oci/descriptor.ts'
+import type { Digest } from '../../oci/digest.ts'
+import type { Repository } from '../../oci/reference.ts'
+import { isCount, isRecord } from '../disk/json.ts'
+import { referrersKey } from '../layout.ts'
+import type { RecordStoreOptions } from './links.ts'
+import { Records } from './records.ts'
+
+export interface ReferrersEntry {
+  readonly manifests: Descriptor[]
+  /** When the upstream last gave it, in milliseconds. */
+  readonly checkedAt: number
+}
+
+/** Descriptors remembered over all lists: some 10 MB at most. */
+const DESCRIPTORS_REMEMBERED = 20_000
+
+export class Referrers {
+  readonly #records: Records<ReferrersEntry>
+
+  constructor(options: RecordStoreOptions) {
+    this.#records = new Records<ReferrersEntry>({
+      ...options,
+      parse: parseReferrers,
+      timeOf: (entry) => entry.checkedAt,
+      essence: (entry) => entry.manifests,
+      durability: 'content',
+      remembered: DESCRIPTORS_REMEMBERED,
+      weigh: (entry) => entry.manifests.length + 1,
+    })
+  }
+
+  async get(repository: Repository, digest: Digest): Promise<ReferrersEntry | undefined> {
+    return await this.#records.get(referrersKey(repository, digest))
+  }
+
+  async put(repository: Repository, digest: Digest, entry: ReferrersEntry): Promise<void> {
+    await this.#records.put(referrersKey(repository, digest), entry)
+  }
+
+  async remove(repository: Repository, digest: Digest): Promise<void> {
+    await this.#records.remove(referrersKey(repository, digest))
+  }
+}
+
+function parseReferrers(value: unknown): ReferrersEntry | undefined {
+  if (!isRecord(value) || !isCount(value.checkedAt) || !Array.isArray(value.manifests)) {
+    return undefined
+  }
+  const manifests = value.manifests.map(readDescriptor)
+  if (manifests.some((descriptor) => descriptor === undefined)) return undefined
+  return {
+    manifests: manifests.filter((descriptor) => descriptor !== undefined),
+    checkedAt: value.checkedAt,
+  }
+}

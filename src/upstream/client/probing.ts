@@ -1,0 +1,40 @@
+// Looks after endpoints in the background, so that no request has to find out which of them are
+// down. Optional: without it, requests find out.
+import type { RegistryClient } from './client.ts'
+import type { Endpoint } from '../routing/endpoint.ts'
+
+export interface ProbingOptions {
+  readonly client: Pick<RegistryClient, 'probe'>
+  readonly endpoints: readonly Endpoint[]
+  readonly everyMs: number
+}
+
+/** Asks every endpoint, at once and then every `everyMs`, until it is disposed of. */
+export class Probing implements Disposable {
+  readonly #options: ProbingOptions
+  readonly #timer: NodeJS.Timeout
+  readonly #running = new Set<Endpoint>()
+
+  constructor(options: ProbingOptions) {
+    this.#options = options
+    this.#timer = setInterval(() => this.#probeAll(), options.everyMs)
+    this.#timer.unref()
+    this.#probeAll()
+  }
+
+  [Symbol.dispose](): void {
+    clearInterval(this.#timer)
+  }
+
+  #probeAll(): void {
+    for (const endpoint of this.#options.endpoints) void this.#probe(endpoint)
+  }
+
+  /** One that is slow to answer is not asked twice at a time. */
+  async #probe(endpoint: Endpoint): Promise<void> {
+    if (this.#running.has(endpoint)) return
+    this.#running.add(endpoint)
+    await this.#options.client.probe(endpoint)
+    this.#running.delete(endpoint)
+  }
+}

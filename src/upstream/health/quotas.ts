@@ -1,0 +1,193 @@
+// What registries said about their limits, by host and credential: what is left, and until when not
+// to ask. Kept in memory only: the next answer says it again.
+import { createHash } from 'node:crypto'
+import { LRUCache } from 'lru-cache'
+
+import { fingerprintOf } from '../credentials/credentials.ts'
+import type { Credential } from '../credentials/credentials.ts'
+import type { Headers } from '../network/body-stream.ts'
+import { parseRateLimit } from './rate-limit.ts'
+import type { RateLimit } from './rate-limit.ts'
+
+/** Registries count requests for content apart from all others, so a limit is for one of them. */
+export type Lane = 'content' | 'rest'
+
+export interface Budget {
+  readonly limit: number
+  readonly remaining: number
+  /** So little is left that it should go to what nobody has: revalidate nothing. */
+  readonly low: boolean
+}
+
+/** What is known of one credential at one host. */
+export interface RateLimitReport {
+  /** The `key` of the endpoint that said it. */
+  readonly endpoint: string
+  /** anonymous, or a name for the credential that gives nothing of it away. */
+  readonly credential: string
+  readonly limit: number
+  readonly remaining: number
+  /** By what the registry counts: our address, or the account. */
+  readonly source?: string | undefined
+}
+
+interface Known {
+  readonly endpoint: string
+  readonly host: string
+  readonly label: string
+  limit?: RateLimit
+  readonly waits: Partial<Record<Lane, number>>
+  /** Lanes whose time the registry did not tell. */
+  readonly guessed: Set<Lane>
+  refusals: number
+}
+
+type Asked = { readonly key: string; readonly host: string }
+
+const MAX_KNOWN = 1024
+const LOW_SHARE = 0.1
+/** Where a registry says "too many" without a time. */
+const FIRST_WAIT_MS = 5000
+const LONGEST_GUESS_MS = 120_000
+/** However long it wants us to wait, it is asked again after this: limits are lifted, clocks are wrong. */
+const LONGEST_WAIT_MS = 3_600_000
+
+export class RateLimits {
+  readonly #now: () => number
+  readonly #known = new LRUCache<string, Known>({
+    max: MAX_KNOWN,
+    dispose: (known) => this.#forget(known),
+  })
+  /** The same values by host: they are looked up for every source and every request. */
+  readonly #byHost = new Map<string, Set<Known>>()
+
+  constructor(now: () => number = Date.now) {
+    this.#now = now
+  }
+
+  /** What an answer's headers say. */
+  read(endpoint: Asked, credential: Credential, headers: Headers): void {
+    const limit = parseRateLimit(headers, this.#now())
+    if (limit !== undefined) this.learn(endpoint, credential, limit)
+  }
+
+  learn(endpoint: Asked, credential: Credential, limit: RateLimit): void {
+    this.#of(endpoint, credential).limit = limit
+  }
+
+  /** It refused; for how long, in milliseconds, where it said so. */
+  refused(
+    endpoint: Asked,
+    credential: Credential,
+    lane: Lane,
+    retryAfterMs: number | undefined,
+  ): void {
+    const known = this.#of(endpoint, credential)
+    const guess = Math.min(FIRST_WAIT_MS * 2 ** known.refusals, LONGEST_GUESS_MS)
+    known.refusals = Math.min(known.refusals + 1, 10)
+    const untilMs = this.#now() + Math.min(retryAfterMs ?? guess, LONGEST_WAIT_MS)
+    if (untilMs <= (known.waits[lane] ?? 0)) return
+    known.waits[lane] = untilMs
+    if (retryAfterMs === undefined) known.guessed.add(lane)
+    else known.guessed.delete(lane)
+  }
+
+  /** It gave what was asked for. */
+  granted(endpoint: Asked, credential: Credential): void {
+    // Also where it said nothing of limits: this credential is free while another has to wait.
+    this.#of(endpoint, credential).refusals = 0
+  }
+
+  /** How long it is not to be asked, in milliseconds; 0: it may be. */
+  waitMs(endpoint: { readonly host: string }, credential: Credential, lane: Lane): number {
+    const known = this.#known.get(keyOf(endpoint.host, credential))
+    return Math.max(0, (known?.waits[lane] ?? 0) - this.#now())
+  }
+
+  /** Whether the time that `waitMs` tells is our guess: nobody said that it will grant more by then. */
+  isGuess(endpoint: { readonly host: string }, credential: Credential, lane: Lane): boolean {
+    return this.#known.get(keyOf(endpoint.host, credential))?.guessed.has(lane) === true
+  }
+
+  /** Whether any lane of any credential there is waiting, and no credential is free. */
+  isLimited(host: string): boolean {
+    const all = this.#at(host)
+    return all.length > 0 && all.every(({ waits }) => this.#isWaiting(waits))
+  }
+
+  /** Of the credential that has most left; undefined: the host names no limit. */
+  budget(host: string): Budget | undefined {
+    const limits = this.#at(host).flatMap((known) => this.#current(known) ?? [])
+    const [best] = limits.toSorted((one, other) => other.remaining - one.remaining)
+    if (best === undefined) return undefined
+    const { limit, remaining } = best
+    return { limit, remaining, low: remaining <= limit * LOW_SHARE }
+  }
+
+  /** Requests left, for choosing between credentials: unknown is Infinity, not to be asked is -1. */
+  remaining(host: string, credential: Credential): number {
+    const known = this.#known.get(keyOf(host, credential))
+    if (known === undefined) return Infinity
+    return this.#isWaiting(known.waits) ? -1 : (this.#current(known)?.remaining ?? Infinity)
+  }
+
+  /** For metrics. */
+  report(): RateLimitReport[] {
+    return [...this.#known.values()].flatMap((known) => {
+      const current = this.#current(known)
+      const { endpoint, label: credential } = known
+      if (current === undefined) return []
+      const { limit, remaining, source } = current
+      return [{ endpoint, credential, limit, remaining, source }]
+    })
+  }
+
+  #of(endpoint: Asked, credential: Credential): Known {
+    const key = keyOf(endpoint.host, credential)
+    const found = this.#known.get(key)
+    if (found !== undefined) return found
+    const known: Known = {
+      endpoint: endpoint.key,
+      host: endpoint.host,
+      label: labelOf(credential),
+      waits: {},
+      guessed: new Set(),
+      refusals: 0,
+    }
+    this.#known.set(key, known)
+    const here = this.#byHost.get(known.host) ?? new Set()
+    this.#byHost.set(known.host, here.add(known))
+    return known
+  }
+
+  #forget(known: Known): void {
+    const here = this.#byHost.get(known.host)
+    here?.delete(known)
+    if (here?.size === 0) this.#byHost.delete(known.host)
+  }
+
+  /** What is known of the host's credentials. */
+  #at(host: string): Known[] {
+    return [...(this.#byHost.get(host) ?? [])]
+  }
+
+  #current({ limit }: Known): RateLimit | undefined {
+    return limit !== undefined && limit.untilMs > this.#now() ? limit : undefined
+  }
+
+  #isWaiting(waits: Known['waits']): boolean {
+    return Math.max(waits.content ?? 0, waits.rest ?? 0) > this.#now()
+  }
+}
+
+function keyOf(host: string, credential: Credential): string {
+  return `${host} ${fingerprintOf(credential)}`
+}
+
+/** The same after a restart, and no name: metrics are read by more people than the configuration. */
+function labelOf(credential: Credential): string {
+  if (credential.kind === 'anonymous') return 'anonymous'
+  const { username = '' } = credential
+  const hash = createHash('sha256').update(username).digest('hex').slice(0, 8)
+  return username === '' ? credential.kind : `user-${hash}`
+}

@@ -1,0 +1,312 @@
+// Connections: one bounded pool per origin, TLS state, reach and lane. Sends single requests;
+// redirects, authorisation and what an answer means are the client's.
+import type { Socket } from 'node:net'
+import { setImmediate } from 'node:timers/promises'
+import { buildConnector, Pool } from 'undici'
+
+import { addressClass } from '../address/addresses.ts'
+import type { Reach } from '../address/addresses.ts'
+import { Connections } from './pools.ts'
+import { Exchange } from './body-stream.ts'
+import type { ExchangeOptions, Head } from './body-stream.ts'
+import { configForHost, exactConfig } from '../routing/host-config.ts'
+import { HostLimits } from './host-timeouts.ts'
+import type { HostTimeouts } from './host-timeouts.ts'
+import { attemptTimeoutMs } from './timeouts.ts'
+import type { UpstreamLimits } from './timeouts.ts'
+import { proxyAuthorization, wantsUs } from './proxy/http-connect.ts'
+import { checkLiteral, checkProxied, guardedLookup } from '../address/lookup.ts'
+import { throughProxy, toProxy } from './proxy/connector.ts'
+import { chooseProxy } from './proxy/choice.ts'
+import { NO_PROXIES } from './proxy/egress-proxy.ts'
+import type { Proxy, ProxyEnvironment } from './proxy/egress-proxy.ts'
+import { Resolver } from '../address/resolver.ts'
+import type { SourceFetchOptions } from '../face/source.ts'
+import { IDENTITY } from './settings-id.ts'
+import { isStaleConnection } from './stale-connection.ts'
+import type { TlsFiles, TlsOptions, TlsState } from './tls.ts'
+
+/** What the transport needs of a `configs` entry. */
+export interface HostOptions {
+  readonly tls?: TlsOptions | undefined
+  /** IP addresses to use instead of DNS. */
+  readonly resolve?: readonly string[] | undefined
+  /** Instead of the environment's; `direct`: none. */
+  readonly proxy?: Proxy | 'direct' | undefined
+  /** How blobs are fetched from there. */
+  readonly fetch?: SourceFetchOptions | undefined
+  /** How long it may take, where that is other than for all. */
+  readonly timeouts?: HostTimeouts | undefined
+}
+
+export interface TransportOptions {
+  readonly resolver?: Resolver | undefined
+  /** For hosts that have none of their own. */
+  readonly proxies?: ProxyEnvironment | undefined
+}
+
+export interface OutgoingRequest {
+  readonly url: URL
+  /** Its key in `configs`; endpoints may be written with a port that a URL leaves out. */
+  readonly host: string
+  /** The endpoint that led there: its proxy and time limits hold where `host` has none of its own. */
+  readonly via?: string | undefined
+  readonly method: 'GET' | 'HEAD' | 'POST'
+  readonly headers: Readonly<Record<string, string>>
+  readonly body?: string | undefined
+  /** Where the name may resolve to. */
+  readonly reach: Reach
+  /** Content and everything else have connections of their own. */
+  readonly lane: 'content' | 'rest'
+}
+
+export interface Answer extends Head {
+  readonly body: Exchange
+}
+
+const KEEP_ALIVE_MS = 15_000
+/** The least that undici takes for a connection that is not to be kept. */
+const NO_KEEP_ALIVE_MS = 1
+const PLAIN: HostOptions = {}
+
+export class Transport {
+  readonly #hosts: Readonly<Record<string, HostOptions>>
+  readonly #limits: HostLimits
+  readonly #resolver: Resolver
+  readonly #proxies: ProxyEnvironment
+  readonly #tls = new Map<TlsOptions | undefined, TlsFiles>()
+  readonly #connections: Connections<Question>
+
+  constructor(
+    hosts: Readonly<Record<string, HostOptions>>,
+    limits: UpstreamLimits,
+    { resolver = new Resolver(), proxies = NO_PROXIES }: TransportOptions = {},
+    former?: Transport,
+  ) {
+    this.#hosts = hosts
+    this.#limits = new HostLimits(hosts, limits)
+    this.#resolver = resolver
+    this.#proxies = proxies
+    this.#connections = former === undefined ? new Connections() : former.#connections
+  }
+
+  /** Throws AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
+  async send(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
+    try {
+      return await this.#sendOnce(request, options)
+    } catch (error) {
+      // The other side may close a kept connection just when we use it: then once more.
+      const isRepeatable = isIdempotent(request) && options.signal?.aborted !== true
+      if (!isRepeatable || !isStaleConnection(error)) throw error
+      return await this.#sendOnce(request, options)
+    }
+  }
+
+  /** How long and how much whoever is asked may take. */
+  limitsFor({ host, via }: Pick<OutgoingRequest, 'host' | 'via'>): UpstreamLimits {
+    return this.#limits.of(host, via)
+  }
+
+  /**
+   * How far an origin may lead us: to its own network, as the last connection to it found that.
+   * One that itself may only be at a public address (`own`) leads to no other.
+   */
+  reachFrom(origin: string, own: Reach): Reach {
+    return own === 'public' ? 'public' : (this.#connections.networks.get(origin) ?? 'public')
+  }
+
+  /** It has taken its former's place: connections that it would not make so end with what runs on them. */
+  async settle(): Promise<void> {
+    const connections = this.#connections
+    connections.recheck([undefined, ...Object.values(this.#hosts).map(({ tls }) => tls)])
+    await connections.closeOthers(async (question) => {
+      const line = await this.#lineFor(question).catch(() => undefined)
+      return line?.key
+    })
+  }
+
+  /** Breaks off what is running. */
+  async close(): Promise<void> {
+    await this.#connections.close()
+  }
+
+  async #sendOnce(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
+    const isKept = isIdempotent(request)
+    const question: Question = isKept ? request : { ...request, lane: 'unkept' }
+    const line = await this.#lineFor(question)
+    const { forwarder } = line
+    const exchange = new Exchange(options)
+    // undici learns a turn after an answer's end that its connection is free: at once, the next
+    // request (HEAD, then GET) would open another one.
+    await setImmediate()
+    exchange.throwIfAborted()
+    if (options.signal?.aborted !== true) {
+      const { method, body } = request
+      const { headersTimeoutMs, bodyStallMs } = this.limitsFor(request)
+      // Looked up only now, so that nobody closes it in between.
+      this.#poolFor(line, question).dispatch(
+        {
+          ...(forwarder ? forwarded(request, forwarder) : plain(request)),
+          method,
+          ...(body !== undefined && { body }),
+          headersTimeout: headersTimeoutMs,
+          bodyTimeout: bodyStallMs,
+          // By default undici closes the connection after a HEAD, so that each freshness check would
+          // cost a handshake.
+          reset: !isKept,
+        },
+        exchange,
+      )
+    }
+    const head = await exchange.head
+    if (forwarder === undefined || head.status !== 407) return { ...head, body: exchange }
+    exchange.discard()
+    throw wantsUs(forwarder)
+  }
+
+  async #lineFor(question: Question): Promise<Line> {
+    const { url, host, reach: asked } = question
+    const own = exactConfig(this.#hosts, host)
+    const { proxy } = chooseProxy(this.#hosts, this.#proxies, question)
+    // The operator gave the addresses of this very host: wherever they are, they are meant.
+    const reach = own?.resolve === undefined ? asked : 'any'
+    checkLiteral(url.hostname, reach)
+    if (proxy !== undefined) checkProxied(url.hostname, reach)
+    const config = configForHost(this.#hosts, host) ?? PLAIN
+    const tls = url.protocol === 'https:' ? await this.#tlsFor(config.tls).current() : undefined
+    const proxyTls = proxy?.scheme === 'https' ? await this.#proxyTls(proxy) : undefined
+    const forwarder = isForwarding(url, proxy, config) ? proxy : undefined
+    const limits = this.limitsFor(question)
+    const line = { origin: url.origin, reach, config, limits, tls, proxy, proxyTls, forwarder }
+    return { ...line, key: this.#keyOf(line, question) }
+  }
+
+  /** Of everything that goes into a connection: whoever finds it may use it. */
+  #keyOf(line: Omit<Line, 'key'>, { host, lane }: Question): string {
+    const { connectTimeoutMs, headerBytes, connections } = line.limits
+    return JSON.stringify([
+      [line.origin, host, line.reach, lane],
+      [line.tls?.id, line.proxyTls?.id, line.proxy?.[IDENTITY]()],
+      [line.config.resolve, this.#resolver.id],
+      [connectTimeoutMs, headerBytes, connections],
+    ])
+  }
+
+  #poolFor(line: Line, { url, host, via, reach, lane }: Question): Pool {
+    return this.#connections.pool(line.key, () => {
+      const { connections, headerBytes } = line.limits
+      const pool = new Pool(line.forwarder?.origin ?? line.origin, {
+        connect: this.#connector(line),
+        connections,
+        maxHeaderSize: headerBytes,
+        // A request that is aborted while it connects leaves a connection that nothing has used.
+        keepAliveTimeout: lane === 'unkept' ? NO_KEEP_ALIVE_MS : KEEP_ALIVE_MS,
+        allowH2: false,
+      })
+      // Without the path: it may be signed, and it is kept.
+      return { pool, question: { url: new URL(url.origin), host, via, reach, lane } }
+    })
+  }
+
+  #proxyTls({ host }: Proxy): Promise<TlsState> {
+    return this.#tlsFor(configForHost(this.#hosts, host)?.tls).current()
+  }
+
+  #tlsFor(options: TlsOptions | undefined): TlsFiles {
+    const files = this.#tls.get(options) ?? this.#connections.tlsFor(options)
+    this.#tls.set(options, files)
+    return files
+  }
+
+  #connector(line: Line): buildConnector.connector {
+    const { origin, reach, config, tls, proxy, forwarder } = line
+    const timeoutMs = line.limits.connectTimeoutMs
+    const direct = buildConnector({
+      // Four connections would become four streams of one, and share its losses.
+      allowH2: false,
+      timeout: timeoutMs,
+      lookup: guardedLookup(reach, config.resolve, this.#resolver),
+      autoSelectFamily: true,
+      autoSelectFamilyAttemptTimeout: attemptTimeoutMs(timeoutMs),
+      ...(tls && { secureContext: tls.context, rejectUnauthorized: tls.verify }),
+    })
+    if (proxy === undefined) return this.#remembering(origin, direct)
+    const [address] = config.resolve ?? []
+    const network = addressClass(address ?? new URL(origin).hostname)
+    if (network !== undefined) this.#connections.networks.set(origin, network)
+    const lookup = guardedLookup('any', undefined, this.#resolver)
+    const options = { proxy, lookup, timeoutMs, address, tls: line.proxyTls }
+    return forwarder === undefined ? throughProxy(options, direct) : toProxy(options)
+  }
+
+  #remembering(origin: string, connect: buildConnector.connector): buildConnector.connector {
+    return (options, callback) => {
+      connect(options, (...[error, socket]) => {
+        this.#avoidLate(socket)
+        const network = addressClass(socket?.remoteAddress ?? '')
+        if (network !== undefined) this.#connections.networks.set(origin, network)
+        if (error === null) callback(null, socket)
+        else callback(error, null)
+      })
+    }
+  }
+
+  /** Those that were tried in vain before the one that answered come last for a while. */
+  #avoidLate(socket: Socket | null): void {
+    const tried = socket?.autoSelectFamilyAttemptedAddresses ?? []
+    for (const each of tried.slice(0, -1)) this.#resolver.avoid(each.replace(/:\d+$/, ''))
+  }
+}
+
+/** What decides how a request is connected. */
+interface Question extends Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach'> {
+  /** `unkept`: each request has a connection of its own. */
+  readonly lane: OutgoingRequest['lane'] | 'unkept'
+}
+
+/** What connections of one kind have in common. */
+interface Line {
+  readonly key: string
+  readonly origin: string
+  readonly reach: Reach
+  readonly config: HostOptions
+  readonly limits: UpstreamLimits
+  readonly tls: TlsState | undefined
+  readonly proxy: Proxy | undefined
+  /** Towards the proxy itself. */
+  readonly proxyTls: TlsState | undefined
+  /** The proxy that forwards by itself, without a tunnel. */
+  readonly forwarder: Proxy | undefined
+}
+
+/**
+ * Reports whether a request may be sent again without harm, and so whether it may go out on a kept
+ * connection, which the other side may be closing. A POST takes a connection of its own: it may
+ * spend a refresh token that is good for one use.
+ */
+function isIdempotent({ method }: OutgoingRequest): boolean {
+  return method !== 'POST'
+}
+
+/** Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address of ours can be told by CONNECT alone. */
+function isForwarding(url: URL, proxy: Proxy | undefined, config: HostOptions): boolean {
+  const isTunnelled = url.protocol === 'https:' || config.resolve !== undefined
+  return proxy !== undefined && proxy.scheme !== 'socks5' && !isTunnelled
+}
+
+function plain({ url, headers }: OutgoingRequest) {
+  return { path: url.pathname + url.search, headers }
+}
+
+/** In absolute form (RFC 9112 3.2.2). */
+function forwarded({ url, headers }: OutgoingRequest, proxy: Proxy) {
+  const authorization = proxyAuthorization(proxy)
+  return {
+    path: url.origin + url.pathname + url.search,
+    headers: {
+      ...headers,
+      host: url.host,
+      ...(authorization !== undefined && { 'proxy-authorization': authorization }),
+    },
+  }
+}

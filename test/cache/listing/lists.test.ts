@@ -1,0 +1,277 @@
+import { describe, expect, it } from 'vitest'
+import { digestOf } from '../../../src/oci/digest.ts'
+import { referrersTag } from '../../../src/oci/reference.ts'
+import { IMPATIENT, NAME, openRoom, REPO, type RoomFixture } from '../manifest-caches-fixture.ts'
+
+const MINUTE = 60_000
+
+function addSigned(f: RoomFixture) {
+  const image = f.registry.addImage(NAME, 'latest')
+  const subject = { mediaType: image.mediaType, digest: image.digest, size: image.bytes.length }
+  const signature = f.registry.addReferrer(NAME, subject, { artifactType: 'application/sig' })
+  return { image, subject, signature }
+}
+
+describe('TagLister', () => {
+  it('gives what the upstream says, page by page', async () => {
+    await using f = await openRoom({ registry: { pageSize: 2 } })
+    for (const tag of ['a', 'b', 'c']) f.registry.addImage(NAME, tag)
+    const first = await f.room.tagLister.list(REPO, 'n=2', f.caller)
+    expect(first).toMatchObject({ tags: ['a', 'b'], cache: { state: 'miss' } })
+    expect(first.next).toBeDefined()
+    const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+    expect(rest.tags).toEqual(['c'])
+    expect(rest.next).toBeUndefined()
+  })
+
+  it('never tells the upstream of ns, and keeps its own parameters as they are', async () => {
+    await using f = await openRoom()
+    f.registry.addImage(NAME, 'a')
+    await f.room.tagLister.list(REPO, 'ns=docker.io&cursor=a%2Fb&n=5', f.caller)
+    expect(f.registry.requests.at(-1)?.url).toBe(`/v2/${NAME}/tags/list?cursor=a%2Fb&n=5`)
+  })
+
+  it('asks once for all who want the same page at once', async () => {
+    await using f = await openRoom()
+    f.registry.addImage(NAME, 'a')
+    f.registry.fault({ match: { kind: 'tags' }, delayMs: 20 })
+    const all = await Promise.all(
+      Array.from({ length: 5 }, () => f.room.tagLister.list(REPO, '', f.caller)),
+    )
+    expect(all.filter(({ cache }) => cache.state === 'collapsed')).toHaveLength(4)
+    expect(f.registry.requests).toHaveLength(1)
+  })
+
+  it('answers n=0 with nothing and refuses what is no number, without asking', async () => {
+    await using f = await openRoom()
+    expect((await f.room.tagLister.list(REPO, 'n=0', f.caller)).tags).toEqual([])
+    await expect(f.room.tagLister.list(REPO, 'n=-1', f.caller)).rejects.toMatchObject({
+      status: 400,
+      code: 'PAGINATION_NUMBER_INVALID',
+    })
+    expect(f.registry.requests).toEqual([])
+  })
+
+  it('lists what is held while the upstream is down, with n and last', async () => {
+    await using f = await openRoom()
+    for (const tag of ['c', 'a', 'b']) {
+      f.registry.addImage(NAME, tag)
+      await f.room.manifests.get(REPO, tag, f.caller)
+    }
+    await f.room.drain()
+    await f.registry.stop()
+    const page = await f.room.tagLister.list(REPO, 'n=2', f.caller)
+    expect(page).toEqual({
+      tags: ['a', 'b'],
+      next: 'n=2&last=b',
+      cache: { state: 'stale', detail: 'upstream-error' },
+    })
+    expect((await f.room.tagLister.list(REPO, page.next ?? '', f.caller)).tags).toEqual(['c'])
+  })
+
+  it('lists what is held when the upstream takes long, and waits when nothing is', async () => {
+    await using f = await openRoom(IMPATIENT)
+    f.registry.addImage(NAME, 'a')
+    f.registry.fault({ match: { kind: 'tags' }, delayMs: 300 })
+    const cold = await f.room.tagLister.list(REPO, '', f.caller)
+    expect(cold).toMatchObject({ tags: ['a'], cache: { state: 'miss' } })
+    await f.room.manifests.get(REPO, 'a', f.caller)
+    await f.room.drain()
+    f.registry.addImage(NAME, 'b')
+    const held = await f.room.tagLister.list(REPO, '', f.caller)
+    expect(held).toEqual({ tags: ['a'], cache: { state: 'stale', detail: 'revalidating' } })
+    expect(f.observed).toEqual(['stale: revalidating'])
+  })
+
+  it('refuses what is held when the upstream has removed it and whenGone says so', async () => {
+    for (const whenGone of ['serve', 'refuse'] as const) {
+      await using f = await openRoom({ freshness: { whenGone } })
+      f.registry.addImage(NAME, 'a')
+      await f.room.manifests.get(REPO, 'a', f.caller)
+      await f.room.drain()
+      f.registry.removeRepository(NAME)
+      const list = f.room.tagLister.list(REPO, '', f.caller)
+      if (whenGone === 'serve') {
+        expect(await list).toMatchObject({ tags: ['a'], cache: { detail: 'upstream-gone' } })
+      } else {
+        await expect(list).rejects.toMatchObject({ status: 404, code: 'NAME_UNKNOWN' })
+      }
+    }
+  })
+
+  it.each(['last', 'cursor'])(
+    'fills up pages that the upstream cuts short (%s)',
+    async (cursor) => {
+      await using f = await openRoom({ registry: { pageSize: 2, cursor } })
+      for (const tag of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) f.registry.addImage(NAME, tag)
+      const first = await f.room.tagLister.list(REPO, 'n=5', f.caller)
+      expect(first.tags).toEqual(['a', 'b', 'c', 'd', 'e'])
+      expect(first.next).toMatch(/^n=5&/)
+      const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+      expect(rest).toEqual({ tags: ['f', 'g'], cache: { state: 'miss', fwdStatus: 200 } })
+      expect((await f.room.tagLister.list(REPO, '', f.caller)).tags).toEqual(['a', 'b'])
+    },
+  )
+
+  it('gives a short page when the next one fails', async () => {
+    await using f = await openRoom({ registry: { pageSize: 2 } })
+    for (const tag of ['a', 'b', 'c']) f.registry.addImage(NAME, tag)
+    f.registry.fault({ match: { kind: 'tags', nth: 2 }, status: 500 })
+    const first = await f.room.tagLister.list(REPO, 'n=3', f.caller)
+    expect(first).toMatchObject({ tags: ['a', 'b'], next: 'n=3&last=b' })
+    const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+    expect(rest.tags).toEqual(['c'])
+  })
+
+  it('tells what is wrong when nothing is held either', async () => {
+    await using f = await openRoom()
+    await expect(f.room.tagLister.list(REPO, '', f.caller)).rejects.toMatchObject({
+      status: 404,
+      code: 'NAME_UNKNOWN',
+    })
+    await f.registry.stop()
+    await expect(f.room.tagLister.list(REPO, '', f.caller)).rejects.toMatchObject({ status: 503 })
+  })
+})
+
+describe('ReferrersCache', () => {
+  it('gives all of what the upstream lists, and asks again only after a while', async () => {
+    await using f = await openRoom()
+    const { image, subject, signature } = addSigned(f)
+    const list = () => f.room.referrers.list(REPO, image.digest, f.caller)
+    const first = await list()
+    expect(first.manifests).toMatchObject([
+      { digest: signature.digest, artifactType: 'application/sig' },
+    ])
+    expect(first.cache).toMatchObject({ state: 'miss', stored: true })
+    expect((await list()).cache).toEqual({ state: 'hit', ttlSeconds: 10 })
+    const second = f.registry.addReferrer(NAME, subject, { artifactType: 'application/sbom' })
+    f.clock.now += 10_000
+    const later = await list()
+    expect(later.cache.state).toBe('expired')
+    expect(later.manifests.map(({ digest }) => digest)).toContain(second.digest)
+    expect(f.registry.requests.filter(({ kind }) => kind === 'referrers')).toHaveLength(2)
+  })
+
+  it('uses the fallback tag where the upstream has no such API', async () => {
+    await using f = await openRoom({ registry: { referrers: 'none' } })
+    const { image, signature } = addSigned(f)
+    const mediaType = 'application/vnd.oci.image.index.v1+json'
+    const manifests = [{ ...signature, artifactType: 'application/sig', annotations: { a: 'b' } }]
+    const tag = referrersTag(image.digest)
+    f.registry.addManifest(NAME, { schemaVersion: 2, mediaType, manifests }, { mediaType, tag })
+    const list = await f.room.referrers.list(REPO, image.digest, f.caller)
+    expect(list.manifests).toEqual(manifests)
+  })
+
+  it('is empty where there is neither API nor fallback tag, or none that is an index', async () => {
+    await using f = await openRoom({ registry: { referrers: 'none' } })
+    const image = f.registry.addImage(NAME, 'latest')
+    const none = await f.room.referrers.list(REPO, image.digest, f.caller)
+    expect(none.manifests).toEqual([])
+    const other = f.registry.addImage(NAME, 'other')
+    f.registry.tag(NAME, referrersTag(other.digest), image.digest)
+    expect((await f.room.referrers.list(REPO, other.digest, f.caller)).manifests).toEqual([])
+  })
+
+  it('holds them for when the upstream has lost them, unless whenGone refuses', async () => {
+    for (const whenGone of ['serve', 'refuse'] as const) {
+      await using f = await openRoom({ freshness: { ttlMs: 0, negativeTtlMs: 0, whenGone } })
+      const { image, signature } = addSigned(f)
+      await f.room.referrers.list(REPO, image.digest, f.caller)
+      f.registry.fault({ status: 404 })
+      const { manifests, cache } = await f.room.referrers.list(REPO, image.digest, f.caller)
+      const held = whenGone === 'serve' ? [signature.digest] : []
+      expect(manifests.map(({ digest }) => digest)).toEqual(held)
+      expect(cache.detail).toBe(whenGone === 'serve' ? 'upstream-gone' : undefined)
+    }
+  })
+
+  it.each(['api', 'none'] as const)(
+    'holds them for when the upstream is down (%s)',
+    async (api) => {
+      await using f = await openRoom({ registry: { referrers: api } })
+      const { image, signature } = addSigned(f)
+      const mediaType = 'application/vnd.oci.image.index.v1+json'
+      const document = { schemaVersion: 2, mediaType, manifests: [signature] }
+      f.registry.addManifest(NAME, document, { mediaType, tag: referrersTag(image.digest) })
+      await f.room.referrers.list(REPO, image.digest, f.caller)
+      await f.restart()
+      await f.registry.stop()
+      f.clock.now += MINUTE
+      const held = await f.room.referrers.list(REPO, image.digest, f.caller)
+      expect(held.manifests.map(({ digest }) => digest)).toEqual([signature.digest])
+      expect(held.cache).toMatchObject({ state: 'stale', detail: 'upstream-error' })
+      const asked = f.registry.requests.length
+      await f.room.referrers.list(REPO, image.digest, f.caller)
+      expect(f.registry.requests).toHaveLength(asked)
+    },
+  )
+
+  it('fails when the upstream is down and nothing is known', async () => {
+    await using f = await openRoom()
+    const { image } = addSigned(f)
+    await f.registry.stop()
+    await expect(f.room.referrers.list(REPO, image.digest, f.caller)).rejects.toMatchObject({
+      status: 503,
+    })
+  })
+
+  it('answers what is held when the upstream is slow', async () => {
+    await using f = await openRoom(IMPATIENT)
+    const { image, signature } = addSigned(f)
+    await f.room.referrers.list(REPO, image.digest, f.caller)
+    f.registry.fault({ match: { kind: 'referrers' }, delayMs: 300 })
+    f.clock.now += MINUTE
+    const held = await f.room.referrers.list(REPO, image.digest, f.caller)
+    expect(held.manifests.map(({ digest }) => digest)).toEqual([signature.digest])
+    expect(held.cache).toMatchObject({ state: 'stale', detail: 'revalidating' })
+  })
+
+  it('keeps no file for whatever digest somebody asks about, but one for what is held', async () => {
+    await using f = await openRoom()
+    const image = f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    const stranger = digestOf(Buffer.from('anything'))
+    await f.room.referrers.list(REPO, stranger, f.caller)
+    await f.room.referrers.list(REPO, image.digest, f.caller)
+    await f.room.drain()
+    expect(await f.store.referrers.get(REPO, stranger)).toBeUndefined()
+    expect(await f.store.referrers.get(REPO, image.digest)).toMatchObject({ manifests: [] })
+  })
+
+  it('does not grant what it lists', async () => {
+    await using f = await openRoom()
+    const { image, signature } = addSigned(f)
+    await f.room.referrers.list(REPO, image.digest, f.caller)
+    expect(await f.room.access.named(REPO, 'manifest', signature.digest)).toBeUndefined()
+  })
+})
+
+describe('Catalog', () => {
+  it('lists what is held, sorted, of one registry or of all', async () => {
+    await using f = await openRoom()
+    for (const name of ['b/two', 'a/one']) {
+      f.registry.addImage(name, 'latest')
+      await f.room.manifests.get({ ...REPO, name }, 'latest', f.caller)
+    }
+    await f.room.drain()
+    expect(await f.room.catalog.repositories(REPO.registry)).toEqual(['a/one', 'b/two'])
+    expect(await f.room.catalog.repositories(undefined)).toEqual([
+      `${REPO.registry}/a/one`,
+      `${REPO.registry}/b/two`,
+    ])
+    expect(await f.room.catalog.repositories('other.test')).toEqual([])
+  })
+
+  it('walks the store at most every five seconds', async () => {
+    await using f = await openRoom()
+    expect(await f.room.catalog.repositories(undefined)).toEqual([])
+    f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    await f.room.drain()
+    expect(await f.room.catalog.repositories(undefined)).toEqual([])
+    f.clock.now += 5_000
+    expect(await f.room.catalog.repositories(REPO.registry)).toEqual([NAME])
+  })
+})

@@ -1,0 +1,271 @@
+import { describe, expect, it } from 'vitest'
+import { digestOf } from '../../../src/oci/digest.ts'
+import { MemoryDriver } from '../../../src/store/driver/memory.ts'
+import { NAME, openRoom, REPO } from '../manifest-caches-fixture.ts'
+
+const OTHER = { ...REPO, name: 'team/other' }
+const ELSEWHERE = { registry: 'elsewhere.test', name: 'team/other' }
+
+/** A disk on which nothing can be written. */
+class ReadOnlyDriver extends MemoryDriver {
+  writable = true
+
+  override put(...args: Parameters<MemoryDriver['put']>): Promise<string> {
+    return this.writable ? super.put(...args) : Promise.reject(new Error('EROFS'))
+  }
+}
+
+describe('a manifest by digest', () => {
+  it('is fetched once by any number of clients, and is a hit for ever', async () => {
+    await using f = await openRoom()
+    const { digest, bytes, mediaType } = f.registry.addImage(NAME, 'latest')
+    const get = () => f.room.manifests.get(REPO, digest, f.caller)
+    const all = await Promise.all(Array.from({ length: 20 }, get))
+    expect(all.every((served) => served.bytes?.equals(bytes))).toBe(true)
+    f.clock.now += 1e12
+    expect(await get()).toEqual({
+      digest,
+      mediaType,
+      size: bytes.length,
+      bytes,
+      cache: { state: 'hit' },
+    })
+    expect((await f.room.manifests.head(REPO, digest, f.caller)).cache.state).toBe('hit')
+    expect(f.asked()).toEqual([`GET ${digest}`])
+  })
+
+  it('is a hit after its tag was fetched, also after a restart without the upstream', async () => {
+    await using f = await openRoom()
+    const { digest, bytes, mediaType } = f.registry.addImage(NAME, 'latest', { type: 'docker' })
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    expect((await f.room.manifests.get(REPO, digest, f.caller)).cache.state).toBe('hit')
+    await f.restart()
+    await f.registry.stop()
+    const again = await f.room.manifests.get(REPO, digest, f.caller)
+    expect(again).toEqual({ digest, mediaType, size: bytes.length, bytes, cache: { state: 'hit' } })
+  })
+
+  it('that an index of the repository names needs no question when it is held', async () => {
+    await using f = await openRoom()
+    const index = f.registry.addImage(NAME, 'latest', { multiArch: true })
+    const child = index.images[0]?.manifest.descriptor.digest ?? ''
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    await f.room.manifests.get(REPO, child, f.caller)
+    f.asked()
+    expect((await f.room.manifests.get(REPO, child, f.caller)).cache.state).toBe('hit')
+    expect(f.asked()).toEqual([])
+  })
+
+  it('costs one upstream HEAD when it is not held and only its head is wanted', async () => {
+    await using f = await openRoom()
+    const { digest, bytes } = f.registry.addImage(NAME, 'latest')
+    const head = await f.room.manifests.head(REPO, digest, f.caller)
+    expect(head).toMatchObject({ digest, size: bytes.length, cache: { state: 'miss' } })
+    expect(f.asked()).toEqual([`HEAD ${digest}`])
+  })
+
+  it('works with sha512', async () => {
+    await using f = await openRoom()
+    const document = { schemaVersion: 2, layers: [], config: {}, annotations: { a: 'b' } }
+    const { digest } = f.registry.addManifest(NAME, document, { algorithm: 'sha512' })
+    expect(digest).toMatch(/^sha512:/)
+    await f.room.manifests.get(REPO, digest, f.caller)
+    await f.restart()
+    const again = await f.room.manifests.get(REPO, digest, f.caller)
+    expect(again.cache.state).toBe('hit')
+    expect(digestOf(again.bytes ?? Buffer.alloc(0), 'sha512')).toBe(digest)
+  })
+
+  it('is not held when it came wrong, and right the next time', async () => {
+    await using f = await openRoom()
+    const { digest, bytes } = f.registry.addImage(NAME, 'latest')
+    f.registry.fault({ match: { method: 'GET' }, corruptAt: 40, times: 1 })
+    await expect(f.room.manifests.get(REPO, digest, f.caller)).rejects.toMatchObject({
+      status: 502,
+    })
+    expect(f.failures.map(({ kind }) => kind)).toEqual(['corrupt'])
+    const again = await f.room.manifests.get(REPO, digest, f.caller)
+    expect(again.cache.state).toBe('miss')
+    expect(again.bytes?.equals(bytes)).toBe(true)
+  })
+
+  it('is fetched again when the file of it was damaged', async () => {
+    await using f = await openRoom()
+    const { digest, bytes } = f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    await f.restart()
+    const key = `manifests/sha256/${digest.slice(7, 9)}/${digest.slice(7)}`
+    await f.store.driver.put(key, Buffer.from('{"schemaVersion":2}'))
+    f.asked()
+    const again = await f.room.manifests.get(REPO, 'latest', f.caller)
+    expect(again.bytes?.equals(bytes)).toBe(true)
+    expect(again.cache.state).toBe('miss')
+    expect(f.asked()).toEqual([`GET ${digest}`])
+  })
+
+  it('remembers a 404 for a short while', async () => {
+    await using f = await openRoom()
+    f.registry.addImage(NAME, 'latest')
+    const digest = digestOf(Buffer.from('nowhere'))
+    for (const each of ['get', 'head'] as const) {
+      await expect(f.room.manifests[each](REPO, digest, f.caller)).rejects.toMatchObject({
+        status: 404,
+      })
+    }
+    expect(f.asked()).toEqual([`GET ${digest}`])
+  })
+})
+
+describe('who may read a manifest that is held', () => {
+  it('another repository is asked about with one HEAD, and granted', async () => {
+    await using f = await openRoom()
+    const { digest, bytes } = f.registry.addImage(NAME, 'latest')
+    f.registry.addImage(OTHER.name, 'latest', { seed: `${NAME}:latest` })
+    f.registry.addManifest(OTHER.name, bytes)
+    await f.room.manifests.get(REPO, digest, f.caller)
+    f.asked()
+    const first = await f.room.manifests.get(OTHER, digest, f.caller)
+    expect(first.bytes?.equals(bytes)).toBe(true)
+    expect(first.cache).toMatchObject({ state: 'revalidated', fwdStatus: 200 })
+    expect((await f.room.manifests.get(OTHER, digest, f.caller)).cache.state).toBe('hit')
+    expect(f.asked()).toEqual([`HEAD ${digest}`])
+  })
+
+  it('a repository that does not have it gets what the upstream says', async () => {
+    await using f = await openRoom()
+    const { digest } = f.registry.addImage(NAME, 'latest')
+    f.registry.addImage(OTHER.name, 'latest')
+    await f.room.manifests.get(REPO, digest, f.caller)
+    const get = () => f.room.manifests.get(OTHER, digest, f.caller)
+    await expect(get()).rejects.toMatchObject({ status: 404, code: 'MANIFEST_UNKNOWN' })
+    f.registry.fault({ match: { kind: 'manifest' }, status: 403 })
+    await expect(get()).rejects.toMatchObject({ status: 403, code: 'DENIED' })
+    f.registry.clearFaults()
+    f.registry.fault({ match: { kind: 'manifest' }, status: 500 })
+    await expect(get()).rejects.toMatchObject({ status: 503 })
+    await f.registry.stop()
+    await expect(get()).rejects.toMatchObject({ status: 503 })
+  })
+
+  it('a tag that moved to what another repository brought needs its HEAD alone', async () => {
+    await using f = await openRoom()
+    const { bytes } = f.registry.addImage(OTHER.name, 'latest')
+    f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    await f.room.manifests.get(OTHER, 'latest', f.caller)
+    f.registry.addManifest(NAME, bytes, { tag: 'latest' })
+    f.clock.now += 60_000
+    f.asked()
+    const moved = await f.room.manifests.get(REPO, 'latest', f.caller)
+    expect(moved.bytes?.equals(bytes)).toBe(true)
+    expect((await f.room.manifests.get(REPO, moved.digest, f.caller)).cache.state).toBe('hit')
+    expect(f.asked()).toEqual(['HEAD latest'])
+  })
+})
+
+describe('what a manifest grants', () => {
+  it('its blobs and children in its repository, with their sizes, and nothing else', async () => {
+    await using f = await openRoom()
+    const image = f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    for (const { digest, size, mediaType } of image.blobs) {
+      expect(await f.room.access.named(REPO, 'blob', digest)).toMatchObject({
+        kind: 'blob',
+        size,
+        mediaType,
+        grantedBy: 'anonymous',
+      })
+      expect(await f.room.access.named(OTHER, 'blob', digest)).toBeUndefined()
+      expect(await f.room.access.named(REPO, 'manifest', digest)).toBeUndefined()
+    }
+  })
+
+  it('reads nothing that came from another registry', async () => {
+    await using f = await openRoom()
+    const image = f.registry.addImage(NAME, 'latest')
+    const [blob] = image.blobs
+    if (!blob) throw new Error('no blob')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    // Held, but fetched from elsewhere: the manifest's word is not enough.
+    const link = { kind: 'blob', grantedBy: 'anonymous', at: 1 } as const
+    f.room.grants.recordFetched(ELSEWHERE, blob.digest, link)
+    expect(await f.room.access.find(REPO, 'blob', blob.digest)).toBeUndefined()
+    expect(await f.room.access.find(ELSEWHERE, 'blob', blob.digest)).toBeDefined()
+    expect(
+      await f.room.access.find({ ...ELSEWHERE, name: 'x' }, 'blob', blob.digest),
+    ).toBeUndefined()
+    // One repository of the registry itself brought it: then it is.
+    f.room.grants.recordFetched(OTHER, blob.digest, link)
+    expect(await f.room.access.find(REPO, 'blob', blob.digest)).toMatchObject({ size: blob.size })
+    expect(f.room.access.peek(REPO, 'blob', blob.digest)).toBeDefined()
+  })
+
+  it('a blob that nothing names is asked about with one HEAD for all who ask', async () => {
+    await using f = await openRoom()
+    f.registry.addImage(NAME, 'latest')
+    const blob = f.registry.addBlob(Buffer.from('a blob'), { repository: NAME })
+    const prove = () => f.room.access.prove(REPO, 'blob', blob.digest, f.caller)
+    const [one, two] = await Promise.all([prove(), prove()])
+    expect(one).toMatchObject({ kind: 'blob', size: 6, grantedBy: 'anonymous' })
+    expect(two).toBe(one)
+    expect(f.registry.requestsFor(blob.digest).map(({ method }) => method)).toEqual(['HEAD'])
+    await f.restart()
+    const link = await f.room.access.find(REPO, 'blob', blob.digest)
+    expect(link).toMatchObject({ kind: 'blob', grantedBy: 'anonymous' })
+    // A header's word, unlike a manifest's: true for one answer, not for good.
+    expect(link?.size).toBeUndefined()
+    await expect(f.room.access.prove(OTHER, 'blob', blob.digest, f.caller)).rejects.toMatchObject({
+      status: 404,
+      code: 'BLOB_UNKNOWN',
+    })
+  })
+
+  it('does not include its subject', async () => {
+    await using f = await openRoom()
+    const image = f.registry.addImage(NAME, 'latest')
+    const subject = { mediaType: image.mediaType, digest: image.digest, size: image.bytes.length }
+    const referrer = f.registry.addReferrer(NAME, subject)
+    await f.room.manifests.get(REPO, referrer.digest, f.caller)
+    expect(await f.room.access.named(REPO, 'manifest', image.digest)).toBeUndefined()
+  })
+
+  it('is known again when its link was lost, as soon as it is served', async () => {
+    const driver = new MemoryDriver()
+    await using f = await openRoom({ driver })
+    const image = f.registry.addImage(NAME, 'latest')
+    await f.room.manifests.get(REPO, 'latest', f.caller)
+    await f.room.drain()
+    const lost: string[] = []
+    for await (const { key } of driver.walk('repositories/')) {
+      if (key.includes(`/${NAME}/_blobs/`)) lost.push(key)
+    }
+    expect(lost).toHaveLength(image.blobs.length)
+    for (const key of lost) await driver.remove(key)
+    await f.restart()
+    await f.room.manifests.get(REPO, image.digest, f.caller)
+    for (const { digest } of image.blobs) {
+      expect(await f.room.access.named(REPO, 'blob', digest)).toBeDefined()
+    }
+  })
+})
+
+describe('a store that cannot be written', () => {
+  it('costs no answer: manifests and grants are served from memory, and it is reported', async () => {
+    const driver = new ReadOnlyDriver()
+    await using f = await openRoom({ driver })
+    driver.writable = false
+    const image = f.registry.addImage(NAME, 'latest')
+    const first = await f.room.manifests.get(REPO, 'latest', f.caller)
+    expect(first.bytes?.equals(image.bytes)).toBe(true)
+    await f.room.drain()
+    expect(f.observed).toContain('store: write manifest')
+    expect(f.observed).toContain('store: write link')
+    expect(f.observed).toContain('store: write tag')
+    await f.registry.stop()
+    expect((await f.room.manifests.get(REPO, 'latest', f.caller)).cache.state).toBe('hit')
+    expect((await f.room.manifests.get(REPO, image.digest, f.caller)).cache.state).toBe('hit')
+    expect(
+      await f.room.access.named(REPO, 'blob', image.blobs[0]?.digest ?? image.digest),
+    ).toBeDefined()
+  })
+})

@@ -1,0 +1,27 @@
+// Run by partials.test.ts, and killed: fills one blob for ever, in random pieces, and checkpoints.
+// Arguments: the store's directory, a seed.
+
+import { openStore } from '../../../src/store/store.ts'
+import { seededContent } from '../seeded-content.ts'
+
+const { content, digest } = seededContent(process.argv[3]!)
+const store = await openStore({ directory: process.argv[2]! })
+const ingest = await store.blobs.ingest(digest)
+process.stdout.write(`${ingest.have().bytes}\n`)
+
+async function writeForever(): Promise<void> {
+  for (;;) {
+    const at = Math.floor(Math.random() * (content.length - 1)) // the last byte never comes
+    const end = Math.min(at + Math.floor(Math.random() * 40_000), content.length - 1)
+    await ingest.write(at, content.subarray(at, end))
+  }
+}
+
+async function checkpointForever(): Promise<void> {
+  for (;;) {
+    await ingest.checkpoint()
+    await new Promise((resolve) => setTimeout(resolve, Math.random() * 3))
+  }
+}
+
+await Promise.all([writeForever(), writeForever(), writeForever(), checkpointForever()])

@@ -1,4 +1,0 @@
-import { MemoryDriver } from '../../src/store/memory.ts'
-import { storageDriverSuite } from '../suites/storage-driver.ts'
-
-storageDriverSuite('MemoryDriver', () => Promise.resolve(new MemoryDriver()))
