@@ -134,7 +134,7 @@ describe('a held blob with other bytes than its digest says', () => {
   })
 
   afterEach(async () => {
-    store.close()
+    await store.close()
     await directory.remove()
   })
 

@@ -3,7 +3,6 @@ import type { Links } from '../store/records/links.ts'
 import type { Manifests } from '../store/records/manifests.ts'
 import type { Referrers } from '../store/records/referrers.ts'
 import type { Tags } from '../store/records/tags.ts'
-import type { Upstream } from '../upstream/upstream.ts'
 import { Access } from './access/access.ts'
 import type { Budgets } from './policy/budgets.ts'
 import { Catalog } from './listing/catalog.ts'
@@ -19,10 +18,11 @@ import { TagCache } from './manifest/tag-cache.ts'
 import { TagLister } from './listing/tag-lister.ts'
 import { TagResolver } from './manifest/tag-resolver.ts'
 import { WriteBehind } from './flight/write-behind.ts'
+import type { UpstreamFace } from '../upstream/face/requester.ts'
 
 export interface ManifestRoomOptions {
   readonly upstream: Pick<
-    Upstream,
+    UpstreamFace,
     'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers'
   > &
     Budgets

@@ -9,7 +9,7 @@ import type { RefusedConnection, ServerObserver } from '../server/observer.ts'
 import type { StoreObserver } from '../store/driver/driver.ts'
 import type { UpstreamError } from '../upstream/face/failure.ts'
 import type { UpstreamObserver } from '../upstream/face/observer.ts'
-import { exhaustionOf } from '../upstream/face/own-fault.ts'
+import { exhaustionOf } from '../process/own-fault.ts'
 import { Occurrences } from './occurrences.ts'
 
 const QUIET_MS = 10_000

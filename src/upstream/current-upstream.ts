@@ -1,8 +1,7 @@
 // One face over the upstreams of successive configurations: a request is asked through the one it
 // came in under, so that what began before a reload ends as it began.
 import type { Repository } from '../oci/reference.ts'
-import type { Requester } from './face/requester.ts'
-import type { UpstreamFace } from './upstream.ts'
+import type { Requester, UpstreamFace } from './face/requester.ts'
 
 type Asked<K extends keyof UpstreamFace> = Parameters<UpstreamFace[K]>
 

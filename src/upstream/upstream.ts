@@ -6,7 +6,6 @@ import type { Repository } from '../oci/reference.ts'
 import { askAsEach } from './client/ask-as-each.ts'
 import type { AskingAsEach } from './client/ask-as-each.ts'
 import { getBlob, headBlob } from './content/blobs.ts'
-import type { BlobHead } from './content/blobs.ts'
 import type { RegistryClient } from './client/client.ts'
 import { CredentialError } from './credentials/configured.ts'
 import type { CredentialSource } from './credentials/credentials.ts'
@@ -14,23 +13,16 @@ import { Deadline, waitFor } from './deadline.ts'
 import type { Endpoint } from './routing/endpoint.ts'
 import { leastFinal, UpstreamError } from './face/failure.ts'
 import { getReferrers, getTags } from './content/lists.ts'
-import type { TagPage } from './content/lists.ts'
 import { getManifest, headManifest } from './content/manifests.ts'
-import type { FetchedManifest, ManifestHead } from './content/manifests.ts'
 import type { UpstreamObserver } from './face/observer.ts'
 import { NotAsked } from './health/not-asked.ts'
-import { exhaustionOf } from './face/own-fault.ts'
+import { exhaustionOf } from '../process/own-fault.ts'
 import type { Place, Question } from './client/place.ts'
-import type { Requester } from './face/requester.ts'
+import type { Requester, UpstreamFace } from './face/requester.ts'
 import { rewriteName } from './routing/rewrite.ts'
-import type { Budget, Lane } from './health/quotas.ts'
+import type { Lane } from './health/quotas.ts'
 import type { Source, SourceHealth, SourceResponse } from './face/source.ts'
-
-export type { Budget } from './health/quotas.ts'
-export type { BlobHead } from './content/blobs.ts'
-export type { FetchedManifest, ManifestHead } from './content/manifests.ts'
-export type { TagPage } from './content/lists.ts'
-export type { UpstreamObserver } from './face/observer.ts'
+import type { FetchedManifest, ManifestHead, BlobHead, TagPage, Budget } from './face/answers.ts'
 
 export interface UpstreamOptions {
   readonly registries: {
@@ -43,12 +35,6 @@ export interface UpstreamOptions {
   /** Its sources and this one's are known to be the same where they are. */
   readonly former?: Upstream | undefined
 }
-
-/** What the cache asks upstreams for. */
-export type UpstreamFace = Pick<
-  Upstream,
-  'headManifest' | 'getManifest' | 'headBlob' | 'blobSources' | 'budget' | 'tags' | 'referrers'
->
 
 /** In the order in which to ask. */
 const HEALTHS = ['ok', 'limited', 'open'] as const
@@ -73,7 +59,7 @@ interface Asking {
   readonly requester: Requester
 }
 
-export class Upstream {
+export class Upstream implements UpstreamFace {
   readonly #registries: UpstreamOptions['registries']
   readonly #client: RegistryClient
   readonly #observer: UpstreamOptions['observer']

@@ -11,7 +11,6 @@ import type { CacheObserver } from '../../src/cache/observer.ts'
 import type { StorageDriver } from '../../src/store/driver/driver.ts'
 import { openStore, type Store } from '../../src/store/store.ts'
 import type { UpstreamError } from '../../src/upstream/face/failure.ts'
-import type { Upstream } from '../../src/upstream/upstream.ts'
 import {
   TestRegistry,
   type RegistryOptions,
@@ -19,6 +18,7 @@ import {
 } from '../support/registry.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { REPO, upstreamOver } from '../upstream/upstream-fixture.ts'
+import type { Upstream } from '../../src/upstream/upstream.ts'
 
 export { REPO }
 export const NAME = REPO.name

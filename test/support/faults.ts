@@ -1,6 +1,6 @@
 // What can go wrong with an answer of a test host, and which requests it happens to.
 import type { Digest } from '../../src/oci/digest.ts'
-import type { TestStorageHost } from './storage-host.ts'
+import type { TestContent } from './content.ts'
 
 export type RequestKind =
   | 'ping'
@@ -58,7 +58,12 @@ export interface Fault {
   /** Send nothing more, keeping the connection, from here until `release()`. */
   readonly stall?: 'headers' | { readonly afterBytes: number }
   /** 307 to a signed URL of this host, or to this URL as it is. */
-  readonly redirect?: TestStorageHost | string
+  readonly redirect?: SigningHost | string
+}
+
+/** A host that signs URLs of its own, as a TestStorageHost does. */
+export interface SigningHost {
+  signedUrl(digest: Digest, content: TestContent): string
 }
 
 /** A fault that was set. */

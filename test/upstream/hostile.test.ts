@@ -2,17 +2,17 @@
 import { writeFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 
-import type { RegistryRequest } from '../../src/upstream/client/client.ts'
 import { ConfiguredCredentials } from '../../src/upstream/credentials/configured.ts'
 import { ANONYMOUS } from '../../src/upstream/credentials/credentials.ts'
 import { UpstreamError } from '../../src/upstream/face/failure.ts'
 import { parseRealm } from '../../src/upstream/auth/realm.ts'
 import { TokenCache } from '../../src/upstream/auth/token-cache.ts'
-import { Upstream } from '../../src/upstream/upstream.ts'
 import type { Fault } from '../support/faults.ts'
 import { startRegistry } from '../support/registry.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { endpointOf, failureOf, REPO, SHORT_LIMITS, upstreamOver } from './upstream-fixture.ts'
+import type { RegistryRequest } from '../../src/upstream/client/request.ts'
+import { Upstream } from '../../src/upstream/upstream.ts'
 
 const LONG = 'x'.repeat(20_000)
 const BASIC = { 'www-authenticate': 'Basic realm="give it to me"' }

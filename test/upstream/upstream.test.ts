@@ -7,10 +7,10 @@ import { DOCKER_SCHEMA1_SIGNED, OCI_MANIFEST } from '../../src/oci/media-types.t
 import { ANONYMOUS } from '../../src/upstream/credentials/credentials.ts'
 import { Rewrite } from '../../src/upstream/routing/rewrite.ts'
 import { UpstreamError } from '../../src/upstream/face/failure.ts'
-import { Upstream } from '../../src/upstream/upstream.ts'
 import { startRegistry } from '../support/registry.ts'
 import { startStorageHost } from '../support/storage-host.ts'
 import { always, collect, endpointOf, failureOf, REPO, upstreamOver } from './upstream-fixture.ts'
+import { Upstream } from '../../src/upstream/upstream.ts'
 
 const signal = new AbortController().signal
 

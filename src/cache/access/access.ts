@@ -4,21 +4,21 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
-import type { Upstream } from '../../upstream/upstream.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
 import { Coalescer } from '../flight/coalescer.ts'
 import { decideOn, toAccessError } from '../policy/failure.ts'
 import type { Grants } from './grants.ts'
 import { askPatiently } from '../flight/patience.ts'
+import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface AccessOptions {
-  readonly upstream: Pick<Upstream, 'headManifest' | 'headBlob'>
+  readonly upstream: Pick<UpstreamFace, 'headManifest' | 'headBlob'>
   readonly grants: Grants
   readonly now?: () => number
 }
 
 export class Access {
-  readonly #upstream: Pick<Upstream, 'headManifest' | 'headBlob'>
+  readonly #upstream: Pick<UpstreamFace, 'headManifest' | 'headBlob'>
   readonly #grants: Grants
   readonly #now: () => number
   readonly #proofs: Coalescer<Link>

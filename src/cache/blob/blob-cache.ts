@@ -8,7 +8,6 @@ import type { StoredObject } from '../../store/driver/driver.ts'
 import { storageTrouble } from '../../store/disk/errno.ts'
 import type { Link } from '../../store/records/links.ts'
 import type { Source } from '../../upstream/face/source.ts'
-import type { Upstream } from '../../upstream/upstream.ts'
 import type { Access } from '../access/access.ts'
 import { type Caller, downloadKey } from '../flight/caller.ts'
 import { type Content, HeldContent } from '../content.ts'
@@ -20,12 +19,13 @@ import type { Grants } from '../access/grants.ts'
 import type { HeldBlobs } from './held-blobs.ts'
 import type { NegativeCache } from '../policy/negative-cache.ts'
 import { RepairingContent } from './repairing-content.ts'
+import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface BlobCacheOptions {
   readonly held: HeldBlobs
   readonly access: Access
   readonly grants: Grants
-  readonly upstream: Pick<Upstream, 'blobSources'>
+  readonly upstream: Pick<UpstreamFace, 'blobSources'>
   readonly downloads: Downloads
   readonly negative: NegativeCache
   /** How long a blob that no endpoint has is not asked for again. */

@@ -3,7 +3,7 @@
 // It neither verifies nor keeps.
 import type { ByteRange } from '../../http/range.ts'
 import { leastFinal, type UpstreamError } from '../../upstream/face/failure.ts'
-import { exhaustionOf } from '../../upstream/face/own-fault.ts'
+import { exhaustionOf } from '../../process/own-fault.ts'
 import type { SourceResponse } from '../../upstream/face/source.ts'
 import type { Attempt } from './attempt.ts'
 import { Concurrency, type ConcurrencyOptions } from './connections.ts'

@@ -9,7 +9,6 @@ import { isIndexType } from '../../oci/media-types.ts'
 import { readManifest } from '../../oci/manifest.ts'
 import { referrersTag, type Repository } from '../../oci/reference.ts'
 import type { Referrers } from '../../store/records/referrers.ts'
-import type { Upstream } from '../../upstream/upstream.ts'
 import { failureAt, isPaused, type Failure } from '../policy/backoff.ts'
 import type { Budgets } from '../policy/budgets.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
@@ -23,9 +22,10 @@ import type { ManifestCache } from '../manifest/manifest-cache.ts'
 import type { CacheObserver, StaleReason } from '../observer.ts'
 import { askPatiently, within } from '../flight/patience.ts'
 import type { WriteBehind } from '../flight/write-behind.ts'
+import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface ReferrersCacheOptions {
-  readonly upstream: Pick<Upstream, 'referrers'> & Budgets
+  readonly upstream: Pick<UpstreamFace, 'referrers'> & Budgets
   readonly manifests: Pick<ManifestCache, 'get'>
   readonly referrers: Pick<Referrers, 'get' | 'put'>
   readonly grants: Pick<Grants, 'find'>

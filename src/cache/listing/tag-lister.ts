@@ -3,7 +3,6 @@
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Tags } from '../../store/records/tags.ts'
-import type { TagPage, Upstream } from '../../upstream/upstream.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
 import { Coalescer, type Flight } from '../flight/coalescer.ts'
 import type { Asked, HeldAnswer } from '../policy/failure-table.ts'
@@ -13,9 +12,11 @@ import type { CacheObserver, StaleReason } from '../observer.ts'
 import { pageOf, parsePage } from './page.ts'
 import { askPatiently, within } from '../flight/patience.ts'
 import { fillPage } from './tag-page.ts'
+import type { TagPage } from '../../upstream/face/answers.ts'
+import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface TagListerOptions {
-  readonly upstream: Pick<Upstream, 'tags'>
+  readonly upstream: Pick<UpstreamFace, 'tags'>
   readonly tags: Pick<Tags, 'list'>
   readonly freshness: FreshnessPolicy
   readonly observer: Pick<CacheObserver, 'staleServed' | 'storeError' | 'unexpectedError'>

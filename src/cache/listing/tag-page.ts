@@ -1,7 +1,7 @@
 // One page of an upstream's tags, as long as the client wants it: registries cap their pages, and
 // leave out of them what they do not list, but clients take a short page for the last one.
-import type { TagPage } from '../../upstream/upstream.ts'
 import { parsePage } from './page.ts'
+import type { TagPage } from '../../upstream/face/answers.ts'
 
 const MAX_PAGES = 20
 const MAX_TAGS = 100_000

@@ -5,23 +5,24 @@ import { isSchema1Type } from '../../oci/media-types.ts'
 import { readManifest } from '../../oci/manifest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
-import type { FetchedManifest, ManifestHead, Upstream } from '../../upstream/upstream.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
 import { Coalescer, type Flight } from '../flight/coalescer.ts'
 import { decideOn } from '../policy/failure.ts'
 import type { Grants } from '../access/grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
 import { askPatiently, type Judge } from '../flight/patience.ts'
+import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.ts'
+import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface ManifestIntakeOptions {
-  readonly upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
+  readonly upstream: Pick<UpstreamFace, 'headManifest' | 'getManifest'>
   readonly held: HeldManifests
   readonly grants: Grants
   readonly now?: () => number
 }
 
 export class ManifestIntake {
-  readonly #upstream: Pick<Upstream, 'headManifest' | 'getManifest'>
+  readonly #upstream: Pick<UpstreamFace, 'headManifest' | 'getManifest'>
   readonly #held: HeldManifests
   readonly #grants: Grants
   readonly #now: () => number

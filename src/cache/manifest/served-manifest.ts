@@ -1,7 +1,7 @@
 // A manifest as a client gets it.
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Digest } from '../../oci/digest.ts'
-import type { FetchedManifest, ManifestHead } from '../../upstream/upstream.ts'
+import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.ts'
 
 export interface ServedManifest {
   readonly digest: Digest

@@ -4,7 +4,6 @@ import type { CacheOutcome } from '../../http/cache-status.ts'
 import { isSchema1Type } from '../../oci/media-types.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { TagEntry } from '../../store/records/tags.ts'
-import type { FetchedManifest, ManifestHead } from '../../upstream/upstream.ts'
 import { failureAt, isPaused } from '../policy/backoff.ts'
 import type { Budgets } from '../policy/budgets.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
@@ -20,6 +19,7 @@ import type { CacheObserver, StaleReason } from '../observer.ts'
 import { askPatiently, within } from '../flight/patience.ts'
 import { passedThrough, type ServedManifest } from './served-manifest.ts'
 import { tagKeyOf, type TagCache, type TagRecord } from './tag-cache.ts'
+import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.ts'
 
 export interface TagResolverOptions {
   readonly tags: TagCache

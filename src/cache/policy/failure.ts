@@ -2,7 +2,7 @@
 // table decides by, and what a client is told of its decision.
 import { OciError } from '../../oci/errors.ts'
 import { UpstreamError } from '../../upstream/face/failure.ts'
-import { exhaustionOf } from '../../upstream/face/own-fault.ts'
+import { exhaustionOf } from '../../process/own-fault.ts'
 import {
   type Asked,
   decide,

@@ -8,7 +8,7 @@ import { devNull } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { LRUCache } from 'lru-cache'
 
-import { exhaustionOf, isBug } from '../face/own-fault.ts'
+import { exhaustionOf, isBug } from '../../process/own-fault.ts'
 
 export interface ResolverOptions {
   /** Address[:port] of the servers to ask instead of the system's resolver. */

@@ -14,8 +14,8 @@ import { scopesFor } from './scope.ts'
 import { TokenCache } from './token-cache.ts'
 import { fetchToken } from './token-server.ts'
 import type { TokenServerOptions } from './token-server.ts'
-import { basic } from './token.ts'
 import type { TokenRequest } from './token.ts'
+import { basic } from '../../http/authorization.ts'
 
 /** Who asks for what, where. */
 export interface Asker {

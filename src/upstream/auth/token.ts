@@ -2,6 +2,7 @@
 // and OAuth2 specifications, protocol.md B2). Pure; token-server.ts sends it.
 import type { TokenCredential } from '../credentials/credentials.ts'
 import { parseObject } from '../../oci/json-object.ts'
+import { basic, isSendable } from '../../http/authorization.ts'
 
 export interface TokenRequest {
   readonly realm: URL
@@ -32,9 +33,6 @@ const AZURE_USER = '00000000-0000-0000-0000-000000000000'
 const MIN_LIFETIME_S = 60
 const MAX_LIFETIME_S = 24 * 60 * 60
 const RENEW_AT = 0.8
-/** A token that says it was issued longer ago than this was not: a clock is wrong. */
-const MAX_TOKEN_LENGTH = 48 * 1024
-
 /**
  * The ways to ask, in order. Passwords: GET with Basic, which every server has, then POST. Identity
  * tokens: POST, then GET with Basic under Azure's null user.
@@ -57,11 +55,6 @@ export function isWorthAnotherWay(status: number, tried: TokenMessage): boolean 
   const refusals =
     tried.method === 'POST' ? [400, 401, 403, 404, 405, 415, 501] : [400, 404, 405, 501]
   return refusals.includes(status)
-}
-
-/** RFC 7617, in UTF-8. */
-export function basic(username: string, password: string): string {
-  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
 }
 
 function getMessage(request: TokenRequest, authorization?: string, account?: string): TokenMessage {
@@ -105,11 +98,4 @@ function startOf(issuedAt: unknown, lifetimeMs: number, nowMs: number): number {
   const issued = typeof issuedAt === 'string' ? Date.parse(issuedAt) : Number.NaN
   const isPlausible = issued <= nowMs && issued + lifetimeMs / 2 > nowMs
   return isPlausible ? issued : nowMs
-}
-
-/** What can stand in a header: RFC 6750's b64token, but visible ASCII is enough for us. */
-export function isSendable(value: unknown): value is string {
-  return (
-    typeof value === 'string' && value.length <= MAX_TOKEN_LENGTH && /^[\x21-\x7e]+$/.test(value)
-  )
 }

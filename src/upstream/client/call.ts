@@ -5,7 +5,6 @@ import { performance } from 'node:perf_hooks'
 import { withCdnLoop } from '../../http/cdn-loop.ts'
 import type { Reach } from '../address/addresses.ts'
 import type { Grant } from '../auth/authorizer.ts'
-import type { RegistryRequest } from './client.ts'
 import type { Asked } from '../diagnosis/answer.ts'
 import { diagnoseNetwork } from '../diagnosis/network.ts'
 import type { EndpointHealth, Part } from '../health/endpoint-health.ts'
@@ -16,6 +15,7 @@ import type { UpstreamObserver } from '../face/observer.ts'
 import type { Lane } from '../health/quotas.ts'
 import { RedirectRefused, redirectTarget } from '../network/redirect.ts'
 import type { Answer, Transport } from '../network/transport.ts'
+import type { RegistryRequest } from './request.ts'
 
 export interface CallOptions {
   readonly transport: Transport

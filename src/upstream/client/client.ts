@@ -6,13 +6,12 @@ import type { Asker, Grant } from '../auth/authorizer.ts'
 import type { BreakerOptions } from '../health/breaker.ts'
 import { Call } from './call.ts'
 import type { CallOptions, Reached } from './call.ts'
-import type { Credential } from '../credentials/credentials.ts'
 import { waitFor } from '../deadline.ts'
 import { diagnoseAnswer } from '../diagnosis/answer.ts'
 import { nameOnWire } from '../routing/endpoint.ts'
 import { EndpointHealth } from '../health/endpoint-health.ts'
 import type { Endpoint } from '../routing/endpoint.ts'
-import type { BodyEnd, Headers } from '../network/body-stream.ts'
+import type { BodyEnd } from '../network/body-stream.ts'
 import { UpstreamError } from '../face/failure.ts'
 import { configForHost } from '../routing/host-config.ts'
 import { DEFAULT_LIMITS } from '../network/timeouts.ts'
@@ -22,39 +21,10 @@ import { ping } from './ping.ts'
 import { RateLimits } from '../health/quotas.ts'
 import { readStart } from '../network/read-body.ts'
 import { settingsId } from '../network/settings-id.ts'
-import type { GrantedBy, SourceFetchOptions } from '../face/source.ts'
+import type { SourceFetchOptions } from '../face/source.ts'
 import { Transport } from '../network/transport.ts'
 import type { HostOptions, TransportOptions } from '../network/transport.ts'
-
-export interface RegistryRequest {
-  readonly method: 'GET' | 'HEAD'
-  /** The repository's name AFTER rewrite. */
-  readonly name: string
-  /** "manifests/latest", "blobs/sha256:…", "tags/list" */
-  readonly path: string
-  /** Raw, without "?". */
-  readonly query?: string | undefined
-  readonly accept?: string | undefined
-  readonly range?: string | undefined
-  readonly credential: Credential
-  /** The CDN-Loop of the request behind this one. */
-  readonly cdnLoop?: string | undefined
-  readonly signal?: AbortSignal | undefined
-  readonly kind: 'manifest' | 'blob' | 'tags' | 'referrers'
-  /** The endpoint was named by a client ("*" in mirrors): nothing but public addresses is asked. */
-  readonly publicOnly?: boolean
-}
-
-export interface RegistryResponse {
-  readonly status: number
-  readonly headers: Headers
-  /** What answered, after redirects. May hold a signature: its query is not for logs. */
-  readonly url: URL
-  /** Must be read to its end or discarded. Throws UpstreamError when it ends early or stalls. */
-  readonly body: AsyncIterable<Uint8Array> & { discard(): void }
-  /** Whether the registry asked for our credential to give this. */
-  readonly grantedBy: GrantedBy
-}
+import type { RegistryRequest, RegistryResponse } from './request.ts'
 
 export interface ClientOptions extends TransportOptions {
   /** Ours, for User-Agent. */

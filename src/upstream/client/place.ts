@@ -1,10 +1,11 @@
 // One endpoint as one caller sees it: the repository's name there, and the credential. What the
 // requests of this room have in common.
-import type { RegistryClient, RegistryRequest, RegistryResponse } from './client.ts'
+import type { RegistryClient } from './client.ts'
 import type { Credential } from '../credentials/credentials.ts'
 import type { Endpoint } from '../routing/endpoint.ts'
 import { UpstreamError } from '../face/failure.ts'
 import type { FailureReason } from '../face/failure.ts'
+import type { RegistryRequest, RegistryResponse } from './request.ts'
 
 export interface Place {
   readonly client: RegistryClient

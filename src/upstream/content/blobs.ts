@@ -3,19 +3,12 @@ import { parseContentRange } from '../../http/range.ts'
 import { algorithmOf, digestOf } from '../../oci/digest.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { bareType } from '../../oci/media-types.ts'
-import type { RegistryResponse } from '../client/client.ts'
 import { UpstreamError } from '../face/failure.ts'
 import { ask, headerOf, lengthOf, wrongAnswer } from '../client/place.ts'
 import type { Place } from '../client/place.ts'
-import type { BlobRange, GrantedBy, SourceResponse } from '../face/source.ts'
-
-export interface BlobHead {
-  /** In bytes, where the upstream says. */
-  readonly size: number | undefined
-  readonly grantedBy: GrantedBy
-  /** The endpoint's `key`. */
-  readonly endpoint: string
-}
+import type { BlobRange, SourceResponse } from '../face/source.ts'
+import type { RegistryResponse } from '../client/request.ts'
+import type { BlobHead } from '../face/answers.ts'
 
 type Body = SourceResponse['body']
 

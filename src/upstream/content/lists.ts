@@ -5,18 +5,13 @@ import type { Descriptor } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { OCI_INDEX } from '../../oci/media-types.ts'
 import { isTag } from '../../oci/reference.ts'
-import type { RegistryResponse } from '../client/client.ts'
 import { UpstreamError } from '../face/failure.ts'
 import { parseObject } from '../../oci/json-object.ts'
 import { ask, wrongAnswer } from '../client/place.ts'
 import type { Place, Question } from '../client/place.ts'
 import { readWhole } from '../network/read-body.ts'
-
-export interface TagPage {
-  readonly tags: string[]
-  /** Raw query string of the upstream's next page. */
-  readonly next?: string
-}
+import type { RegistryResponse } from '../client/request.ts'
+import type { TagPage } from '../face/answers.ts'
 
 /** Some 200,000 tags; reading more would hold up everybody. */
 const MAX_TAGS_BYTES = 8 * 1024 * 1024

@@ -3,31 +3,12 @@ import { algorithmOf, digestOf, parseDigest } from '../../oci/digest.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { MAX_MANIFEST_BYTES, readManifest } from '../../oci/manifest.ts'
 import { ACCEPT_MANIFESTS, bareType, isManifestType } from '../../oci/media-types.ts'
-import type { RegistryResponse } from '../client/client.ts'
 import { UpstreamError } from '../face/failure.ts'
 import { ask, headerOf, lengthOf, wrongAnswer } from '../client/place.ts'
 import type { Place } from '../client/place.ts'
 import { readWhole } from '../network/read-body.ts'
-import type { GrantedBy } from '../face/source.ts'
-
-export interface FetchedManifest {
-  /** Verified, but for schema1: that one is as the upstream said. */
-  readonly digest: Digest
-  readonly mediaType: string
-  readonly bytes: Buffer
-  /** The endpoint's `key`. */
-  readonly endpoint: string
-  readonly grantedBy: GrantedBy
-}
-
-export interface ManifestHead {
-  readonly digest: Digest
-  readonly mediaType: string
-  /** In bytes. */
-  readonly size: number
-  readonly endpoint: string
-  readonly grantedBy: GrantedBy
-}
+import type { RegistryResponse } from '../client/request.ts'
+import type { FetchedManifest, ManifestHead } from '../face/answers.ts'
 
 const CHECK = 'check mirrors.<registry>.endpoint and its path, and proxies on the way'
 

@@ -14,10 +14,9 @@ import type {
 import { credentialOf, parseDockerConfig, serverUrl, splitAuth } from './docker-config.ts'
 import type { DockerConfig } from './docker-config.ts'
 import { configForHost, exactConfig } from '../routing/host-config.ts'
-import type { RateLimits } from '../health/quotas.ts'
 import { ReadTimeout, SharedRead } from '../../files/shared-read.ts'
-import { isSendable } from '../auth/token.ts'
 import { WatchedFile } from '../../files/watched-file.ts'
+import { isSendable } from '../../http/authorization.ts'
 
 /** A secret that is somewhere else and may change there; `toString` names that place, for messages. */
 export interface SecretReference {
@@ -40,6 +39,12 @@ export interface AuthOptions {
   readonly realms?: readonly string[] | undefined
 }
 
+/** What registries said about how many requests a credential has left. */
+export interface RemainingRequests {
+  /** Undefined: the registry names no limit. */
+  remaining(host: string, credential: Credential): number | undefined
+}
+
 export interface CredentialOptions {
   /** The `configs`, by host[:port] or "*". */
   readonly hosts: Readonly<
@@ -49,7 +54,7 @@ export interface CredentialOptions {
   readonly dockerConfigPaths?: readonly string[] | undefined
   readonly now?: () => number
   /** What is left of each, so that of several the one with most is used. */
-  readonly rateLimits?: Pick<RateLimits, 'remaining'> | undefined
+  readonly rateLimits?: RemainingRequests | undefined
   /** How long one secret, file or helper is waited for, in milliseconds. Default 10 s. */
   readonly timeoutMs?: number | undefined
 }

@@ -4,10 +4,10 @@ import { bareType } from '../../oci/media-types.ts'
 import { parseRetryAfter } from '../../http/retry-after.ts'
 import { isObject } from '../../oci/descriptor.ts'
 import type { Credential } from '../credentials/credentials.ts'
-import type { Headers } from '../network/body-stream.ts'
 import { UpstreamError } from '../face/failure.ts'
 import type { FailureReason } from '../face/failure.ts'
 import { asText, parseObject } from '../../oci/json-object.ts'
+import type { Headers } from '../../http/headers.ts'
 
 /** Who was asked, and as whom. */
 export interface Asked {

@@ -5,7 +5,7 @@ import type { Asked } from './answer.ts'
 import { UpstreamError } from '../face/failure.ts'
 import type { FailureReason } from '../face/failure.ts'
 import { AddressRefused } from '../address/lookup.ts'
-import { exhaustionOf, isBug } from '../face/own-fault.ts'
+import { exhaustionOf, isBug } from '../../process/own-fault.ts'
 import { TunnelError } from '../network/proxy/handshake.ts'
 import { TlsFileError } from '../network/tls.ts'
 

@@ -1,5 +1,4 @@
 // What this room reports about itself; observability/ implements it, main joins the two.
-import type { EndpointState } from '../health/endpoint-health.ts'
 import type { UpstreamError } from './failure.ts'
 
 export interface UpstreamObserver {
@@ -39,3 +38,5 @@ export interface UpstreamObserver {
   /** An error that is ours: a bug, or a resource that ran out. Callers that are told report it again. */
   unexpectedError?(operation: string, error: unknown): void
 }
+
+export type EndpointState = 'ok' | 'open' | 'half-open' | 'limited'

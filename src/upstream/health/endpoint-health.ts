@@ -8,10 +8,8 @@ import { Deadline, waitFor } from '../deadline.ts'
 import type { Endpoint } from '../routing/endpoint.ts'
 import { UpstreamError } from '../face/failure.ts'
 import { NotAsked } from './not-asked.ts'
-import type { UpstreamObserver } from '../face/observer.ts'
+import type { UpstreamObserver, EndpointState } from '../face/observer.ts'
 import type { Lane, RateLimits } from './quotas.ts'
-
-export type EndpointState = 'ok' | 'open' | 'half-open' | 'limited'
 
 /** An endpoint's state for /metrics and /readyz. */
 export interface EndpointReport {

@@ -5,19 +5,13 @@ import { LRUCache } from 'lru-cache'
 
 import { fingerprintOf } from '../credentials/credentials.ts'
 import type { Credential } from '../credentials/credentials.ts'
-import type { Headers } from '../network/body-stream.ts'
 import { parseRateLimit } from './rate-limit.ts'
 import type { RateLimit } from './rate-limit.ts'
+import type { Headers } from '../../http/headers.ts'
+import type { Budget } from '../face/answers.ts'
 
 /** Registries count requests for content apart from all others, so a limit is for one of them. */
 export type Lane = 'content' | 'rest'
-
-export interface Budget {
-  readonly limit: number
-  readonly remaining: number
-  /** So little is left that it should go to what nobody has: revalidate nothing. */
-  readonly low: boolean
-}
 
 /** What is known of one credential at one host. */
 export interface RateLimitReport {

@@ -1,6 +1,6 @@
 // How many requests a registry still grants: read from its headers, which are Docker Hub's
 // (100;w=21600), or those of the IETF's draft and their forerunners. Pure.
-import type { Headers } from '../network/body-stream.ts'
+import type { Headers } from '../../http/headers.ts'
 
 export interface RateLimit {
   /** Requests granted in a window. */

@@ -1,8 +1,7 @@
 // One HTTP exchange on one connection: the head as a promise, the body as an async iterable. Made
 // on undici's dispatch because its streams cost a third more per byte. Knows no registry.
 import type { Dispatcher } from 'undici'
-
-export type Headers = Readonly<Record<string, string | string[] | undefined>>
+import type { Headers } from '../../http/headers.ts'
 
 export interface Head {
   readonly status: number

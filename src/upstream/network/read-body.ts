@@ -1,5 +1,5 @@
 // Small bodies as a whole: documents up to a bound, and the beginning of error bodies.
-import { isBug } from '../face/own-fault.ts'
+import { isBug } from '../../process/own-fault.ts'
 
 export type Body = AsyncIterable<Uint8Array> & { discard(): void }
 

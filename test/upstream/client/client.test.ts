@@ -3,12 +3,12 @@ import type { AddressInfo } from 'node:net'
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
-import type { RegistryRequest } from '../../../src/upstream/client/client.ts'
 import { ANONYMOUS } from '../../../src/upstream/credentials/credentials.ts'
 import type { Fault } from '../../support/faults.ts'
 import { startRegistry } from '../../support/registry.ts'
 import { startStorageHost } from '../../support/storage-host.ts'
 import { collect, failureOf, REPO, upstreamOver } from '../upstream-fixture.ts'
+import type { RegistryRequest } from '../../../src/upstream/client/request.ts'
 
 const signal = new AbortController().signal
 const BASIC = { kind: 'basic', username: 'bot', password: 'secret' } as const

@@ -10,7 +10,7 @@ import {
 import { diagnoseNetwork as diagnose, type Phase } from '../../../src/upstream/diagnosis/network.ts'
 import type { UpstreamError } from '../../../src/upstream/face/failure.ts'
 import { AddressRefused } from '../../../src/upstream/address/lookup.ts'
-import { exhaustionOf } from '../../../src/upstream/face/own-fault.ts'
+import { exhaustionOf } from '../../../src/process/own-fault.ts'
 import { TunnelError } from '../../../src/upstream/network/proxy/handshake.ts'
 import { TlsFileError } from '../../../src/upstream/network/tls.ts'
 

@@ -4,10 +4,10 @@ import { createServer, type AddressInfo } from 'node:net'
 import { describe, expect, test } from 'vitest'
 
 import { digestOf } from '../../../src/oci/digest.ts'
-import type { Upstream } from '../../../src/upstream/upstream.ts'
 import type { Requester } from '../../../src/upstream/face/requester.ts'
 import { startRegistry } from '../../support/registry.ts'
 import { collect, failureOf, REPO, SHORT_LIMITS, upstreamOver } from '../upstream-fixture.ts'
+import type { Upstream } from '../../../src/upstream/upstream.ts'
 
 const limits = { ...SHORT_LIMITS, documentTimeoutMs: 300 }
 const DIGEST = digestOf(Buffer.from('x'))

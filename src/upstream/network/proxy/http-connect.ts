@@ -2,7 +2,7 @@
 import { TunnelError } from './handshake.ts'
 import type { Handshake } from './handshake.ts'
 import type { Proxy } from './egress-proxy.ts'
-import { basic } from '../../auth/token.ts'
+import { basic } from '../../../http/authorization.ts'
 
 const MAX_HEAD_BYTES = 16 * 1024
 
