@@ -5,13 +5,12 @@ import { parseDigest, type Algorithm, type Digest } from '../../src/oci/digest.t
 import { bytesContent, contentDigest, syntheticContent, type TestContent } from './content.ts'
 import { neededScope, refusal, type RegistryAuth } from './registry-auth.ts'
 import { parseTarget, type RegistryTarget } from './registry-target.ts'
-import { Faults, type ActiveFault, type Fault, type RequestKind } from './faults.ts'
+import { Faults, type ActiveFault, type Fault, type RequestKind, type SigningHost } from './faults.ts'
 import { buildImage, buildIndex, documentPart, MEDIA_TYPES, opaqueLayer } from './images.ts'
 import type { BuiltImage, ImageType, TestDescriptor, TestLayer } from './images.ts'
 import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
 import { RegistryContent } from './registry-content.ts'
 import { answer, errorAnswer, rangedAnswer, respond, type Answer } from './responder.ts'
-import type { TestStorageHost } from './storage-host.ts'
 
 export interface RegistryOptions extends LoopbackOptions {
   /** What it holds, where several registries hold the same. Default: its own, empty. */
@@ -316,7 +315,7 @@ export class TestRegistry implements AsyncDisposable {
     throw new Error(`no such kind: ${String(record.kind)}`)
   }
 
-  #redirect(record: RegistryRequestRecord, target: TestStorageHost | string): Answer {
+  #redirect(record: RegistryRequestRecord, target: SigningHost | string): Answer {
     if (typeof target === 'string') return answer(307, '', { location: target })
     const content = record.digest && this.content.blob(record.repository ?? '', record.digest)
     if (!record.digest || !content) return errorAnswer(404, 'BLOB_UNKNOWN')

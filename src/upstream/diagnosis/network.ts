@@ -6,7 +6,7 @@ import { UpstreamError } from '../face/failure.ts'
 import type { FailureReason } from '../face/failure.ts'
 import { AddressRefused } from '../address/lookup.ts'
 import { exhaustionOf, isBug } from '../../process/own-fault.ts'
-import { TunnelError } from '../network/proxy/handshake.ts'
+import { TunnelError } from '../network/proxy/tunnel-error.ts'
 import { TlsFileError } from '../network/tls.ts'
 
 /** How far the exchange had come: no answer yet, or within its body. */
@@ -55,7 +55,7 @@ function judge(error: Error, asked: Asked, phase: Phase): Verdict | undefined {
 function judgeTunnel(error: TunnelError, asked: Asked): Verdict | undefined {
   if (error.cause !== undefined && isBug(error.cause)) return undefined
   const cure = `check ${proxyKey(asked)}`
-  return [error.isLate ? 'timed-out' : 'refused', `${error.message}: ${cure}`]
+  return [error.timedOut ? 'timed-out' : 'refused', `${error.message}: ${cure}`]
 }
 
 function proxyKey({ host }: Asked): string {

@@ -14,7 +14,7 @@ import { HostLimits } from './host-timeouts.ts'
 import type { HostTimeouts } from './host-timeouts.ts'
 import { attemptTimeoutMs } from './timeouts.ts'
 import type { UpstreamLimits } from './timeouts.ts'
-import { proxyAuthorization, wantsUs } from './proxy/http-connect.ts'
+import { proxyAuthorization, proxyAuthRequired } from './proxy/http-connect.ts'
 import { checkLiteral, checkProxied, guardedLookup } from '../address/lookup.ts'
 import { throughProxy, toProxy } from './proxy/connector.ts'
 import { chooseProxy } from './proxy/choice.ts'
@@ -161,7 +161,7 @@ export class Transport {
     const head = await exchange.head
     if (forwarder === undefined || head.status !== 407) return { ...head, body: exchange }
     exchange.discard()
-    throw wantsUs(forwarder)
+    throw proxyAuthRequired(forwarder)
   }
 
   async #lineFor(question: Question): Promise<Line> {

@@ -29,7 +29,7 @@ beforeEach(async () => {
 
 afterEach(async () => {
   vi.restoreAllMocks()
-  store.close()
+  await store.close()
   await directory.remove()
 })
 

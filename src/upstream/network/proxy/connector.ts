@@ -5,7 +5,7 @@ import { callbackify } from 'node:util'
 import { buildConnector } from 'undici'
 
 import { attemptTimeoutMs } from '../timeouts.ts'
-import { TunnelError } from './handshake.ts'
+import { TunnelError } from './tunnel-error.ts'
 import { openTunnel } from './tunnel.ts'
 import type { Proxy } from './egress-proxy.ts'
 import type { TlsState } from '../tls.ts'
@@ -69,7 +69,7 @@ export function throughProxy(options: ProxyConnectorOptions, secure: Connector):
 
 function unreachable({ origin }: Proxy, error: Error): TunnelError {
   const code = 'code' in error ? String(error.code) : error.message
-  const isLate = code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT'
+  const timedOut = code === 'UND_ERR_CONNECT_TIMEOUT' || code === 'ETIMEDOUT'
   const what = `no connection to the proxy ${origin} (${code})`
-  return new TunnelError(what, { cause: error, isLate })
+  return new TunnelError(what, { cause: error, timedOut })
 }

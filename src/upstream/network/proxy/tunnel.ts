@@ -1,14 +1,25 @@
-// A connection through a proxy: to the proxy, then by CONNECT (RFC 9110 9.3.6) or SOCKS5 (RFC 1928)
-// to where it should lead. TLS with the registry goes inside it, so the proxy sees no content.
+// A tunnel through a proxy, by CONNECT (RFC 9110 section 9.3.6) or SOCKS5 (RFC 1928). TLS with the
+// registry goes inside it, so the proxy sees no content.
+//
+// undici's own ProxyAgent and Socks5ProxyAgent were tried: they lead to the name in the URL, so that
+// an operator's `resolve` address cannot be used, and they do not say with which status a proxy refused.
 import type { Socket } from 'node:net'
 
-import { connectByHttp } from './http-connect.ts'
-import { SocketReader, TunnelError } from './handshake.ts'
-import type { Destination } from './handshake.ts'
 import type { Proxy } from './egress-proxy.ts'
+import { connectByHttp } from './http-connect.ts'
 import { connectBySocks } from './socks5.ts'
+import { TunnelError } from './tunnel-error.ts'
 
-/** Leads an open connection to the proxy on to the destination. Throws TunnelError; the socket is then destroyed. */
+/** Where a tunnel leads: a name that the proxy resolves, or an address. */
+export interface Destination {
+  readonly hostname: string
+  readonly port: number
+}
+
+/**
+ * Asks the proxy at the other end of `socket` to lead on to the destination. From then on the socket
+ * belongs to the destination. Throws TunnelError; the socket is then destroyed.
+ */
 export async function openTunnel(
   socket: Socket,
   proxy: Proxy,
@@ -16,14 +27,18 @@ export async function openTunnel(
   timeoutMs: number,
 ): Promise<void> {
   const what = `the proxy ${proxy.origin} does not answer in time`
-  const late = new TunnelError(what, { isLate: true })
-  const timer = setTimeout(() => socket.destroy(late), timeoutMs)
-  const reader = new SocketReader(socket)
+  const late = new TunnelError(what, { timedOut: true })
+  let isLate = false
+  const timer = setTimeout(() => {
+    isLate = true
+    socket.destroy(late)
+  }, timeoutMs)
   try {
     const connect = proxy.scheme === 'socks5' ? connectBySocks : connectByHttp
-    await connect({ reader, socket, proxy, to })
+    await connect(socket, proxy, to)
   } catch (error) {
     socket.destroy()
+    if (isLate) throw late
     if (error instanceof TunnelError) throw error
     const why = error instanceof Error ? error.message : String(error)
     throw new TunnelError(`the proxy ${proxy.origin} broke the connection off (${why})`, {
@@ -31,6 +46,5 @@ export async function openTunnel(
     })
   } finally {
     clearTimeout(timer)
-    reader.release()
   }
 }
