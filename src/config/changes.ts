@@ -36,11 +36,15 @@ export function settingsOfHost(host: HostConfig): Omit<HostConfig, 'place'> {
   return settings
 }
 
-/** A mirrors entry without where it is written. */
-export function settingsOfMirror(mirror: Mirror): Mirror {
-  const { rewrites, place: _place, ...settings } = mirror
-  const rules = rewrites.map(({ pattern, replacement }) => ({ pattern, replacement }))
-  return { ...settings, rewrites: rules }
+/** What a mirrors entry means, without where and how it is written: equal for equal meaning. */
+export function settingsOfMirror(mirror: Mirror): object {
+  const { registry, endpoints, rewrites, hosts } = mirror
+  return {
+    registry,
+    endpoints: endpoints.map(({ key }) => key),
+    rewrites: rewrites.map(({ rewrite }) => [rewrite.pattern, rewrite.replacement]),
+    hosts,
+  }
 }
 
 function idsOf(config: Config): Map<string, string> {

@@ -3,6 +3,8 @@
 import { normaliseRegistry } from '../oci/reference.ts'
 import { BUILT_IN_MIRRORS } from './built-in-mirrors.ts'
 import type { Proxy } from '../upstream/network/proxy/egress-proxy.ts'
+import { type EndpointAddress, normaliseEndpoint } from '../upstream/routing/endpoint.ts'
+import type { Rewrite } from '../upstream/routing/rewrite.ts'
 import type { ListenAddress } from './listen-address.ts'
 import type { KeyPath, Place } from './problem.ts'
 import { type FileContent, fileSchema, type LOG_LEVELS } from './schema.ts'
@@ -11,19 +13,23 @@ import type { YamlSource } from './yaml-source.ts'
 
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
-/** One rewrite rule; `place` is where a file gives it. */
-export interface RewriteRule {
-  readonly pattern: string
-  readonly replacement: string
+/** An endpoint, and how a file writes it. */
+export interface ConfiguredEndpoint extends EndpointAddress {
+  readonly written: string
+}
+
+/** A rewrite rule, and where a file gives it. */
+export interface ConfiguredRewrite {
+  readonly rewrite: Rewrite
   readonly place?: Place
 }
 
-/** A registry that is served ("*": every other one); endpoints are as written. */
+/** A registry that is served ("*": every other one). */
 export interface Mirror {
   readonly registry: string
-  readonly endpoints: readonly string[]
+  readonly endpoints: readonly ConfiguredEndpoint[]
   /** In the order in which they are tried. */
-  readonly rewrites: readonly RewriteRule[]
+  readonly rewrites: readonly ConfiguredRewrite[]
   readonly hosts: readonly string[]
   /** Absent for the built-in list. */
   readonly place?: Place
@@ -225,15 +231,14 @@ function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror
 
 /** The rules of one map, in file order. */
 function rulesOf(
-  rules: Readonly<Record<string, string>>,
+  rules: Readonly<Record<string, Rewrite>>,
   path: KeyPath,
   source: YamlSource,
-): RewriteRule[] {
-  return source.keys(path).map((pattern) => ({
-    pattern,
-    replacement: rules[pattern] ?? '',
-    place: source.keyPlace([...path, pattern]),
-  }))
+): ConfiguredRewrite[] {
+  return source.keys(path).flatMap((pattern) => {
+    const rewrite = rules[pattern]
+    return rewrite ? [{ rewrite, place: source.keyPlace([...path, pattern]) }] : []
+  })
 }
 
 type HostContent = NonNullable<NonNullable<FileContent['configs']>[string]>
@@ -285,7 +290,7 @@ export function mergeRegistries(
 export function builtInMirrors(): Mirror[] {
   return BUILT_IN_MIRRORS.map(([registry, ...endpoints]) => ({
     registry,
-    endpoints,
+    endpoints: endpoints.map((written) => ({ ...normaliseEndpoint(written), written })),
     rewrites: [],
     hosts: [],
   }))

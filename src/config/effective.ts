@@ -64,8 +64,8 @@ export function toPlain(value: unknown): unknown {
 
 function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
   return withoutNothing({
-    endpoint: [...endpoints],
-    rewrite: new Map(rewrites.map(({ pattern, replacement }) => [pattern, replacement])),
+    endpoint: endpoints.map(({ written }) => written),
+    rewrite: new Map(rewrites.map(({ rewrite }) => [rewrite.pattern, rewrite.replacement])),
     hosts: [...hosts],
   })
 }

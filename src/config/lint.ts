@@ -1,13 +1,8 @@
 // Rewrite rules that work, but hardly as meant. Every claim is proved before it is made: by a name
 // that shows it, or by an automaton that was looked through to its end.
 import { isRepositoryName } from '../oci/reference.ts'
-import {
-  Rewrite,
-  replacementReferences,
-  RewriteError,
-  rewriteName,
-} from '../upstream/routing/rewrite.ts'
-import type { Mirror, RewriteRule } from './config.ts'
+import { replacementReferences, rewriteName } from '../upstream/routing/rewrite.ts'
+import type { ConfiguredRewrite, Mirror } from './config.ts'
 import type { KeyPath, Problem } from './problem.ts'
 import { type Budget, findNames, PatternNames } from './rewrite-language.ts'
 import { quote } from './value-error.ts'
@@ -16,9 +11,8 @@ import { quote } from './value-error.ts'
 const BUDGET_STEPS = 5_000_000
 const SAMPLES = 24
 
-interface CompiledRule extends RewriteRule {
+interface LintedRule extends ConfiguredRewrite {
   readonly path: KeyPath
-  readonly rewrite: Rewrite
   readonly matched: PatternNames
 }
 
@@ -29,13 +23,11 @@ export function lintRewrites(mirrors: readonly Mirror[]): Problem[] {
 
 function lintMirror(mirror: Mirror): Problem[] {
   const problems: Problem[] = []
-  const rules: CompiledRule[] = []
-  for (const rule of mirror.rewrites) {
-    const path = ['mirrors', mirror.registry, 'rewrite', rule.pattern]
-    const compiled = compile(rule, path)
-    if ('severity' in compiled) problems.push(compiled)
-    else rules.push(compiled)
-  }
+  const rules = mirror.rewrites.map((rule): LintedRule => {
+    const { pattern } = rule.rewrite
+    const path = ['mirrors', mirror.registry, 'rewrite', pattern]
+    return { ...rule, path, matched: new PatternNames(pattern) }
+  })
   problems.push(...withoutEndpoint(mirror))
   const budget = { steps: BUDGET_STEPS }
   const components = mirror.registry === 'docker.io' ? 2 : 1
@@ -52,16 +44,6 @@ function lintMirror(mirror: Mirror): Problem[] {
   return problems
 }
 
-function compile(rule: RewriteRule, path: KeyPath): CompiledRule | Problem {
-  try {
-    const rewrite = new Rewrite(rule.pattern, rule.replacement)
-    return { ...rule, path, rewrite, matched: new PatternNames(rule.pattern) }
-  } catch (error) {
-    if (!(error instanceof RewriteError)) throw error
-    return { severity: 'error', at: rule.place ?? '', path, message: error.message }
-  }
-}
-
 function withoutEndpoint({ registry, endpoints, rewrites, place }: Mirror): Problem[] {
   const [first] = rewrites
   if (!first || endpoints.length > 0) return []
@@ -72,9 +54,9 @@ function withoutEndpoint({ registry, endpoints, rewrites, place }: Mirror): Prob
 }
 
 /** `$3` or `${name}` without that group in the pattern: Go puts nothing there. */
-function missingGroups(rule: CompiledRule): Problem[] {
+function missingGroups(rule: LintedRule): Problem[] {
   const { groupCount, groupNames } = rule.rewrite
-  return replacementReferences(rule.replacement)
+  return replacementReferences(rule.rewrite.replacement)
     .filter((reference) => {
       if (/^(?:0|[1-9]\d*)$/.test(reference)) return Number(reference) > groupCount
       return !groupNames.includes(reference)
@@ -92,7 +74,7 @@ function missingGroupMessage(reference: string, groupCount: number): string {
 }
 
 function neverMatches(
-  rule: CompiledRule,
+  rule: LintedRule,
   registry: string,
   components: 1 | 2,
   budget: Budget,
@@ -107,7 +89,7 @@ function neverMatches(
 const IMPLICIT_LIBRARY =
   'on docker.io a name of one component has library/ before it, and rules see it so'
 
-function neverHint({ pattern }: CompiledRule, registry: string): string {
+function neverHint({ rewrite: { pattern } }: LintedRule, registry: string): string {
   const about = "a rule sees the repository's name, such as library/alpine"
   if (registry !== '*' && pattern.includes(registry)) return `${about}; leave the registry out`
   if (/[:@]/.test(pattern.replaceAll(/\(\?[^)]*:|\[\[?:\^?\w+:\]|:\]/g, ''))) {
@@ -120,15 +102,15 @@ function neverHint({ pattern }: CompiledRule, registry: string): string {
 }
 
 /** `^docker\.io/…`: a legal name, but surely not what was meant. */
-function namesRegistry(rule: CompiledRule, registry: string): Problem[] {
-  const plain = rule.pattern.replace(/^(?:\^|\\A)?\(?/, '').replaceAll('\\', '')
+function namesRegistry(rule: LintedRule, registry: string): Problem[] {
+  const plain = rule.rewrite.pattern.replace(/^(?:\^|\\A)?\(?/, '').replaceAll('\\', '')
   if (registry === '*' || !plain.startsWith(`${registry}/`)) return []
   return [
     warning(rule, `begins with the registry: a rule sees the name alone; leave ${registry}/ out`),
   ]
 }
 
-function invalidResult(rule: CompiledRule, components: 1 | 2, budget: Budget): Problem[] {
+function invalidResult(rule: LintedRule, components: 1 | 2, budget: Budget): Problem[] {
   const { names } = findNames({ matchedBy: [rule.matched], components, limit: SAMPLES, budget })
   const example = names.find((name) => !isRepositoryName(rule.rewrite.apply(name)))
   if (example === undefined) return []
@@ -138,8 +120,8 @@ function invalidResult(rule: CompiledRule, components: 1 | 2, budget: Budget): P
 }
 
 function overlaps(
-  rule: CompiledRule,
-  earlier: readonly CompiledRule[],
+  rule: LintedRule,
+  earlier: readonly LintedRule[],
   components: 1 | 2,
   budget: Budget,
 ): Problem[] {
@@ -161,8 +143,8 @@ function overlaps(
 
 /** A name that both rules would rewrite, and differently. */
 function sharedName(
-  rule: CompiledRule,
-  other: CompiledRule,
+  rule: LintedRule,
+  other: LintedRule,
   components: 1 | 2,
   budget: Budget,
 ): string | undefined {
@@ -174,14 +156,14 @@ function sharedName(
   })
 }
 
-function overlapMessage(other: CompiledRule, example: string, covered: boolean): string {
-  const first = `${quote(other.pattern)}${other.place ? ` on line ${other.place.line}` : ''}`
+function overlapMessage(other: LintedRule, example: string, covered: boolean): string {
+  const first = `${quote(other.rewrite.pattern)}${other.place ? ` on line ${other.place.line}` : ''}`
   if (covered) {
     return `comes too late: every name it matches, such as ${quote(example)}, is matched by ${first}, which is tried first; put this rule before it`
   }
   return `overlaps with ${first}: both rewrite ${quote(example)}, and the earlier one wins (K3s would pick either)`
 }
 
-function warning({ place, path }: CompiledRule, message: string): Problem {
+function warning({ place, path }: LintedRule, message: string): Problem {
   return { severity: 'warning', at: place ?? '', path, message }
 }

@@ -10,7 +10,6 @@ import { ConfigError, inReadingOrder, type KeyPath, type Problem } from './probl
 import { readText } from './read-text.ts'
 import { checkReferences, type Locate, namedFiles } from './referenced-files.ts'
 import { type RegistriesFile, readRegistriesFile } from './registries-file.ts'
-import { normaliseEndpoint } from '../upstream/routing/endpoint.ts'
 import { proxiesOf, ProxyError } from '../upstream/network/proxy/egress-proxy.ts'
 import { suggest } from './suggest.ts'
 
@@ -154,7 +153,7 @@ function sharedHosts({ mirrors }: Config): Problem[] {
 /** A configs entry that is nearly, but not quite, the host of an endpoint or a registry. */
 function unusedConfigs({ mirrors, configs }: Config): Problem[] {
   const hosts = new Set(
-    mirrors.flatMap(({ registry, endpoints }) => [registry, ...endpoints.map(hostOf)]),
+    mirrors.flatMap(({ registry, endpoints }) => [registry, ...endpoints.map(({ host }) => host)]),
   )
   const unused = Object.entries(configs).filter(([host]) => !hosts.has(host) && !HUB.has(host))
   return unused.flatMap(([host, { place }]): Problem[] => {
@@ -166,10 +165,6 @@ function unusedConfigs({ mirrors, configs }: Config): Problem[] {
 }
 
 const HUB = new Set(['docker.io', 'registry-1.docker.io', 'index.docker.io'])
-
-function hostOf(endpoint: string): string {
-  return normaliseEndpoint(endpoint).host
-}
 
 function similarHost(host: string, hosts: ReadonlySet<string>): string | undefined {
   const bare = host.replace(/:\d+$/, '')

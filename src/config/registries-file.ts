@@ -5,7 +5,13 @@ import { isMap, isScalar, isSeq } from 'yaml'
 import { isRegistry, normaliseRegistry } from '../oci/reference.ts'
 import { EndpointError, normaliseEndpoint } from '../upstream/routing/endpoint.ts'
 import { Rewrite, RewriteError } from '../upstream/routing/rewrite.ts'
-import type { HostConfig, Mirror, RegistrySettings, RewriteRule } from './config.ts'
+import type {
+  ConfiguredEndpoint,
+  ConfiguredRewrite,
+  HostConfig,
+  Mirror,
+  RegistrySettings,
+} from './config.ts'
 import type { KeyPath, Problem } from './problem.ts'
 import { Secret } from './secret.ts'
 import { suggest } from './suggest.ts'
@@ -32,8 +38,8 @@ const MAX_MERGE_DEPTH = 10
 type Fields = Readonly<Record<string, (value: unknown, path: KeyPath) => void>>
 
 interface MirrorDraft {
-  endpoints: string[]
-  readonly rewrites: Map<string, RewriteRule>
+  endpoints: ConfiguredEndpoint[]
+  readonly rewrites: Map<string, ConfiguredRewrite>
 }
 
 interface HostDraft {
@@ -99,22 +105,21 @@ class Decoder {
     if (replacement === undefined) return
     draft.rewrites.delete(pattern)
     try {
-      void new Rewrite(pattern, replacement)
-      draft.rewrites.set(pattern, { pattern, replacement, place: this.#place(key) })
+      const rewrite = new Rewrite(pattern, replacement)
+      draft.rewrites.set(pattern, { rewrite, place: this.#place(key) })
     } catch (error) {
       if (!(error instanceof RewriteError)) throw error
       this.#warn(key, path, `rule ignored, as K3s does: ${error.message}`)
     }
   }
 
-  #endpoints(list: unknown, path: KeyPath): string[] {
-    const endpoints: string[] = []
+  #endpoints(list: unknown, path: KeyPath): ConfiguredEndpoint[] {
+    const endpoints: ConfiguredEndpoint[] = []
     for (const [i, item] of this.#list(list, path).entries()) {
       const text = this.#text(item, [...path, i])
       if (text === undefined) continue
       try {
-        normaliseEndpoint(text)
-        endpoints.push(text)
+        endpoints.push({ ...normaliseEndpoint(text), written: text })
       } catch (error) {
         if (!(error instanceof EndpointError)) throw error
         this.#warn(item, [...path, i], `endpoint ignored: ${error.message}`)

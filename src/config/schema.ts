@@ -112,8 +112,7 @@ const lowerCase = (name: string) => name.toLowerCase()
 const endpoint = () =>
   text('https://mirror.example.com', (written) => {
     try {
-      normaliseEndpoint(written)
-      return written
+      return { ...normaliseEndpoint(written), written }
     } catch (error) {
       if (error instanceof EndpointError) throw new ValueError(error.message)
       throw error
@@ -275,17 +274,22 @@ const hostConfig = section({
     ),
 })
 
-/** Each rule by itself; how they go together is linted. */
-function checkRules(rules: Readonly<Record<string, string>>, context: z.RefinementCtx): void {
+/** Compiles each rule on its own; how they go together is linted. */
+function compileRules(
+  rules: Readonly<Record<string, string>>,
+  context: z.RefinementCtx,
+): Record<string, Rewrite> {
+  const compiled: Record<string, Rewrite> = {}
   for (const [pattern, replacement] of Object.entries(rules)) {
     try {
-      void new Rewrite(pattern, replacement)
+      compiled[pattern] = new Rewrite(pattern, replacement)
     } catch (error) {
       if (!(error instanceof RewriteError)) throw error
       const { message } = error
       context.addIssue({ code: 'custom', path: [pattern], message, params: { at: 'key' } })
     }
   }
+  return compiled
 }
 
 const rulesExpected =
@@ -296,7 +300,7 @@ const rules = () =>
     .record(z.string(), z.string({ error: 'expected a text; put the replacement into quotes' }), {
       error: rulesExpected,
     })
-    .superRefine(checkRules)
+    .transform(compileRules)
 
 const mirror = section({
   endpoint: z

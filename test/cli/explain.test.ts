@@ -11,6 +11,7 @@ import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from '../../src/oci/media-ty
 import { OciError } from '../../src/oci/errors.ts'
 import type { Endpoint } from '../../src/upstream/routing/endpoint.ts'
 import { Registries } from '../../src/upstream/routing/registries.ts'
+import { mirrorFrom } from '../support/mirrors.ts'
 
 const NOW = 1_800_000_000_000
 
@@ -18,16 +19,11 @@ const registries = new Registries({
   defaultRegistry: 'docker.io',
   defaultEndpoints: true,
   mirrors: [
-    {
-      registry: 'docker.io',
-      endpoints: ['https://mirror.example.com', 'http://10.0.0.1:5000/v2/proxy'],
-      rewrites: [
-        { pattern: '^library/', replacement: 'UPPER/' },
-        { pattern: '^library/(.+)$', replacement: 'team/$1' },
-      ],
-      hosts: [],
-    },
-    { registry: 'ghcr.io', endpoints: [], rewrites: [], hosts: [] },
+    mirrorFrom('docker.io', {
+      endpoint: ['https://mirror.example.com', 'http://10.0.0.1:5000/v2/proxy'],
+      rewrite: { '^library/': 'UPPER/', '^library/(.+)$': 'team/$1' },
+    }),
+    mirrorFrom('ghcr.io'),
   ],
 })
 

@@ -225,10 +225,10 @@ test('rewrite rules keep the order of the file, also where they look like number
   expect(problems).toEqual([])
   const [mirror] = registrySettingsOf(content!, source).mirrors
   expect(mirror?.registry).toBe('docker.io')
-  expect(mirror?.rewrites).toEqual([
-    { pattern: 'b', replacement: 'x', place: { file: 'c.yaml', line: 4, column: 7 } },
-    { pattern: '2', replacement: 'y', place: { file: 'c.yaml', line: 5, column: 7 } },
-    { pattern: '1', replacement: 'z', place: { file: 'c.yaml', line: 6, column: 7 } },
+  expect(mirror?.rewrites).toMatchObject([
+    { rewrite: { pattern: 'b', replacement: 'x' }, place: { file: 'c.yaml', line: 4, column: 7 } },
+    { rewrite: { pattern: '2', replacement: 'y' }, place: { file: 'c.yaml', line: 5, column: 7 } },
+    { rewrite: { pattern: '1', replacement: 'z' }, place: { file: 'c.yaml', line: 6, column: 7 } },
   ])
 })
 
@@ -238,10 +238,19 @@ test('rewrite rules may be a list of maps, for tools that sort the keys of maps'
   const { content, source, problems } = readConfigFile('c.yaml', text)
   expect(problems).toEqual([])
   const [mirror] = registrySettingsOf(content!, source).mirrors
-  expect(mirror?.rewrites).toEqual([
-    { pattern: '^b/', replacement: 'x/', place: { file: 'c.yaml', line: 2, column: 58 } },
-    { pattern: '^a/', replacement: 'y/', place: { file: 'c.yaml', line: 2, column: 75 } },
-    { pattern: '^0/', replacement: 'z/', place: { file: 'c.yaml', line: 2, column: 88 } },
+  expect(mirror?.rewrites).toMatchObject([
+    {
+      rewrite: { pattern: '^b/', replacement: 'x/' },
+      place: { file: 'c.yaml', line: 2, column: 58 },
+    },
+    {
+      rewrite: { pattern: '^a/', replacement: 'y/' },
+      place: { file: 'c.yaml', line: 2, column: 75 },
+    },
+    {
+      rewrite: { pattern: '^0/', replacement: 'z/' },
+      place: { file: 'c.yaml', line: 2, column: 88 },
+    },
   ])
 })
 

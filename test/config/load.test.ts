@@ -52,7 +52,10 @@ test('without files, flags and variables the defaults and the built-in registrie
       'registry.gitlab.com',
     ].map((registry) => ({
       registry,
-      endpoints: registry === 'k8s.gcr.io' ? ['https://registry.k8s.io'] : [],
+      endpoints:
+        registry === 'k8s.gcr.io'
+          ? [expect.objectContaining({ written: 'https://registry.k8s.io' })]
+          : [],
       rewrites: [],
       hosts: [],
     })),
@@ -180,9 +183,9 @@ configs:
     })
     const { config, warnings } = await world.load({ config: 'c.yaml', registries: 'r.yaml' })
     expect(warnings).toEqual([])
-    expect(config.mirrors.map(({ registry, endpoints }) => [registry, endpoints])).toEqual([
-      ['docker.io', ['https://ours.example.com']],
-      ['ghcr.io', []],
+    expect(config.mirrors).toMatchObject([
+      { registry: 'docker.io', endpoints: [{ written: 'https://ours.example.com' }] },
+      { registry: 'ghcr.io', endpoints: [] },
     ])
     expect(config.configs['a.example.com']?.auth?.[0]?.username).toBe('u')
     expect(config.configs['b.example.com']).toMatchObject({ resolve: ['203.0.113.7'] })
@@ -251,7 +254,7 @@ test('an invalid rule of ours is an error with its place, one of a K3s file a wa
   )
   const { config, warnings } = await world.load({ registries: 'r.yaml' })
   expect(warnings.map(({ message }) => message)).toEqual([expect.stringMatching(/^rule ignored/)])
-  expect(config.mirrors[0]?.rewrites.map(({ pattern }) => pattern)).toEqual(['^z/'])
+  expect(config.mirrors[0]?.rewrites.map(({ rewrite }) => rewrite.pattern)).toEqual(['^z/'])
 })
 
 describe('what a configuration refers to', () => {

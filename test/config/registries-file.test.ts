@@ -36,11 +36,13 @@ configs:
   expect(problems).toEqual([])
   expect(mirrors.map(({ registry }) => registry)).toEqual(['docker.io', '*', 'registry.local'])
   expect(mirrors[0]).toMatchObject({
-    endpoints: ['https://mirror.example.com:5000', '10.0.0.1:5000/v2/proxy'],
+    endpoints: [
+      { written: 'https://mirror.example.com:5000' },
+      { written: '10.0.0.1:5000/v2/proxy' },
+    ],
     rewrites: [
       {
-        pattern: '^rancher/(.*)',
-        replacement: 'mirrorproject/rancher-images/$1',
+        rewrite: { pattern: '^rancher/(.*)', replacement: 'mirrorproject/rancher-images/$1' },
         place: { file: 'r.yaml', line: 8, column: 7 },
       },
     ],
@@ -122,13 +124,13 @@ describe('repeated keys, as yaml.v2 has it when it is not strict', () => {
   test('of a registry given twice the last wins as a whole', () => {
     const text =
       'mirrors:\n  docker.io: { endpoint: [one], rewrite: { a: b } }\n  docker.io: { endpoint: [two] }'
-    expect(mirror(text)).toMatchObject({ endpoints: ['two'], rewrites: [] })
+    expect(mirror(text)).toMatchObject({ endpoints: [{ written: 'two' }], rewrites: [] })
   })
 
   test('of a rule given twice the last wins; rules of two rewrite maps stand together', () => {
     const text = 'mirrors:\n  docker.io:\n    rewrite: { a: b, c: d, a: e }\n    rewrite: { f: g }'
     expect(
-      mirror(text)?.rewrites.map(({ pattern, replacement }) => [pattern, replacement]),
+      mirror(text)?.rewrites.map(({ rewrite }) => [rewrite.pattern, rewrite.replacement]),
     ).toEqual([
       ['c', 'd'],
       ['a', 'e'],
@@ -148,9 +150,15 @@ mirrors:
   g.h: { <<: [*base] }
 `
   expect(lines(text)).toEqual([])
-  expect(mirror(text, 'c.d')).toMatchObject({ endpoints: ['one'], rewrites: [{ pattern: 'x' }] })
-  expect(mirror(text, 'e.f')).toMatchObject({ endpoints: ['two'], rewrites: [{ pattern: 'x' }] })
-  expect(mirror(text, 'g.h')).toMatchObject({ endpoints: ['one'] })
+  expect(mirror(text, 'c.d')).toMatchObject({
+    endpoints: [{ written: 'one' }],
+    rewrites: [{ rewrite: { pattern: 'x' } }],
+  })
+  expect(mirror(text, 'e.f')).toMatchObject({
+    endpoints: [{ written: 'two' }],
+    rewrites: [{ rewrite: { pattern: 'x' } }],
+  })
+  expect(mirror(text, 'g.h')).toMatchObject({ endpoints: [{ written: 'one' }] })
 })
 
 test('an empty auth or a null one is no credential', () => {

@@ -4,13 +4,17 @@ import { isIP } from 'node:net'
 import { isLoopback } from '../address/private-host.ts'
 import type { Rewrite } from './rewrite.ts'
 
-export interface Endpoint {
+/** An endpoint as a configuration names it. */
+export interface EndpointAddress {
   /** `https://mirror.example.com/v2`: for logs and metric labels; no userinfo, no query. */
   readonly key: string
   /** host[:port] as written, so `h:443` is not `h`: the key in `configs`. */
   readonly host: string
   /** The API root, without a trailing slash in its pathname. */
   readonly base: URL
+}
+
+export interface Endpoint extends EndpointAddress {
   /** Whether it is the registry's own: then no rewrite applies. */
   readonly isDefault: boolean
   readonly rewrites: readonly Rewrite[]
@@ -27,7 +31,7 @@ export class EndpointError extends Error {
  * is appended. docker.io is registry-1.docker.io. Throws EndpointError for what is no http(s) URL
  * and for user names, queries and fragments.
  */
-export function normaliseEndpoint(text: string): Pick<Endpoint, 'key' | 'host' | 'base'> {
+export function normaliseEndpoint(text: string): EndpointAddress {
   const { scheme, host: written, path } = split(text)
   const host = written.toLowerCase() === 'docker.io' ? 'registry-1.docker.io' : written
   const base = parseUrl(`${scheme ?? defaultScheme(host)}://${host}${path}`, text)

@@ -9,17 +9,17 @@ import {
   type Repository,
 } from '../../oci/reference.ts'
 import type { Target } from '../../oci/target.ts'
-import { defaultEndpoint, type Endpoint, EndpointError, normaliseEndpoint } from './endpoint.ts'
+import { defaultEndpoint, type Endpoint, type EndpointAddress, EndpointError } from './endpoint.ts'
 import { isPrivateHost } from '../address/private-host.ts'
-import { Rewrite } from './rewrite.ts'
+import type { Rewrite } from './rewrite.ts'
 
 /** One entry of `mirrors`. */
 export interface MirrorOptions {
   /** host[:port], or `*` for every registry without an entry of its own. */
   readonly registry: string
-  readonly endpoints: readonly string[]
+  readonly endpoints: readonly EndpointAddress[]
   /** In the order of the file. Never applied to the registry's own endpoint. */
-  readonly rewrites: readonly { readonly pattern: string; readonly replacement: string }[]
+  readonly rewrites: readonly { readonly rewrite: Rewrite }[]
   /** Host headers (port optional) that mean this registry. */
   readonly hosts: readonly string[]
 }
@@ -55,7 +55,7 @@ export interface Routed {
 const DOCKER_HUB = 'docker.io'
 const ANY = '*'
 
-/** Throws EndpointError or RewriteError where an option cannot be used. */
+/** Throws EndpointError if the key of a mirror is not a registry. */
 export class Registries {
   readonly names: readonly string[]
   readonly #defaultRegistry: string
@@ -180,10 +180,9 @@ function withoutRepeats(mirrors: readonly MirrorOptions[]): MirrorOptions[] {
 }
 
 function listedEndpoints(mirror: MirrorOptions): Endpoint[] {
-  const rewrites = mirror.rewrites.map((rule) => new Rewrite(rule.pattern, rule.replacement))
+  const rewrites = mirror.rewrites.map(({ rewrite }) => rewrite)
   const byKey = new Map<string, Endpoint>()
-  for (const text of mirror.endpoints) {
-    const endpoint = normaliseEndpoint(text)
+  for (const endpoint of mirror.endpoints) {
     if (!byKey.has(endpoint.key)) {
       byKey.set(endpoint.key, { ...endpoint, isDefault: false, rewrites })
     }
