@@ -8,6 +8,12 @@ import { hiddenId, IDENTITY } from '../settings-id.ts'
 
 const SCHEMES = ['http', 'https', 'socks5'] as const
 
+/** Where a tunnel leads: a name that the proxy resolves, or an address. */
+export interface Destination {
+  readonly hostname: string
+  readonly port: number
+}
+
 /** A proxy; whatever prints it sees no password. */
 export class Proxy {
   readonly scheme: (typeof SCHEMES)[number]

@@ -3,9 +3,8 @@ import type { Socket } from 'node:net'
 import { Client, errors } from 'undici'
 
 import { basic } from '../../../http/authorization.ts'
-import type { Proxy } from './egress-proxy.ts'
+import type { Destination, Proxy } from './egress-proxy.ts'
 import { TunnelError } from './tunnel-error.ts'
-import type { Destination } from './tunnel.ts'
 
 /** Throws TunnelError, or the error with which the connection breaks. */
 export async function connectByHttp(socket: Socket, proxy: Proxy, to: Destination): Promise<void> {

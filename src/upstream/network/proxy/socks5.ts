@@ -3,9 +3,8 @@
 import type { Socket } from 'node:net'
 import { SocksClient, SocksClientError } from 'socks'
 
-import type { Proxy } from './egress-proxy.ts'
+import type { Destination, Proxy } from './egress-proxy.ts'
 import { TunnelError } from './tunnel-error.ts'
-import type { Destination } from './tunnel.ts'
 
 /** Lengths are one byte (RFC 1928, RFC 1929). */
 const MAX_TEXT_BYTES = 255

@@ -5,16 +5,10 @@
 // an operator's `resolve` address cannot be used, and they do not say with which status a proxy refused.
 import type { Socket } from 'node:net'
 
-import type { Proxy } from './egress-proxy.ts'
+import type { Destination, Proxy } from './egress-proxy.ts'
 import { connectByHttp } from './http-connect.ts'
 import { connectBySocks } from './socks5.ts'
 import { TunnelError } from './tunnel-error.ts'
-
-/** Where a tunnel leads: a name that the proxy resolves, or an address. */
-export interface Destination {
-  readonly hostname: string
-  readonly port: number
-}
 
 /**
  * Asks the proxy at the other end of `socket` to lead on to the destination. From then on the socket
