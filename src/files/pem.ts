@@ -1,11 +1,11 @@
-// Certificates in PEM (RFC 7468), looked at before they are used: OpenSSL reads a bundle up to the
-// first that it cannot read, and says nothing.
+// Checks PEM certificates (RFC 7468) before they are used: OpenSSL stops silently at the first
+// certificate of a bundle that it cannot read.
 import { X509Certificate } from 'node:crypto'
 
 const BEGIN = /-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----/g
 const WHOLE = /-----BEGIN ((?:X509 |TRUSTED )?CERTIFICATE)-----[^-]*-----END \1-----/g
 
-/** Returns a file of certificates as it is. Throws where there is none in it, or one that cannot be read. */
+/** Returns the file unchanged. Throws if it holds no certificate, or one that cannot be read. */
 export function checkCertificates(file: Buffer): Buffer {
   const text = file.toString('latin1')
   const begun = text.match(BEGIN)?.length ?? 0

@@ -1,16 +1,16 @@
-// A file that others may replace by anything while we run, read whole.
+// Reads whole files that others may replace with anything while we run.
 import { constants, open } from 'node:fs/promises'
 
 const MAX_BYTES = 1024 * 1024
 
 /**
- * Rejects where it is longer, or no regular file: a pipe would keep a thread waiting for who writes
- * to it, and gives what it holds but once.
+ * Rejects if the file is longer than `maxBytes` or not a regular file: reading a pipe would block a
+ * thread until somebody writes to it, and its content can be read only once.
  */
 export async function readWhole(path: string, maxBytes = MAX_BYTES): Promise<Buffer> {
   await using file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK)
-  if (!(await file.stat()).isFile()) throw new Error(`${path} is no regular file`)
-  // Not by the size that is told: it may be 0 (/proc), or grow.
+  if (!(await file.stat()).isFile()) throw new Error(`${path} is not a regular file`)
+  // The size that stat reports is not used: it may be 0 (/proc), and the file may grow.
   const bytes = Buffer.alloc(maxBytes + 1)
   let length = 0
   for (;;) {

@@ -1,14 +1,14 @@
-// The Authorization header field (RFC 9110 section 11.6.2): the Basic scheme.
+// Values of the Authorization header (RFC 9110 section 11.6.2).
 
-/** A token that says it was issued longer ago than this was not: a clock is wrong. */
+/** In characters. A longer token would not fit into the headers that servers accept. */
 const MAX_TOKEN_LENGTH = 48 * 1024
 
-/** RFC 7617, in UTF-8. */
+/** Returns the value of the Basic scheme (RFC 7617), in UTF-8. */
 export function basic(username: string, password: string): string {
   return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`
 }
 
-/** What can stand in a header: RFC 6750's b64token, but visible ASCII is enough for us. */
+/** Reports whether a token can be sent in a header: visible ASCII, which is more than RFC 6750's b64token. */
 export function isSendable(value: unknown): value is string {
   return (
     typeof value === 'string' && value.length <= MAX_TOKEN_LENGTH && /^[\x21-\x7e]+$/.test(value)

@@ -1,8 +1,8 @@
-// Cache-Status (RFC 9211): how the cache handled a request. The states are also the words of the
-// access log and of the metrics' labels.
+// The Cache-Status header (RFC 9211): how the cache handled a request. The access log and the metric
+// labels use the same states.
 //
-// The package structured-headers was tried: six times slower on every answer, it throws on a detail
-// that is not ASCII, and writes Infinity and NaN as they are.
+// structured-headers was tried and is worse here: six times slower for every response, it throws on a
+// detail that is not ASCII, and it writes Infinity and NaN as they are.
 
 export type CacheState =
   | 'hit'
@@ -15,13 +15,13 @@ export type CacheState =
 
 export interface CacheOutcome {
   state: CacheState
-  /** Seconds for which it is still fresh; negative since when it is not. */
+  /** How much longer the response is fresh, in seconds; negative if it is stale. */
   ttlSeconds?: number
-  /** A word or a sentence; never anything secret. */
+  /** A word or a sentence without secrets. */
   detail?: string
-  /** The status that the upstream answered. */
+  /** The status of the upstream's response. */
   fwdStatus?: number
-  /** Whether what came was kept. */
+  /** Whether the upstream's response was kept. */
   stored?: boolean
 }
 
@@ -29,7 +29,7 @@ const CACHE_NAME = 'chandlery'
 const MAX_DETAIL_LENGTH = 256
 const MAX_INTEGER = 999_999_999_999_999
 
-/** An sf-token (RFC 8941 3.3.4). */
+/** An sf-token (RFC 8941 section 3.3.4). */
 const TOKEN = /^[A-Za-z*][!#$%&'*+\-.^_`|~0-9A-Za-z:/]*$/
 
 const FORWARDED: Readonly<Record<CacheState, string>> = {
@@ -42,7 +42,7 @@ const FORWARDED: Readonly<Record<CacheState, string>> = {
   bypass: 'fwd=bypass',
 }
 
-/** The header's value: what the state means, then only what the outcome says. */
+/** Returns the value of the header. */
 export function formatCacheStatus(outcome: CacheOutcome): string {
   const { state, fwdStatus, ttlSeconds } = outcome
   const detail = outcome.detail ?? (state === 'revalidated' ? 'unchanged' : undefined)
@@ -56,13 +56,13 @@ export function formatCacheStatus(outcome: CacheOutcome): string {
   return parts.join('; ')
 }
 
-/** Within sf-integer's bounds: 'forever' is a number as well. */
+/** Clamps to the bounds of an sf-integer: a ttl of 'forever' is Infinity. */
 function integer(value: number): number {
   const whole = Math.trunc(value) || 0
   return Math.min(Math.max(whole, -MAX_INTEGER), MAX_INTEGER)
 }
 
-/** An sf-token where it can be one, else an sf-string, which holds visible ASCII and spaces only. */
+/** Formats an sf-token if the detail can be one, else an sf-string, which holds only printable ASCII. */
 function formatDetail(detail: string): string {
   const text = detail.slice(0, MAX_DETAIL_LENGTH)
   if (TOKEN.test(text)) return text

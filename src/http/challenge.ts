@@ -1,17 +1,17 @@
-// WWW-Authenticate as RFC 9110 11.6.1 has it: several challenges in one line or in several lines,
-// with quoted commas. Sloppy input gives what can be made out of it.
+// The WWW-Authenticate header (RFC 9110 section 11.6.1): several challenges in one line or in several,
+// with commas in quoted values. Malformed parts are skipped.
 
 import { headerLines, Scanner } from './scanner.ts'
 
 export interface Challenge {
-  /** Lower-case. */
+  /** In lower case. */
   readonly scheme: string
-  /** Names in lower case, values without quotes; the first of several with one name. */
+  /** Names in lower case, values without quotes. Of equal names the first counts. */
   readonly params: ReadonlyMap<string, string>
   readonly token68?: string
 }
 
-/** A line that is longer is left out: cut anywhere, its realm could become another. */
+/** Longer lines are ignored as a whole: cutting one could turn its realm into another. */
 const MAX_LINE_LENGTH = 16_384
 const MAX_CHALLENGES = 32
 const MAX_PARAMS = 32
@@ -28,7 +28,7 @@ interface Draft {
   token68?: string
 }
 
-/** All challenges of a header in order. Never throws; at most 32 challenges of 32 parameters. */
+/** Returns the challenges of a header in order: at most 32, with 32 parameters each. Never throws. */
 export function parseChallenges(header: string | readonly string[] | undefined): Challenge[] {
   const found: Draft[] = []
   for (const line of headerLines(header)) {
@@ -49,7 +49,7 @@ function readLine(scanner: Scanner, found: Draft[]): void {
   }
 }
 
-/** A word that no `=` follows starts a challenge; a token68 may only stand right behind it. */
+/** A word that is not followed by `=` starts a challenge. A token68 may follow it directly. */
 function readScheme(scanner: Scanner, word: string): Draft {
   const draft: Draft = { scheme: word.toLowerCase(), params: new Map() }
   const token68 = scanner.take(SPACE) === undefined ? undefined : scanner.take(TOKEN68)
@@ -58,7 +58,7 @@ function readScheme(scanner: Scanner, word: string): Draft {
 }
 
 function readParam(scanner: Scanner, name: string, draft: Draft | undefined): void {
-  // Unquoted URLs and scopes are seen in the field, so more than a token is taken.
+  // Registries send URLs and scopes without quotes, so more than a token is accepted.
   const value = scanner.quoted() ?? scanner.take(UNQUOTED) ?? ''
   const key = name.toLowerCase()
   if (draft === undefined || draft.params.has(key) || draft.params.size >= MAX_PARAMS) return

@@ -1,3 +1,3 @@
-// Header fields of an HTTP message, by lower-case name.
+// The header fields of a message, by lower-case name.
 
 export type Headers = Readonly<Record<string, string | string[] | undefined>>

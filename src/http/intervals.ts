@@ -1,10 +1,10 @@
-// Which bytes of something are there: a sorted set of disjoint half-open intervals. Neighbours
-// that touch become one, so that a download in order is a single interval that grows.
+// A set of byte positions as sorted, disjoint, half-open intervals. Intervals that touch are merged,
+// so that a download in order is one growing interval.
 
 import type { ByteRange } from './range.ts'
 
 export class Intervals {
-  /** Of every interval, ascending: #starts[i] < #ends[i] < #starts[i + 1]. */
+  /** Ascending: #starts[i] < #ends[i] < #starts[i + 1]. */
   readonly #starts: number[] = []
   readonly #ends: number[] = []
   #bytes = 0
@@ -13,12 +13,12 @@ export class Intervals {
     for (const { start, end } of from) this.add(start, end)
   }
 
-  /** How many bytes there are altogether. */
+  /** The number of bytes in the set. */
   get bytes(): number {
     return this.#bytes
   }
 
-  /** Adds the bytes from start up to, not including, end. Throws RangeError if these are no positions. */
+  /** Adds the bytes [start, end). Throws RangeError if these are not byte positions. */
   add(start: number, end: number): void {
     check(start, end)
     if (start === end) return
@@ -34,23 +34,23 @@ export class Intervals {
     this.#bytes += high - low - held
   }
 
-  /** The first byte at or after `at` that is missing. */
+  /** Returns the first position at or after `at` that is missing. */
   endFrom(at: number): number {
     const index = this.#firstEndingAfter(at)
     return (this.#starts[index] ?? Infinity) <= at ? this.#ends[index]! : at
   }
 
-  /** The first byte at or after `at` that is there; Infinity where none is. */
+  /** Returns the first position at or after `at` that is in the set, or Infinity. */
   startFrom(at: number): number {
     return Math.max(at, this.#starts[this.#firstEndingAfter(at)] ?? Infinity)
   }
 
-  /** Whether every byte from start up to, not including, end is there; of none it is true. */
+  /** Reports whether the set holds all of [start, end). An empty interval is always held. */
   has(start: number, end: number): boolean {
     return this.endFrom(start) >= end
   }
 
-  /** What is missing between start and end, ascending. */
+  /** Returns the gaps within [start, end), ascending. */
   missing(start: number, end: number): ByteRange[] {
     const gaps: ByteRange[] = []
     let at = start
@@ -72,7 +72,7 @@ export class Intervals {
     return this.#starts.map((start, index) => [start, this.#ends[index]!])
   }
 
-  /** Reads what toJSON gave, in any order; throws TypeError for anything else, so that nothing is believed by halves. */
+  /** Reads the result of toJSON, in any order. Throws TypeError if any part of it is malformed. */
   static fromJSON(value: unknown): Intervals {
     const pairs: unknown[] = Array.isArray(value) ? value : [value]
     const intervals = new Intervals()
@@ -87,7 +87,7 @@ export class Intervals {
   }
 
   #replace(from: number, to: number, low: number, high: number): void {
-    // In place for the usual case: an array that shifts for every piece would cost by its length.
+    // The usual case is done in place: splicing would move the rest of the array for every piece.
     if (to === from + 1) {
       this.#starts[from] = low
       this.#ends[from] = high
@@ -97,7 +97,7 @@ export class Intervals {
     this.#ends.splice(from, to - from, high)
   }
 
-  /** Index of the first interval whose end is at or after `at` (so that it touches or follows). */
+  /** Returns the index of the first interval that ends at or after `at`: it touches or follows. */
   #firstEndingAt(at: number): number {
     return this.#search((end) => end >= at)
   }
@@ -122,5 +122,5 @@ function isInterval(start: number, end: number): boolean {
 }
 
 function check(start: number, end: number): void {
-  if (!isInterval(start, end)) throw new RangeError(`no interval of bytes: ${start} to ${end}`)
+  if (!isInterval(start, end)) throw new RangeError(`not an interval of bytes: ${start} to ${end}`)
 }

@@ -1,11 +1,11 @@
-// Link headers (RFC 8288 3), as registries page their lists with.
+// The Link header (RFC 8288 section 3), with which registries page their lists.
 
 import { headerLines, Scanner } from './scanner.ts'
 
 export interface Link {
-  /** As it stands between the angle brackets: often relative to the request's URL. */
+  /** The text between the angle brackets, often relative to the URL of the request. */
   target: string
-  /** Names in lower case; the first of several with one name. */
+  /** Names in lower case. Of equal names the first counts. */
   params: ReadonlyMap<string, string>
 }
 
@@ -17,7 +17,7 @@ const UP_TO_TARGET = /[^<]*/y
 const TARGET = /<([^>]*)>/y
 const UNQUOTED = /[^ \t,;"]+/y
 
-/** All links of a header in order. Never throws; what is no link is passed over. */
+/** Returns the links of a header in order, skipping whatever is not a link. Never throws. */
 export function parseLinks(header: string | readonly string[] | undefined): Link[] {
   const links: Link[] = []
   for (const line of headerLines(header)) {
@@ -46,7 +46,7 @@ function readParams(scanner: Scanner): Map<string, string> {
   return params
 }
 
-/** The target of the first link whose relation types include `next`. */
+/** Returns the target of the first link whose relation types include `next`. */
 export function nextLink(header: string | readonly string[] | undefined): string | undefined {
   return parseLinks(header).find(isNext)?.target
 }
@@ -56,7 +56,7 @@ function isNext({ params }: Link): boolean {
   return relations.includes('next')
 }
 
-/** A Link header to the next page; what could end the target early or the header is percent-encoded. */
+/** Returns a Link header to the next page. Characters that could end the target or the header are percent-encoded. */
 export function formatNextLink(target: string): string {
   return `<${target.toWellFormed().replaceAll(/[^\x21-\x7e]+|[<>"\\^`{|}]/g, encodeURIComponent)}>; rel="next"`
 }

@@ -1,12 +1,12 @@
-// Range and Content-Range for the unit bytes (RFC 9110 14). Ends are exclusive here, inclusive there.
+// Range and Content-Range in bytes (RFC 9110 section 14). Ends are exclusive in code, inclusive in headers.
 
 export interface ByteRange {
   readonly start: number
-  /** The byte after the last one. */
+  /** Exclusive. */
   readonly end: number
 }
 
-/** podman asks for up to 1,024 ranges at once; with more than this Range is ignored, which is always allowed. */
+/** podman asks for up to 1,024 ranges at once. A Range with more than this is ignored, as any server may. */
 export const MAX_RANGES = 8_192
 const MAX_HEADER_LENGTH = 131_072
 
@@ -15,10 +15,10 @@ const RANGE = /^([0-9]*)-([0-9]*)$/
 const CONTENT_RANGE = /^\s*bytes\s+([0-9]{1,16})-([0-9]{1,16})\/([0-9]{1,16}|\*)\s*$/i
 
 /**
- * The ranges asked for, in the order and with the overlaps they were sent with, cut to the size;
- * unsatisfiable ones are left out, and if that leaves none the answer is 416. Undefined: answer 200
- * with everything, because Range is absent, malformed, of another unit or has too many ranges, or
- * because there is nothing (an empty blob has no range that Content-Range could name).
+ * Returns the requested ranges in the order sent, overlaps included, cut to the size and without
+ * those that cannot be satisfied; `unsatisfiable` (416) if none is left. Returns undefined if the
+ * response is a 200: Range is absent, malformed, in another unit or has too many ranges, or the
+ * content is empty, so that no Content-Range could describe it.
  */
 export function parseRange(
   header: string | undefined,
@@ -40,7 +40,7 @@ export function parseRange(
   return ranges.length === 0 ? 'unsatisfiable' : ranges
 }
 
-/** An empty range stands for one that cannot be satisfied; undefined for what is no range at all. */
+/** Returns an empty range if the range cannot be satisfied, and undefined if it is malformed. */
 function readRange(spec: string, size: number): ByteRange | undefined {
   const [, first, last] = RANGE.exec(spec) ?? []
   if (first === undefined || last === undefined || (first === '' && last === '')) return undefined
@@ -49,17 +49,17 @@ function readRange(spec: string, size: number): ByteRange | undefined {
   return { start: Number(first), end: last === '' ? size : Math.min(Number(last) + 1, size) }
 }
 
-/** Content-Range of a 206; the size is undefined while nobody knows it. The range must not be empty. */
+/** Returns the Content-Range of a 206. The range must not be empty; the size may be unknown. */
 export function formatContentRange(range: ByteRange, size: number | undefined): string {
   return `bytes ${range.start}-${range.end - 1}/${size ?? '*'}`
 }
 
-/** Content-Range of a 416. */
+/** Returns the Content-Range of a 416. */
 export function unsatisfiedContentRange(size: number): string {
   return `bytes */${size}`
 }
 
-/** What a 206 says it holds; undefined when absent, malformed, contradictory, or that of a 416. */
+/** Reads the Content-Range of a 206. Returns undefined if it is absent, malformed, contradictory or a 416's. */
 export function parseContentRange(
   header: string | undefined,
 ): { start: number; end: number; size: number | undefined } | undefined {

@@ -1,5 +1,4 @@
-// Reads header text piece by piece with the common rules of RFC 9110 5.6. Never throws, never
-// goes back further than one piece; what a piece means is up to the caller.
+// Reads the text of a header piece by piece by the common rules of RFC 9110 section 5.6. Never throws.
 
 const TOKEN = /[!#$%&'*+\-.^_`|~0-9A-Za-z]+/y
 const SPACE = /[ \t]*/y
@@ -17,7 +16,7 @@ export class Scanner {
     return this.#at >= this.#text.length
   }
 
-  /** Takes what a sticky pattern matches here: its first group if it has one, else everything. */
+  /** Consumes what a sticky pattern matches here. Returns its first group if it has one, else the match. */
   take(pattern: RegExp): string | undefined {
     pattern.lastIndex = this.#at
     const match = pattern.exec(this.#text)
@@ -30,7 +29,7 @@ export class Scanner {
     this.take(SPACE)
   }
 
-  /** Takes this one character if it stands here, and the space around it. */
+  /** Consumes this character and the space around it, if it comes next. */
   takeSign(sign: string): boolean {
     const from = this.#at
     this.skipSpace()
@@ -47,13 +46,13 @@ export class Scanner {
     return this.take(TOKEN)
   }
 
-  /** A quoted string without quotes and escapes; one that is never closed goes to the end. */
+  /** Consumes a quoted string and returns it without quotes and escapes. An unclosed one runs to the end. */
   quoted(): string | undefined {
     return this.take(QUOTED)?.replaceAll(/\\(.)/gs, '$1')
   }
 }
 
-/** A header that may come as several lines, as lines; absent: none. */
+/** Returns the lines of a header; none if it is absent. */
 export function headerLines(header: string | readonly string[] | undefined): readonly string[] {
   if (header === undefined) return []
   return typeof header === 'string' ? [header] : header

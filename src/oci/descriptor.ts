@@ -1,11 +1,11 @@
-// Descriptors: what a manifest says of content it names (image-spec, descriptor.md).
+// Descriptors: how a manifest refers to content (image-spec, descriptor.md).
 
 import { type Digest, parseDigest } from './digest.ts'
 
 export interface Descriptor {
   mediaType: string
   digest: Digest
-  /** Bytes. */
+  /** In bytes. */
   size: number
   artifactType?: string
   annotations?: Record<string, string>
@@ -14,15 +14,15 @@ export interface Descriptor {
   data?: string
 }
 
-/** The type assumed where a descriptor names none. */
+/** The media type of a descriptor that names none. */
 const UNTYPED = 'application/octet-stream'
 
-/** Whether a JSON value is an object (not null, not a list). */
+/** Reports whether a JSON value is an object: not null and not an array. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** Annotations with text values; undefined if it is no object or none are left. */
+/** Returns the annotations whose values are strings, or undefined if there are none. */
 export function readAnnotations(value: unknown): Record<string, string> | undefined {
   if (!isObject(value)) return undefined
   const entries = Object.entries(value).filter(
@@ -32,8 +32,8 @@ export function readAnnotations(value: unknown): Record<string, string> | undefi
 }
 
 /**
- * A descriptor from JSON; undefined without a digest we can check or a size. Optional fields of the
- * wrong type are left out, and so are fields that the specification does not name.
+ * Reads a descriptor from JSON. Returns undefined if it has no size, or no digest of a supported
+ * algorithm. Leaves out optional fields of the wrong type and fields unknown to the specification.
  */
 export function readDescriptor(value: unknown): Descriptor | undefined {
   if (!isObject(value)) return undefined

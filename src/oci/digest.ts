@@ -1,4 +1,4 @@
-// Digests: `algorithm:encoded` names of content (image-spec, descriptor.md#digests), and computing them.
+// Digests, the `algorithm:encoded` names of content (image-spec, descriptor.md#digests).
 
 import { createHash } from 'node:crypto'
 
@@ -7,7 +7,7 @@ export type Digest = `${Algorithm}:${string}`
 
 const DIGEST = /^(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128})$/
 
-/** The text as a digest of a supported algorithm in lower-case hex of the exact length; else undefined. */
+/** Returns the text if it is a digest: a supported algorithm and lower-case hex of the right length. */
 export function parseDigest(text: string): Digest | undefined {
   return isDigest(text) ? text : undefined
 }
@@ -16,29 +16,29 @@ function isDigest(text: string): text is Digest {
   return DIGEST.test(text)
 }
 
-/** What stands before the colon. */
+/** Returns the part before the colon. */
 export function algorithmOf(digest: Digest): Algorithm {
   return digest.startsWith('sha512:') ? 'sha512' : 'sha256'
 }
 
-/** What stands after the colon: lower-case hex. */
+/** Returns the part after the colon, in lower-case hex. */
 export function encodedOf(digest: Digest): string {
   return digest.slice(digest.indexOf(':') + 1)
 }
 
-/** The digest of bytes that are in memory. */
+/** Computes the digest of bytes in memory. */
 export function digestOf(bytes: Uint8Array, algorithm: Algorithm = 'sha256'): Digest {
   return `${algorithm}:${createHash(algorithm).update(bytes).digest('hex')}`
 }
 
-/** Computes a digest over bytes that come in pieces, in order. */
+/** Computes the digest of bytes that arrive in order, piece by piece. */
 export interface Digester {
   update(bytes: Uint8Array): void
-  /** The digest of everything so far; may be asked again, and more may follow. */
+  /** Returns the digest of all bytes so far. More may follow, and it may be called again. */
   digest(): Digest
 }
 
-/** A digester that has seen nothing yet. */
+/** Returns a digester of no bytes. */
 export function createDigester(algorithm: Algorithm): Digester {
   const hash = createHash(algorithm)
   return {

@@ -1,5 +1,5 @@
-// The one table of error codes that clients see, and the error that carries one.
-// What an upstream answered is not decided here: cache/policy/failure.ts turns that into one of these.
+// The error codes that clients see, in one table, and the error that carries one of them.
+// cache/policy/failure.ts decides which code an upstream's failure becomes.
 
 export type ErrorCode =
   | 'BLOB_UNKNOWN'
@@ -23,7 +23,7 @@ export type ErrorCode =
   | 'UNKNOWN'
   | 'UNSUPPORTED'
 
-/** Status and default message of each code (distribution-spec, Error Codes; the last six come from distribution). */
+/** The status and default message of each code (distribution-spec, Error Codes; the last six are distribution's own). */
 export const ERRORS: Readonly<Record<ErrorCode, { status: number; message: string }>> = {
   BLOB_UNKNOWN: { status: 404, message: 'blob unknown to registry' },
   BLOB_UPLOAD_INVALID: { status: 404, message: 'blob upload invalid' },
@@ -54,7 +54,7 @@ export interface OciErrorOptions {
   cause?: unknown
 }
 
-/** An answer to a client: code, status (the table's unless given), message, and headers such as Retry-After. */
+/** An error response to a client. The status is the table's unless another is given; `headers` may hold Retry-After. */
 export class OciError extends Error {
   readonly code: ErrorCode
   readonly status: number
@@ -74,7 +74,7 @@ export class OciError extends Error {
   }
 }
 
-/** The JSON body of an error answer (distribution-spec, Error Codes); a detail that JSON cannot hold is left out. */
+/** Returns the JSON body of an error response (distribution-spec, Error Codes), without a detail that JSON cannot hold. */
 export function errorBody(error: { code: string; message: string; detail?: unknown }): Buffer {
   const { code, message, detail } = error
   try {

@@ -1,7 +1,7 @@
-// Documents from outside that should be JSON objects.
+// Reads JSON documents from outside that should be objects.
 import { isObject } from './descriptor.ts'
 
-/** The object a text is; undefined: it is something else, or no JSON. */
+/** Returns the object that a text holds, or undefined if it is not JSON or not an object. */
 export function parseObject(text: string): Record<string, unknown> | undefined {
   try {
     const json: unknown = JSON.parse(text)
@@ -11,7 +11,7 @@ export function parseObject(text: string): Record<string, unknown> | undefined {
   }
 }
 
-/** The text a member is; undefined: something else. */
+/** Returns the value if it is a string. */
 export function asText(value: unknown): string | undefined {
   return typeof value === 'string' ? value : undefined
 }

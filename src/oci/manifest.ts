@@ -1,5 +1,5 @@
-// What a cache needs to know of a manifest: its type, and which content it names. The bytes
-// themselves stay untouched everywhere; nothing is ever serialised again from what is read here.
+// Reads from a manifest what the cache needs: its media type and the content it names. Manifests are
+// always served as the bytes that came; nothing is serialised from this summary.
 
 import { type Descriptor, isObject, readAnnotations, readDescriptor } from './descriptor.ts'
 import {
@@ -15,28 +15,27 @@ import {
 } from './media-types.ts'
 
 /**
- * The largest manifest that is fetched, kept and read, in bytes. containerd stops at 4,393,216
- * (4*1048*1048); twice the 4 MiB that registries should accept leaves room, and still parses in
- * well under a tenth of a second.
+ * The size of the largest manifest that is fetched, kept and read, in bytes. It is twice the 4 MiB
+ * that registries should accept; containerd stops at 4,393,216 (4 * 1048 * 1048).
  */
 export const MAX_MANIFEST_BYTES = 8 * 1024 * 1024
 
-/** The most descriptors read from one list of a manifest; what follows is served, but not known by name. */
+/** The most descriptors read from one list. The rest of the list is served, but grants access to nothing. */
 export const MAX_DESCRIPTORS = 16_384
 
 export interface ManifestSummary {
-  /** The Content-Type to serve it with, without parameters. */
+  /** The Content-Type to serve the manifest with, without parameters. */
   mediaType: string
-  /** Manifests that an index lists. */
+  /** The manifests that an index lists. */
   children: Descriptor[]
-  /** Config and layers; of an index, what it lists that is no manifest (BuildKit's caches). */
+  /** The config and layers; for an index, its entries that are not manifests (BuildKit's caches). */
   blobs: Descriptor[]
-  /** The manifest this one refers to (signatures, SBOMs). */
+  /** The manifest that this one refers to, as signatures and SBOMs do. */
   subject?: Descriptor
-  /** As a referrers list names it: the manifest's own artifactType, else its config's media type. */
+  /** The type shown in a referrers list: the manifest's artifactType, else its config's media type. */
   artifactType?: string
   annotations?: Record<string, string>
-  /** Docker schema 1: its digest is not that of its bytes, and its layers have no sizes, so none are listed. */
+  /** Docker schema 1. Its digest is not that of its bytes, and its layers have no sizes, so none are listed. */
   schema1: boolean
 }
 
@@ -51,10 +50,10 @@ const TYPES: Readonly<Record<Shape, readonly string[]>> = {
 }
 
 /**
- * Reads a manifest of any kind; undefined when it is none: HTML, other JSON, too large, or both an
- * index and an image, which two readers could understand differently (CVE-2021-41190). The type is
- * that of the answer if it fits the content, else the one the content names, else the one its shape
- * suggests.
+ * Reads a manifest of any kind. Returns undefined if it is not one: HTML, other JSON, too large, or
+ * both an index and an image, which two readers could understand differently (CVE-2021-41190). The
+ * media type is the response's if it fits the content, else the one that the content names, else the
+ * one that its shape suggests.
  */
 export function readManifest(bytes: Uint8Array, contentType?: string): ManifestSummary | undefined {
   const json = parseJson(bytes)
@@ -95,7 +94,7 @@ function shapeOf(json: Json): Shape | undefined {
   return index ? 'index' : 'image'
 }
 
-/** Go writes an empty list as null as well. */
+/** Go writes an empty list as null. */
 function isList(value: unknown): boolean {
   return Array.isArray(value) || value === null
 }

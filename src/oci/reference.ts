@@ -1,10 +1,10 @@
-// Names: repositories, tags, and image references as people write them (distribution-spec, Pull;
-// docker's reference rules for what is left out).
+// The grammar of names: registries, repositories, tags, and image references as people write them
+// (distribution-spec, Pull; Docker's rules for the parts that are left out).
 
 import { algorithmOf, type Digest, encodedOf, parseDigest } from './digest.ts'
 import { OciError } from './errors.ts'
 
-/** A repository under its canonical, client-visible name: the cache key. */
+/** A repository by its canonical name as clients see it. It is the cache key. */
 export interface Repository {
   readonly registry: string
   readonly name: string
@@ -19,7 +19,7 @@ export interface ImageReference {
 const DOCKER_HUB = 'docker.io'
 const DOCKER_HUB_ALIASES = new Set(['index.docker.io', 'registry-1.docker.io'])
 
-/** Many clients cap host and name together at 255; a name alone must not be longer, in bytes (all are ASCII). */
+/** In bytes. Many clients allow 255 for host and name together, so no name is longer. */
 const MAX_NAME_LENGTH = 255
 const MAX_REFERENCE_LENGTH = 1024
 
@@ -31,36 +31,36 @@ const HOST = new RegExp(
 )
 const DIGEST_TAG = /^sha(?:256|512)-[a-f0-9]{64}(?:\.(?:sig|att|sbom))?$/
 
-/** Whether it is a repository name (without a registry) of at most 255 bytes. */
+/** Reports whether the text is a repository name, without a registry, of at most 255 bytes. */
 export function isRepositoryName(text: string): boolean {
   return text.length <= MAX_NAME_LENGTH && NAME.test(text)
 }
 
-/** Whether it is a tag of at most 128 characters. */
+/** Reports whether the text is a tag: at most 128 characters. */
 export function isTag(text: string): boolean {
   return TAG.test(text)
 }
 
-/** Whether it is `host`, `host:port` or `[address]:port` in lower case. */
+/** Reports whether the text is `host`, `host:port` or `[address]:port` in lower case. */
 export function isRegistry(text: string): boolean {
   return text.length <= MAX_NAME_LENGTH && HOST.test(text)
 }
 
-/** The registry's one name: lower-case, and docker.io for each of Docker Hub's hosts. */
+/** Returns the registry's canonical name: lower case, and docker.io for each of Docker Hub's hosts. */
 export function normaliseRegistry(host: string): string {
   const lower = host.toLowerCase()
   return DOCKER_HUB_ALIASES.has(lower) ? DOCKER_HUB : lower
 }
 
-/** Whether a first path component is a registry rather than part of a name: a dot, a colon, or localhost. */
+/** Reports whether a first path component names a registry: it has a dot or a colon, or is localhost. */
 export function looksLikeRegistry(component: string): boolean {
   return /[.:]/.test(component) || component === 'localhost'
 }
 
 /**
- * Reads `[registry/]name[:tag][@digest]` as docker does: a missing registry is the default, a name
- * of one component on docker.io gets `library/`. No tag is assumed. Throws NAME_INVALID,
- * TAG_INVALID or DIGEST_INVALID.
+ * Reads `[registry/]name[:tag][@digest]` as Docker does. Without a registry it means the default
+ * one; a name of one component on docker.io gets `library/`; no tag is assumed. Throws OciError
+ * NAME_INVALID, TAG_INVALID or DIGEST_INVALID.
  */
 export function parseImage(text: string, defaultRegistry: string = DOCKER_HUB): ImageReference {
   if (text.length > MAX_REFERENCE_LENGTH) {
@@ -88,7 +88,7 @@ function readDigest(text: string): Digest {
   if (digest !== undefined) return digest
   throw new OciError(
     'DIGEST_INVALID',
-    `${quote(text)} is no digest: sha256: with 64 or sha512: with 128 lower-case hex digits is needed`,
+    `${quote(text)} is not a digest: write sha256: and 64, or sha512: and 128 lower-case hex digits`,
   )
 }
 
@@ -96,7 +96,7 @@ function readTag(text: string): string {
   if (isTag(text)) return text
   throw new OciError(
     'TAG_INVALID',
-    `${quote(text)} is no tag: up to 128 letters, digits, '_', '.', '-', not starting with '.' or '-'`,
+    `${quote(text)} is not a tag: up to 128 letters, digits, '_', '.' and '-', not starting with '.' or '-'`,
   )
 }
 
@@ -112,11 +112,11 @@ function parseRepository(text: string, defaultRegistry: string): Repository {
   if (!isRegistry(registry)) {
     throw new OciError(
       'NAME_INVALID',
-      `${quote(registry)} is no registry: host or host:port is needed`,
+      `${quote(registry)} is not a registry: write host or host:port`,
     )
   }
   if (!isRepositoryName(name) || /^[a-f0-9]{64}$/.test(text)) {
-    throw new OciError('NAME_INVALID', `${quote(text)} is no repository name: ${NAME_RULE}`)
+    throw new OciError('NAME_INVALID', `${quote(text)} is not a repository name: ${NAME_RULE}`)
   }
   return { registry, name }
 }
@@ -127,12 +127,12 @@ function completeName(registry: string, name: string): string {
   return registry === DOCKER_HUB && name !== '' && !name.includes('/') ? `library/${name}` : name
 }
 
-/** The tag where referrers are listed on registries without the API (distribution-spec, Referrers Tag Schema). */
+/** Returns the tag that lists the referrers in a registry without the API (distribution-spec, Referrers Tag Schema). */
 export function referrersTag(digest: Digest): string {
   return `${algorithmOf(digest).slice(0, 32)}-${encodedOf(digest).slice(0, 64)}`
 }
 
-/** Whether a tag is a referrers tag or one of cosign's: such tags change whenever something is signed. */
+/** Reports whether a tag is a referrers tag or one of cosign's, which change whenever an image is signed. */
 export function isDigestTag(tag: string): boolean {
   return DIGEST_TAG.test(tag)
 }

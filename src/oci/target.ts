@@ -1,5 +1,5 @@
-// What a path under /v2/ asks for (distribution-spec, Endpoints). Which registry it belongs to is
-// decided in upstream/routing/registries.ts; here the name is only made safe, not validated.
+// Reads what a path under /v2/ asks for (distribution-spec, Endpoints). The name is made safe here, not
+// validated: upstream/routing/registries.ts decides which registry it belongs to.
 
 import { OciError } from './errors.ts'
 
@@ -12,17 +12,17 @@ export type Target =
   | { kind: 'referrers'; prefix?: string; name: string; digest: string }
   | { kind: 'upload'; prefix?: string; name: string }
 
-/** A registry, a name of 255, a verb and a sha512 digest, every colon escaped, fit many times over. */
+/** Far more than a registry, a name of 255 characters, a verb and an escaped sha512 digest need. */
 const MAX_PATH_LENGTH = 4096
 
-/** What no component may hold once decoded: anything but visible ASCII, and what ends or joins parts of URLs. */
+/** Characters that no decoded component may hold: all but visible ASCII, and the delimiters of URLs. */
 const UNSAFE = /[^\x21-\x7e]|["#%/<>?\\^`{|}]/
 
 /**
- * Reads an undecoded path without its query. Undefined: not a path of this API (404). Throws
- * NAME_INVALID for one that is but holds a bad escape, an escaped slash, an empty component
- * (also from a trailing slash, but for `/v2/` and uploads), `.` or `..`, or is too long.
- * References and digests are passed on as they stand: the caller refuses illegal ones.
+ * Reads an undecoded path without its query. Returns undefined if it is not a path of this API (404).
+ * Throws OciError NAME_INVALID if it is one, but too long or with a bad escape, an escaped slash, an
+ * empty component (a trailing slash included, except after `/v2/` and in uploads), `.` or `..`.
+ * References and digests are returned as they stand: the caller refuses illegal ones.
  */
 export function parseTarget(rawPath: string): Target | undefined {
   const split = /^\/(?:(?!v2(?:\/|$))([^/]+)\/)?v2(?:\/(.*))?$/s.exec(rawPath)
@@ -37,8 +37,8 @@ export function parseTarget(rawPath: string): Target | undefined {
 }
 
 /**
- * The suffix that comes last wins, since names may hold components called manifests, blobs, tags.
- * Unknown paths are told apart before anything is decoded, so that they stay a plain 404.
+ * The last suffix wins, because a name may have components called manifests, blobs or tags. Unknown
+ * paths are recognised before anything is decoded, so that they stay a plain 404.
  */
 function match(raw: readonly string[]): Target | undefined {
   if (raw.length === 1 && raw[0] === '_catalog') return { kind: 'catalog' }
@@ -56,7 +56,7 @@ function match(raw: readonly string[]): Target | undefined {
   return matchUpload(raw) ?? refuseEmpty(raw)
 }
 
-/** `/blobs/uploads` with whatever follows: a session's path is the registry's own affair. */
+/** Matches `/blobs/uploads` and anything below it: each registry names its upload sessions itself. */
 function matchUpload(raw: readonly string[]): Target | undefined {
   const at = raw.findLastIndex((part, index) => part === 'uploads' && raw[index - 1] === 'blobs')
   return at < 2 ? undefined : { kind: 'upload', name: join(raw.slice(0, at - 1)) }
