@@ -5,7 +5,13 @@ import { parseDigest, type Algorithm, type Digest } from '../../src/oci/digest.t
 import { bytesContent, contentDigest, syntheticContent, type TestContent } from './content.ts'
 import { neededScope, refusal, type RegistryAuth } from './registry-auth.ts'
 import { parseTarget, type RegistryTarget } from './registry-target.ts'
-import { Faults, type ActiveFault, type Fault, type RequestKind, type SigningHost } from './faults.ts'
+import {
+  Faults,
+  type ActiveFault,
+  type Fault,
+  type RequestKind,
+  type SigningHost,
+} from './faults.ts'
 import { buildImage, buildIndex, documentPart, MEDIA_TYPES, opaqueLayer } from './images.ts'
 import type { BuiltImage, ImageType, TestDescriptor, TestLayer } from './images.ts'
 import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
@@ -27,7 +33,7 @@ export interface RegistryOptions extends LoopbackOptions {
   /** The parameter that carries the position in `Link`. Default "last"; others are opaque. */
   readonly cursor?: string
   /** GET of a blob answers 307 to a signed URL there. HEAD is answered directly. */
-  readonly redirectBlobs?: TestStorageHost
+  readonly redirectBlobs?: SigningHost
   /** A manifest whose type the Accept header does not list is 404, as on ghcr.io. Default false. */
   readonly strictAccept?: boolean
 }

@@ -11,7 +11,7 @@ import { diagnoseNetwork as diagnose, type Phase } from '../../../src/upstream/d
 import type { UpstreamError } from '../../../src/upstream/face/failure.ts'
 import { AddressRefused } from '../../../src/upstream/address/lookup.ts'
 import { exhaustionOf } from '../../../src/process/own-fault.ts'
-import { TunnelError } from '../../../src/upstream/network/proxy/handshake.ts'
+import { TunnelError } from '../../../src/upstream/network/proxy/tunnel-error.ts'
 import { TlsFileError } from '../../../src/upstream/network/tls.ts'
 
 const NOW = Date.UTC(2026, 0, 1)
