@@ -11,6 +11,8 @@ import { failureOf, REPO, upstreamOver, type Fixture } from '../upstream-fixture
 const DIGEST = digestOf(Buffer.from('x'))
 const MIB = 1024 * 1024
 const CHUNK = Buffer.alloc(64 * 1024, ' ')
+/** For headers: blanks in front of a value are skipped, and count for nothing. */
+const LETTERS = Buffer.alloc(64 * 1024, 'x')
 /** The system's buffers on both sides, and what is on its way between them. */
 const ON_ITS_WAY = 8 * MIB
 const LIMITS = {
@@ -142,8 +144,8 @@ describe('without an end', () => {
       socket.on('error', () => undefined)
       const go = () => {
         while (!socket.destroyed) {
-          state.sent += CHUNK.length
-          if (!socket.write(CHUNK)) break
+          state.sent += LETTERS.length
+          if (!socket.write(LETTERS)) break
         }
       }
       socket.on('drain', go)
@@ -158,7 +160,7 @@ describe('without an end', () => {
     const startedAt = Date.now()
     const failure = await failureOf(manifest(at))
     expect(failure).toMatchObject({ reason: 'refused' })
-    expect(failure.message).toContain('too long an answer')
+    expect(failure.message).toContain('Headers Overflow')
     expect(Date.now() - startedAt).toBeLessThan(5000)
     expect(state.sent).toBeLessThan(ON_ITS_WAY)
     server.close()
