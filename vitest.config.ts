@@ -3,7 +3,12 @@ import { defineConfig } from 'vitest/config'
 const NOT_TESTS = ['test/e2e/**', 'test/bench/**', 'node_modules/**']
 // These patch the file functions of Node (test/support/failing-files.ts) and each run in a process of
 // their own: a test that timed out before it undid its patch would fail every file after it.
-const PATCH_NODE = ['test/broken-disk.test.ts', 'test/damage.test.ts', 'test/shutdown.test.ts']
+const PATCH_NODE = [
+  'test/broken-disk.test.ts',
+  'test/damage.test.ts',
+  'test/files/file-watch.test.ts',
+  'test/shutdown.test.ts',
+]
 
 export default defineConfig({
   test: {

@@ -153,6 +153,7 @@ const ARROWS: Record<string, readonly string[]> = {
   ],
   app: [
     'oci',
+    'files',
     'upstream/address',
     'upstream/routing',
     'upstream/credentials',

@@ -1,26 +1,27 @@
-// Reads the configuration again, when its files change or somebody asks, and has it put into force as a
-// whole or not at all. What that means for the server is Chandlery's to know.
+// Reads the configuration again when its files change or somebody asks, and has it applied as a whole or
+// not at all. Applying it is Chandlery's business.
 import type { ReloadOutcome } from '../admin/reload.ts'
 import { changedKeys, restartKeys, withoutRestart } from '../config/changes.ts'
 import type { Config } from '../config/config.ts'
-import { FileWatch, NO_FILE, type Prints, readPrints } from '../config/file-watch.ts'
 import type { Loaded } from '../config/load.ts'
 import { ConfigError, formatProblem } from '../config/problem.ts'
+import { FileWatch } from '../files/file-watch.ts'
+import { FingerprintReader, type Fingerprints, NOT_REGULAR } from '../files/fingerprints.ts'
 
 export interface ReloadingOptions {
-  /** What the server was started with. */
+  /** The configuration that the server was started with. */
   readonly loaded: Loaded
-  /** Reads all of it again. Throws ConfigError. */
+  /** Loads the whole configuration again. Throws ConfigError. */
   readonly load: () => Promise<Loaded>
-  /** Puts a configuration into force, all at once. Throws, with nothing changed, where it cannot be used. */
+  /** Applies a configuration at once. Throws, with nothing changed, if it cannot be used. */
   readonly apply: (config: Config, changed: { readonly files: boolean }) => Promise<void>
   readonly onOutcome: (outcome: ReloadOutcome, trigger: string) => void
   readonly onError: (error: unknown) => void
-  /** How often files are looked at, in milliseconds. */
+  /** How often the files are looked at, in milliseconds. */
   readonly lookEveryMs: number
 }
 
-/** What a person has to do is told by this. */
+/** A configuration that was refused, and what has to be mended in it. */
 interface Refused {
   readonly problems: readonly string[]
   readonly at: Date
@@ -29,12 +30,13 @@ interface Refused {
 export class Reloading {
   readonly #options: ReloadingOptions
   readonly #watch: FileWatch
-  /** What only a restart changes is as it was at the start. */
+  /** The configuration at the start. Some of its settings change only with a restart. */
   readonly #running: Config
   #wanted: Loaded
-  /** Of the files when they were last good. */
-  #prints: Prints = new Map()
-  /** Named by a configuration that was refused: one of them may be what has to change. */
+  readonly #reader = new FingerprintReader()
+  /** The fingerprints of the files when they were last good. */
+  #fingerprints: Fingerprints = new Map()
+  /** The files of a configuration that was refused: mending it may change any of them. */
   #attempted: readonly string[] = []
   #refused: Refused | undefined
   #last: Promise<unknown> = Promise.resolve()
@@ -46,6 +48,7 @@ export class Reloading {
     this.#running = options.loaded.config
     this.#wanted = options.loaded
     this.#watch = new FileWatch({
+      reader: this.#reader,
       files: () => this.#files(),
       everyMs: options.lookEveryMs,
       onChange: async () => void (await this.reload('a file changed')),
@@ -53,10 +56,10 @@ export class Reloading {
     })
   }
 
-  /** From now on files are looked at. */
+  /** Starts to look at the files. */
   async start(): Promise<void> {
-    this.#prints = await readPrints(this.#files())
-    this.#watch.settle(this.#prints)
+    this.#fingerprints = await this.#reader.read(this.#files())
+    this.#watch.settle(this.#fingerprints)
     if (!this.#stopped) this.#watch.start()
   }
 
@@ -65,7 +68,7 @@ export class Reloading {
     this.#watch.stop()
   }
 
-  /** One at a time; who asks while one runs is given the next one's outcome. Never rejects. */
+  /** Reloads, one at a time: who asks while one runs gets the outcome of the next. Never rejects. */
   reload(trigger: string): Promise<ReloadOutcome> {
     this.#next ??= this.#last.then(() => {
       const now = this.#perform(trigger)
@@ -76,14 +79,14 @@ export class Reloading {
     return this.#next
   }
 
-  /** For people, a line each. */
+  /** Returns what people should know, a line each. */
   describe(): string[] {
     const keys = restartKeys(this.#running, this.#wanted.config)
     const restart =
       keys.length === 0 ? [] : [`configuration: a restart is needed for ${keys.join(', ')}`]
     if (this.#refused === undefined) return restart
     const { at, problems } = this.#refused
-    const head = `configuration: refused at ${at.toISOString()}, the former one holds:`
+    const head = `configuration: refused at ${at.toISOString()}, the former one is in use:`
     return [head, ...problems.map((problem) => `  ${problem}`), ...restart]
   }
 
@@ -96,51 +99,53 @@ export class Reloading {
   }
 
   async #attempt(): Promise<ReloadOutcome> {
-    const before = await readPrints(this.#files())
+    const before = await this.#reader.read(this.#files())
     const outcome = await this.#attemptWith(before)
     if (outcome.result !== 'refused') return outcome
-    const after = await readPrints(this.#files())
-    // It may have been read while it was written.
+    const after = await this.#reader.read(this.#files())
+    // The files may have been read while they were being written.
     const isSame = [...before].every(([file, print]) => after.get(file) === print)
     return isSame ? outcome : await this.#attemptWith(after)
   }
 
-  async #attemptWith(before: Prints): Promise<ReloadOutcome> {
+  async #attemptWith(before: Fingerprints): Promise<ReloadOutcome> {
     try {
-      const once = this.#wanted.sources.find((file) => before.get(file) === NO_FILE)
+      const once = this.#wanted.sources.find((file) => before.get(file) === NOT_REGULAR)
       if (once !== undefined)
-        return refused([`${once}: is no file, and cannot be read again; restart`])
+        return refused([
+          `${once}: is not a regular file and cannot be read again: restart the server`,
+        ])
       const loaded = await this.#options.load()
-      const prints = await readPrints([...loaded.sources, ...loaded.files])
-      const outcome = await this.#use(loaded, prints)
+      const fingerprints = await this.#reader.read([...loaded.sources, ...loaded.files])
+      const outcome = await this.#use(loaded, fingerprints)
       this.#attempted = []
-      this.#settle(before, prints)
+      this.#settle(before, fingerprints)
       return outcome
     } catch (error) {
       this.#attempted = error instanceof ConfigError ? error.files : this.#attempted
-      const prints = await readPrints(this.#files())
-      await this.#keepUp(prints)
-      this.#settle(before, prints)
+      const fingerprints = await this.#reader.read(this.#files())
+      await this.#keepUp(fingerprints)
+      this.#settle(before, fingerprints)
       return refused(problemsOf(error))
     }
   }
 
-  /** The former one stays, but its files may have rotated: what can be used of them is, else what was. */
-  async #keepUp(prints: Prints): Promise<void> {
+  /** The former configuration stays, but its files may have rotated: uses those of them that are good. */
+  async #keepUp(fingerprints: Fingerprints): Promise<void> {
     const { config, files } = this.#wanted
-    if (this.#changedOf(files, prints).length === 0) return
+    if (this.#changedOf(files, fingerprints).length === 0) return
     const inForce = withoutRestart(this.#running, config)
     await this.#options.apply(inForce, { files: true }).catch(() => undefined)
   }
 
-  async #use(loaded: Loaded, prints: Prints): Promise<ReloadOutcome> {
+  async #use(loaded: Loaded, fingerprints: Fingerprints): Promise<ReloadOutcome> {
     const { config, files } = loaded
     const keys = changedKeys(this.#wanted.config, config)
-    const changedFiles = this.#changedOf(files, prints)
+    const changedFiles = this.#changedOf(files, fingerprints)
     const inForce = withoutRestart(this.#running, config)
     await this.#options.apply(inForce, { files: changedFiles.length > 0 })
     this.#wanted = loaded
-    this.#prints = prints
+    this.#fingerprints = fingerprints
     const changed = [...keys, ...changedFiles]
     return {
       result: changed.length > 0 ? 'reloaded' : 'unchanged',
@@ -150,15 +155,15 @@ export class Reloading {
     }
   }
 
-  #changedOf(files: readonly string[], prints: Prints): string[] {
+  #changedOf(files: readonly string[], fingerprints: Fingerprints): string[] {
     return files.filter((file) => {
-      const former = this.#prints.get(file)
-      return former !== undefined && former !== prints.get(file)
+      const former = this.#fingerprints.get(file)
+      return former !== undefined && former !== fingerprints.get(file)
     })
   }
 
-  /** What changed after it was read is still to come. */
-  #settle(before: Prints, now: Prints): void {
+  /** Settles what was read. A change after the files were read is still to be reported. */
+  #settle(before: Fingerprints, now: Fingerprints): void {
     this.#watch.settle(new Map([...now].map(([file, print]) => [file, before.get(file) ?? print])))
   }
 
@@ -172,7 +177,7 @@ function refused(problems: readonly string[]): ReloadOutcome {
   return { result: 'refused', problems }
 }
 
-/** Of a configuration the errors; its warnings stand when it is used. */
+/** Returns the errors. The warnings are reported when the configuration is used. */
 function problemsOf(error: unknown): string[] {
   if (!(error instanceof ConfigError))
     return [error instanceof Error ? error.message : String(error)]

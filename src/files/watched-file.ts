@@ -6,20 +6,21 @@ import type { Stats } from 'node:fs'
 
 import { readWhole } from './read-file.ts'
 import { SharedRead } from './shared-read.ts'
+import { signatureOf } from './signature.ts'
 
 const CHECK_EVERY_MS = 1000
 
 export interface WatchedFileOptions {
-  /** A file that is longer is an error. Default 1 MiB. */
+  /** A longer file is an error. Default 1 MiB. */
   readonly maxBytes?: number
   /**
-   * A good value goes on being used while its successor is bad or missing, which may be half
-   * written. Default true; false: then there is no value.
+   * Whether a good value stays in use while its successor is missing or bad, for example half
+   * written. Default true.
    */
   readonly keepsFormer?: boolean
-  /** In milliseconds; default: a clock that nobody sets back. */
+  /** A clock in milliseconds. By default a monotonic one. */
   readonly now?: () => number
-  /** How long anybody waits for it to be read, in milliseconds. */
+  /** How long a caller waits for the file to be read, in milliseconds. */
   readonly timeoutMs?: number | undefined
 }
 
@@ -30,7 +31,7 @@ export class WatchedFile<T> {
   readonly #keepsFormer: boolean
   readonly #now: () => number
   #checkedAt = -Infinity
-  /** Of the file that was read last; undefined: it is to be read, whatever it looks like. */
+  /** The signature of the file that was read last; undefined if the file must be read again in any case. */
   #signature: string | undefined
   #rechecks = 0
   #value: T | undefined
@@ -61,7 +62,7 @@ export class WatchedFile<T> {
     return this.#value
   }
 
-  /** Has the next caller read the file, whatever its size and times say: it has changed. */
+  /** Makes the next caller read the file, whatever its size and times say. */
   recheck(): void {
     this.#rechecks += 1
     this.#checkedAt = -Infinity
@@ -94,9 +95,4 @@ export class WatchedFile<T> {
       throw error
     }
   }
-}
-
-/** Changes with whatever is done to the file: put in its place, written to, or renamed. */
-function signatureOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): string {
-  return [dev, ino, size, mtimeMs, ctimeMs].join(':')
 }

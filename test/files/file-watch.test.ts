@@ -1,13 +1,26 @@
 // The watch over files, on real ones: every way in which configuration is replaced in practice.
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
-import { appendFile, mkdir, rename, rm, symlink, utimes, writeFile } from 'node:fs/promises'
+import fs, {
+  appendFile,
+  mkdir,
+  rename,
+  rm,
+  stat,
+  symlink,
+  utimes,
+  writeFile,
+} from 'node:fs/promises'
+import { syncBuiltinESMExports } from 'node:module'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { afterEach, beforeEach, expect, test } from 'vitest'
-import { differing, FileWatch, NO_FILE, readPrints } from '../../src/config/file-watch.ts'
+import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { FileWatch } from '../../src/files/file-watch.ts'
+import { differing, FingerprintReader, NOT_REGULAR } from '../../src/files/fingerprints.ts'
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts'
 
 const EVERY_MS = 20
+
+const readFingerprints = (files: readonly string[]) => new FingerprintReader().read(files)
 
 let directory: TemporaryDirectory
 let watch: FileWatch
@@ -30,12 +43,13 @@ async function look(...files: string[]): Promise<void> {
   told = []
   const [first = ''] = files
   watch = new FileWatch({
+    reader: new FingerprintReader(),
     files: () => files,
     everyMs: EVERY_MS,
-    onChange: async () => void told.push((await readPrints([first])).get(first) ?? ''),
+    onChange: async () => void told.push((await readFingerprints([first])).get(first) ?? ''),
     onError: (error) => void told.push(String(error)),
   })
-  watch.settle(await readPrints(files))
+  watch.settle(await readFingerprints(files))
   watch.start()
 }
 
@@ -48,7 +62,7 @@ async function untilTold(times: number): Promise<void> {
   expect(told).toHaveLength(times)
 }
 
-const printOf = async (path: string) => (await readPrints([path])).get(path)
+const fingerprintOf = async (path: string) => (await readFingerprints([path])).get(path)
 
 test('a file that stays as it is, touched or not, is nothing new', async () => {
   await look(file)
@@ -63,7 +77,7 @@ test('a file renamed into place is told once', async () => {
   await writeFile(`${file}.new`, 'two')
   await rename(`${file}.new`, file)
   await untilTold(1)
-  expect(told).toEqual([await printOf(file)])
+  expect(told).toEqual([await fingerprintOf(file)])
 })
 
 test('a file rewritten in place, of the same size and with the same time, is told once', async () => {
@@ -100,7 +114,7 @@ test('a file that vanishes is told, and told again when it comes back', async ()
   await untilTold(1)
   await writeFile(file, 'one')
   await untilTold(2)
-  expect(told).toEqual(['ENOENT', await printOf(file)])
+  expect(told).toEqual(['ENOENT', await fingerprintOf(file)])
 })
 
 test('a file that is gone for less than two looks never was', async () => {
@@ -119,7 +133,7 @@ test('a file that is still being written is told when it is whole', async () => 
     await sleep(EVERY_MS / 4)
   }
   await untilTold(1)
-  expect(told).toEqual([await printOf(file)])
+  expect(told).toEqual([await fingerprintOf(file)])
 })
 
 test('a file that changes without end keeps no change of another from being told', async () => {
@@ -129,7 +143,7 @@ test('a file that changes without end keeps no change of another from being told
   try {
     await look(file, restless)
     await writeFile(file, 'two')
-    const two = await printOf(file)
+    const two = await fingerprintOf(file)
     for (let tries = 0; !told.includes(two ?? ''); tries++) {
       expect(tries).toBeLessThan(200)
       await sleep(EVERY_MS)
@@ -143,6 +157,7 @@ test('what changed while the owner was busy with a change is told after it', asy
   let busy = 0
   told = []
   watch = new FileWatch({
+    reader: new FingerprintReader(),
     files: () => [file],
     everyMs: EVERY_MS,
     onChange: async () => {
@@ -154,7 +169,7 @@ test('what changed while the owner was busy with a change is told after it', asy
     },
     onError: (error) => void told.push(String(error)),
   })
-  watch.settle(await readPrints([file]))
+  watch.settle(await readFingerprints([file]))
   watch.start()
   await writeFile(file, 'two')
   await untilTold(2)
@@ -163,8 +178,8 @@ test('what changed while the owner was busy with a change is told after it', asy
 test('a pipe is not read, and a directory and a file without permission are no error', async () => {
   const pipe = directory.join('pipe')
   execFileSync('mkfifo', [pipe])
-  const prints = await readPrints([pipe, directory.path, directory.join('none')])
-  expect([...prints.values()]).toEqual([NO_FILE, 'EISDIR', 'ENOENT'])
+  const prints = await readFingerprints([pipe, directory.path, directory.join('none')])
+  expect([...prints.values()]).toEqual([NOT_REGULAR, 'EISDIR', 'ENOENT'])
   await look(file)
 })
 
@@ -180,4 +195,23 @@ test('files differ by content, and by who knows them', () => {
   ])
   expect(differing(one, other)).toEqual(['a', 'c'])
   expect(differing(one, one)).toEqual([])
+})
+
+test('a file that stat calls unchanged is not read again', async () => {
+  const reader = new FingerprintReader()
+  // Older than the coarsest clock of a file system: only then is what stat says of it believed.
+  await expect.poll(async () => Date.now() - (await stat(file)).ctimeMs).toBeGreaterThan(2000)
+  const [before] = (await reader.read([file])).values()
+  const opened = vi.spyOn(fs, 'open')
+  try {
+    syncBuiltinESMExports()
+    expect([...(await reader.read([file])).values()]).toEqual([before])
+    expect(opened).not.toHaveBeenCalled()
+    await writeFile(file, 'two')
+    expect([...(await reader.read([file])).values()]).not.toEqual([before])
+    expect(opened).toHaveBeenCalled()
+  } finally {
+    opened.mockRestore()
+    syncBuiltinESMExports()
+  }
 })
