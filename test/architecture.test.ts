@@ -72,8 +72,8 @@ const ARROWS: Record<string, readonly string[]> = {
   'store/blobs': ['oci', 'store/disk', 'store/driver', 'store/ingest', 'store/records'],
   store: ['oci', 'store/disk', 'store/driver', 'store/records', 'store/blobs'],
   'store/owner': ['store/disk'],
-  'cache/policy': ['oci', 'process', 'upstream/face', 'store/records'],
-  'cache/flight': ['http', 'upstream/face', 'cache/policy'],
+  'cache/flight': ['http', 'upstream/face'],
+  'cache/policy': ['oci', 'http', 'process', 'upstream/face', 'store/records', 'cache/flight'],
   'cache/access': ['oci', 'upstream/face', 'store/records', 'cache/policy', 'cache/flight'],
   'cache/manifest': [
     'oci',

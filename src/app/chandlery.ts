@@ -3,7 +3,6 @@
 import { randomUUID } from 'node:crypto'
 import { createAdminApp } from '../admin/app.ts'
 import { Readiness } from '../admin/readiness.ts'
-import { FreshnessPolicy } from '../cache/policy/freshness.ts'
 import type { Config } from '../config/config.ts'
 import { formatListenAddress } from '../config/listen-address.ts'
 import {
@@ -33,7 +32,6 @@ import type { Store } from '../store/store.ts'
 import type { UpstreamLimits } from '../upstream/network/timeouts.ts'
 import type { EndpointReport } from '../upstream/health/endpoint-health.ts'
 import { Probing } from '../upstream/client/probing.ts'
-import { settingsId } from '../upstream/network/settings-id.ts'
 import type { ProxyEnvironment } from '../upstream/network/proxy/egress-proxy.ts'
 import type { RateLimitReport } from '../upstream/health/quotas.ts'
 import { within } from './within.ts'
@@ -75,7 +73,6 @@ export class Chandlery {
   readonly #logger: Logger
   readonly #observer: Observer
   readonly #readiness = new Readiness()
-  readonly #freshness: FreshnessPolicy
   readonly #keyPair: TlsKeyPair | undefined
   readonly #reloading: Reloading | undefined
   readonly #admin: App
@@ -107,7 +104,6 @@ export class Chandlery {
     const observer = this.#observer
     this.#generationOptions = { version, instanceId, observer, limits, proxies }
     this.#generation = firstGeneration(config, this.#generationOptions)
-    this.#freshness = new FreshnessPolicy(config.freshness)
     this.#keyPair = config.tls && new TlsKeyPair(config.tls)
     this.#reloading = this.#createReloading(options.reloads)
     this.#readiness.missing('store', 'the cache directory is not open yet')
@@ -232,7 +228,6 @@ export class Chandlery {
         directory,
         observer: this.#observer,
         generation: () => this.#generation,
-        freshness: this.#freshness,
         retryDelayMs: this.#retryDelayMs,
         sampleEvery: this.#sampleEvery,
         signal: this.#starting.signal,
@@ -339,9 +334,6 @@ export class Chandlery {
     this.#generation = next
     this.#logger.level = config.log.level
     if (pair) this.#keyPair?.use(pair)
-    if (settingsId(config.freshness) !== settingsId(former.config.freshness)) {
-      this.#freshness.use(config.freshness)
-    }
     next.credentials.recheck()
     next.client.settle().catch((error: unknown) => this.#observer.unexpectedError('reload', error))
     const isAskedOtherwise = next.upstream !== former.upstream

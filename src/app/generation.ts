@@ -1,5 +1,6 @@
 // What is made of one configuration: where requests lead and how upstreams are asked. One follows
 // another when the configuration changes; what a request began under one, it ends under that one.
+import { FreshnessPolicy } from '../cache/policy/freshness.ts'
 import type { Caller } from '../cache/flight/caller.ts'
 import { settingsOfHost, settingsOfMirror } from '../config/changes.ts'
 import type { Config, HostConfig } from '../config/config.ts'
@@ -28,6 +29,7 @@ export interface GenerationOptions {
 
 export interface Generation {
   readonly config: Config
+  readonly freshness: FreshnessPolicy
   readonly registries: Registries
   readonly client: RegistryClient
   readonly upstream: Upstream
@@ -52,7 +54,9 @@ export function nextGeneration(
   options: GenerationOptions,
   former: Generation,
 ): Generation {
-  if (waysOf(config) === waysOf(former.config)) return { ...former, config }
+  if (waysOf(config) === waysOf(former.config)) {
+    return { ...former, config, freshness: new FreshnessPolicy(config.freshness) }
+  }
   return generationOf(config, options, former)
 }
 
@@ -76,7 +80,8 @@ function generationOf(
   const credentials = credentialsOf(config, client, former)
   const number = (former?.caller.epoch?.number ?? 0) + 1
   const caller = { credentials, epoch: { number, upstream } }
-  return { config, registries, client, upstream, credentials, resolver, caller }
+  const freshness = new FreshnessPolicy(config.freshness)
+  return { config, freshness, registries, client, upstream, credentials, resolver, caller }
 }
 
 /** The same one knows the same names. */

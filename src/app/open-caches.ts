@@ -2,7 +2,6 @@
 // they run they ask for each time.
 import { BlobCache } from '../cache/blob/blob-cache.ts'
 import { Downloads } from '../cache/download/downloads.ts'
-import type { FreshnessPolicy } from '../cache/policy/freshness.ts'
 import { HeldBlobs } from '../cache/blob/held-blobs.ts'
 import { type ManifestRoom, openManifestRoom } from '../cache/manifest-caches.ts'
 import type { Generation } from './generation.ts'
@@ -16,7 +15,6 @@ export interface OpeningOptions {
   readonly observer: Observer
   /** The one in force. */
   readonly generation: () => Generation
-  readonly freshness: FreshnessPolicy
   readonly retryDelayMs: number | undefined
   readonly sampleEvery: number | undefined
   /** Ends the opening: nothing is written from then on. */
@@ -36,10 +34,11 @@ const SPARE_BYTES = 1024 * 1024
 
 /** Rejects where the directory cannot be used, or the signal fires. */
 export async function openCaches(options: OpeningOptions): Promise<Opened> {
-  const { directory, observer, generation, freshness, sampleEvery, signal } = options
+  const { directory, observer, generation, sampleEvery, signal } = options
   const store = await openStore({ directory, observer, signal })
   void store.blobs.usage() // begins to count in the background
   const upstream = new CurrentUpstream(() => generation().upstream)
+  const freshness = () => generation().freshness
   const room = openManifestRoom({ upstream, store, observer, freshness })
   const downloads = createDownloads(store, options)
   const { access, grants, negative } = room
@@ -50,9 +49,7 @@ export async function openCaches(options: OpeningOptions): Promise<Opened> {
     upstream,
     downloads,
     negative,
-    get negativeTtlMs() {
-      return generation().config.freshness.negativeTtlMs
-    },
+    freshness,
   })
   const { manifests, tagLister: tags, referrers, catalog } = room
   return { store, downloads, room, faces: { manifests, blobs, tags, referrers, catalog } }

@@ -4,9 +4,8 @@ import type { Manifests } from '../store/records/manifests.ts'
 import type { Referrers } from '../store/records/referrers.ts'
 import type { Tags } from '../store/records/tags.ts'
 import { Access } from './access/access.ts'
-import type { Budgets } from './policy/budgets.ts'
 import { Catalog } from './listing/catalog.ts'
-import { FreshnessPolicy, type FreshnessOptions } from './policy/freshness.ts'
+import type { FreshnessPolicy } from './policy/freshness.ts'
 import { Grants } from './access/grants.ts'
 import { HeldManifests } from './manifest/held-manifests.ts'
 import { ManifestCache } from './manifest/manifest-cache.ts'
@@ -14,7 +13,6 @@ import { ManifestIntake } from './manifest/intake.ts'
 import { NegativeCache } from './policy/negative-cache.ts'
 import type { CacheObserver } from './observer.ts'
 import { ReferrersCache } from './listing/referrers-cache.ts'
-import { TagCache } from './manifest/tag-cache.ts'
 import { TagLister } from './listing/tag-lister.ts'
 import { TagResolver } from './manifest/tag-resolver.ts'
 import { WriteBehind } from './flight/write-behind.ts'
@@ -23,9 +21,8 @@ import type { UpstreamFace } from '../upstream/face/requester.ts'
 export interface ManifestRoomOptions {
   readonly upstream: Pick<
     UpstreamFace,
-    'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers'
-  > &
-    Budgets
+    'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers' | 'budget'
+  >
   readonly store: {
     readonly manifests: Pick<Manifests, 'get' | 'put' | 'used'>
     readonly links: Pick<Links, 'get' | 'put' | 'repositories'>
@@ -33,8 +30,8 @@ export interface ManifestRoomOptions {
     readonly referrers: Pick<Referrers, 'get' | 'put'>
   }
   readonly observer: CacheObserver
-  /** A policy may say something else later. */
-  readonly freshness?: FreshnessOptions | FreshnessPolicy
+  /** Returns the settings in force. */
+  readonly freshness: () => FreshnessPolicy
   /** Bytes of manifests kept in memory. */
   readonly memoryBytes?: number
   /** Milliseconds of the wall clock. */
@@ -58,9 +55,7 @@ export interface ManifestRoom {
 }
 
 export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
-  const { upstream, store, observer, memoryBytes, now = Date.now } = options
-  const { freshness: given } = options
-  const freshness = given instanceof FreshnessPolicy ? given : new FreshnessPolicy(given)
+  const { upstream, store, observer, freshness, memoryBytes, now = Date.now } = options
   const writes = new WriteBehind({ observer })
   const kept = { writes, observer }
   const grants = new Grants({ links: store.links, ...kept })
@@ -72,23 +67,23 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
   const access = new Access({ upstream, grants, now })
   const intake = new ManifestIntake({ upstream, held, grants, now })
   const negative = new NegativeCache({ now })
-  const tags = new TagCache({ tags: store.tags, freshness, ...kept })
-  const common = { upstream, held, intake, freshness, negative, observer, access, now }
-  const manifests = new ManifestCache({ ...common, resolver: new TagResolver({ ...common, tags }) })
+  const asked = { upstream, freshness, negative, ...kept, now }
+  const resolver = new TagResolver({ ...asked, tags: store.tags, held, intake })
+  const manifests = new ManifestCache({ ...asked, resolver, held, intake, access })
+  const tagLister = new TagLister({ ...asked, tags: store.tags })
   const referrersOf = { referrers: store.referrers, grants, manifests }
-  const referrers = new ReferrersCache({ upstream, freshness, now, ...kept, ...referrersOf })
+  const referrers = new ReferrersCache({ ...asked, ...referrersOf })
   return {
     access,
     grants,
     negative,
     manifests,
-    tagLister: new TagLister({ upstream, tags: store.tags, freshness, observer, now }),
+    tagLister,
     referrers,
     catalog: new Catalog({ links: store.links, now }),
     forgetFailures: () => {
       negative.clear()
-      tags.forgetFailures()
-      referrers.forgetFailures()
+      for (const each of [resolver, tagLister, referrers]) each.forgetFailures()
     },
     drain: () => writes.drain(),
     end: () => writes.end(),

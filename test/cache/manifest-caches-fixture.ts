@@ -1,7 +1,7 @@
 // The manifest rooms over a real upstream, a real registry and a real store, with a clock of the
 // test's own. What the cache reports is recorded.
 import type { FreshnessOptions } from '../../src/cache/policy/freshness.ts'
-import { DEFAULT_FRESHNESS } from '../../src/cache/policy/freshness.ts'
+import { DEFAULT_FRESHNESS, FreshnessPolicy } from '../../src/cache/policy/freshness.ts'
 import {
   openManifestRoom,
   type ManifestRoom,
@@ -61,7 +61,9 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const directory = await temporaryDirectory()
   const clock = { now: 1_700_000_000_000 }
   const observed: string[] = []
-  const freshness = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: PATIENT_MS, ...options.freshness }
+  const settings = { ...DEFAULT_FRESHNESS, revalidateTimeoutMs: PATIENT_MS, ...options.freshness }
+  const policy = new FreshnessPolicy(settings)
+  const freshness = () => policy
   const { driver } = options
   const startedAt = performance.now()
   const now = () => clock.now + (options.runs === true ? performance.now() - startedAt : 0)
@@ -129,6 +131,7 @@ function faulty(upstream: Upstream, fault: () => Error | undefined): AskedUpstre
     headBlob: (...asked) => unlessFaulty(() => upstream.headBlob(...asked)),
     tags: (...asked) => unlessFaulty(() => upstream.tags(...asked)),
     referrers: (...asked) => unlessFaulty(() => upstream.referrers(...asked)),
+    budget: (repo) => upstream.budget(repo),
   }
 }
 

@@ -6,9 +6,9 @@ import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
 import { Coalescer } from '../flight/coalescer.ts'
-import { decideOn, toAccessError } from '../policy/failure.ts'
+import { retryDelayMs, toAccessError } from '../policy/failure.ts'
 import type { Grants } from './grants.ts'
-import { askPatiently } from '../flight/patience.ts'
+import { retryRateLimited } from '../flight/patience.ts'
 import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface AccessOptions {
@@ -67,9 +67,9 @@ export class Access {
 
   async #ask(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
     try {
-      const link = await askPatiently(
+      const link = await retryRateLimited(
         () => this.#head(repo, kind, digest, caller),
-        (error, waitedMs) => decideOn(error, { what: kind, onlyAccess: true, waitedMs }),
+        (error, waitedMs) => retryDelayMs(error, { what: kind, onlyAccess: true, waitedMs }),
       )
       this.#grants.recordFetched(repo, digest, link)
       return link

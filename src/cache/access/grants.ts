@@ -1,13 +1,13 @@
 // Which repository may read what: links in memory, written to the store behind the answer. A link
 // in repository R says that R has the content: the upstream gave it there, or gave a manifest
 // there that names it. Not the decision itself: see access.ts.
-import { LRUCache } from 'lru-cache'
 import type { Descriptor } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { ManifestSummary } from '../../oci/manifest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link, Links } from '../../store/records/links.ts'
 import type { CacheObserver } from '../observer.ts'
+import { RecordCache } from '../flight/record-cache.ts'
 import type { WriteBehind } from '../flight/write-behind.ts'
 
 /** A manifest that names more than this is hostile or broken: the rest needs a HEAD each. */
@@ -23,37 +23,27 @@ export interface GrantsOptions {
   readonly links: Pick<Links, 'get' | 'put'>
   readonly writes: WriteBehind
   readonly observer: Pick<CacheObserver, 'storeError'>
-  /** Links kept in memory; a read-only disk has these alone. */
-  readonly maxEntries?: number
 }
+
+const MAX_LINKS = 100_000
 
 export class Grants {
   readonly #links: Pick<Links, 'get' | 'put'>
-  readonly #writes: WriteBehind
-  readonly #observer: Pick<CacheObserver, 'storeError'>
-  readonly #memory: LRUCache<string, Link>
+  readonly #records: RecordCache<Link>
 
-  constructor(options: GrantsOptions) {
-    this.#links = options.links
-    this.#writes = options.writes
-    this.#observer = options.observer
-    this.#memory = new LRUCache({ max: options.maxEntries ?? 100_000 })
+  constructor({ links, writes, observer }: GrantsOptions) {
+    this.#links = links
+    this.#records = new RecordCache({ name: 'link', writes, observer, capacity: MAX_LINKS })
   }
 
   /** The link of `digest` in `repo`, from memory alone. */
   peek(repo: Repository, kind: Link['kind'], digest: Digest): Link | undefined {
-    return this.#memory.get(keyOf(repo, kind, digest))
+    return this.#records.peek(keyOf(repo, kind, digest))
   }
 
   /** The link of `digest` in `repo`. An unreadable one counts as none and is reported. */
-  async find(repo: Repository, kind: Link['kind'], digest: Digest): Promise<Link | undefined> {
-    const known = this.peek(repo, kind, digest)
-    if (known !== undefined) return known
-    const link = await this.#read(repo, kind, digest)
-    // A grant recorded while the disk was read is the newer one.
-    const key = keyOf(repo, kind, digest)
-    if (link !== undefined && !this.#memory.has(key)) this.#memory.set(key, link)
-    return this.#memory.get(key) ?? link
+  find(repo: Repository, kind: Link['kind'], digest: Digest): Promise<Link | undefined> {
+    return this.#records.load(keyOf(repo, kind, digest), () => this.#links.get(repo, kind, digest))
   }
 
   /** Whether the registry was seen to have `digest`, from memory alone. */
@@ -99,28 +89,23 @@ export class Grants {
 
   #remember(repo: Repository, digest: Digest, link: Link): void {
     const key = keyOf(repo, link.kind, digest)
-    if (!this.#memory.has(key)) this.#memory.set(key, link)
+    if (this.#records.peek(key) === undefined) this.#records.put(key, link)
   }
 
   /** `replace`: this link knows better than one that is there already. */
   #record(repo: Repository, digest: Digest, link: Link, replace: boolean): void {
     const key = keyOf(repo, link.kind, digest)
-    const known = this.#memory.get(key)
+    const known = this.#records.peek(key)
     if (known !== undefined && (!replace || sameLink(known, link))) return
-    this.#memory.set(key, link)
-    this.#writes.push(`link ${key}`, 'write link', async () => {
-      if (!replace && (await this.#read(repo, link.kind, digest)) !== undefined) return
+    this.#records.put(key, link, async () => {
+      if (!replace && (await this.#isStored(repo, link.kind, digest))) return
       await this.#links.put(repo, digest, link)
     })
   }
 
-  async #read(repo: Repository, kind: Link['kind'], digest: Digest): Promise<Link | undefined> {
-    try {
-      return await this.#links.get(repo, kind, digest)
-    } catch (error) {
-      this.#observer.storeError('read link', error)
-      return undefined
-    }
+  /** A link that cannot be read is replaced. */
+  async #isStored(repo: Repository, kind: Link['kind'], digest: Digest): Promise<boolean> {
+    return (await this.#links.get(repo, kind, digest).catch(() => undefined)) !== undefined
   }
 }
 

@@ -15,6 +15,7 @@ import type { Download } from '../download/download.ts'
 import type { DownloadReader } from '../download/reader.ts'
 import type { Downloads } from '../download/downloads.ts'
 import { toClientError } from '../policy/failure.ts'
+import type { FreshnessPolicy } from '../policy/freshness.ts'
 import type { Grants } from '../access/grants.ts'
 import type { HeldBlobs } from './held-blobs.ts'
 import type { NegativeCache } from '../policy/negative-cache.ts'
@@ -28,8 +29,8 @@ export interface BlobCacheOptions {
   readonly upstream: Pick<UpstreamFace, 'blobSources'>
   readonly downloads: Downloads
   readonly negative: NegativeCache
-  /** How long a blob that no endpoint has is not asked for again. */
-  readonly negativeTtlMs: number
+  /** Returns the settings in force. */
+  readonly freshness: () => FreshnessPolicy
   readonly now?: () => number
 }
 
@@ -170,8 +171,8 @@ export class BlobCache {
   }
 
   #rememberGone(repo: Repository, digest: Digest, error: unknown): void {
-    const { negative, negativeTtlMs } = this.#options
-    negative.remember(negativeKey(repo, digest), error, negativeTtlMs)
+    const { negative, freshness } = this.#options
+    negative.remember(negativeKey(repo, digest), error, freshness().defaults.negativeTtlMs)
   }
 
   #heldContent(

@@ -1,8 +1,9 @@
-// Waiting: for something only so long, while it goes on by itself; and for a rate limit to end.
-import { setTimeout as sleep } from 'node:timers/promises'
-import type { Decision } from '../policy/failure-table.ts'
+// Two ways to wait: for a result, but not longer than a limit, and for a rate limit to end.
 
-/** What the promise settles to within `ms` milliseconds from now; undefined: it takes longer. */
+/**
+ * Returns what the promise settles to, or undefined after `ms` milliseconds. The work behind the
+ * promise goes on.
+ */
 export async function within<T>(promise: Promise<T>, ms: number): Promise<T | undefined> {
   const late = Promise.withResolvers<undefined>()
   const timer = setTimeout(() => late.resolve(undefined), Math.max(0, ms))
@@ -13,24 +14,39 @@ export async function within<T>(promise: Promise<T>, ms: number): Promise<T | un
   }
 }
 
-/** What to do about an error, after so many milliseconds of asking and waiting. */
-export type Judge = (error: unknown, waitedMs: number) => Decision | Promise<Decision>
+/**
+ * Returns how many milliseconds to wait before the request is repeated, or undefined to give up.
+ * `waitedMs` is the time since the first try.
+ */
+export type RetryPolicy = (
+  error: unknown,
+  waitedMs: number,
+) => number | undefined | Promise<number | undefined>
+
+/** Added to each pause: a request that is a millisecond early would be refused again. */
+const MARGIN_MS = 20
 
 /**
- * Asks, and asks again after a pause while `judge` says so. For work that all who want the same
- * share, so that they share the pause too. Throws what `ask` throws in the end.
+ * Repeats a request while the policy says so. Meant for work that all who want the same thing
+ * share, so that they also share the pauses. Throws the last error of `request`.
  */
-export async function askPatiently<T>(ask: () => Promise<T>, judge: Judge): Promise<T> {
+export async function retryRateLimited<T>(
+  request: () => Promise<T>,
+  policy: RetryPolicy,
+): Promise<T> {
   const startedAt = performance.now()
   for (;;) {
     try {
-      return await ask()
+      return await request()
     } catch (error) {
-      const decision = await judge(error, performance.now() - startedAt)
-      if (decision.act !== 'wait') throw error
-      // Not a millisecond too early, or the wait was for nothing. Clients keep the process up while
-      // they wait; without them nothing has to.
-      await sleep(decision.ms + 20, undefined, { ref: false })
+      const ms = await policy(error, performance.now() - startedAt)
+      if (ms === undefined) throw error
+      await pause(ms + MARGIN_MS)
     }
   }
+}
+
+/** Does not keep the process alive: clients that wait do, and without any, nothing should. */
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, ms).unref())
 }

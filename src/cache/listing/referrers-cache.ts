@@ -1,6 +1,5 @@
-// What refers to a manifest (signatures, SBOMs): the upstream's referrers API, else the fallback tag
-// (OCI distribution spec, "Unavailable Referrers API"), else what was last known. Unfiltered.
-import { LRUCache } from 'lru-cache'
+// Lists what refers to a manifest (signatures, SBOMs): from the upstream's referrers API, or from the
+// fallback tag (OCI distribution spec, "Unavailable Referrers API"). The lists are not filtered.
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Descriptor } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -8,31 +7,28 @@ import { OciError } from '../../oci/errors.ts'
 import { isIndexType } from '../../oci/media-types.ts'
 import { readManifest } from '../../oci/manifest.ts'
 import { referrersTag, type Repository } from '../../oci/reference.ts'
-import type { Referrers } from '../../store/records/referrers.ts'
-import { failureAt, isPaused, type Failure } from '../policy/backoff.ts'
-import type { Budgets } from '../policy/budgets.ts'
-import { type Caller, sharedKey } from '../flight/caller.ts'
-import { Coalescer } from '../flight/coalescer.ts'
-import type { Asked } from '../policy/failure-table.ts'
-import { decideOn, faultIn, toClientError } from '../policy/failure.ts'
-import { freshnessAt, mayProlong, mayServeStale, ttlSeconds } from '../policy/freshness.ts'
-import type { FreshnessPolicy, FreshnessSettings } from '../policy/freshness.ts'
-import type { Grants } from '../access/grants.ts'
-import type { ManifestCache } from '../manifest/manifest-cache.ts'
-import type { CacheObserver, StaleReason } from '../observer.ts'
-import { askPatiently, within } from '../flight/patience.ts'
-import type { WriteBehind } from '../flight/write-behind.ts'
+import type { Referrers, ReferrersEntry } from '../../store/records/referrers.ts'
 import type { UpstreamFace } from '../../upstream/face/requester.ts'
+import type { Grants } from '../access/grants.ts'
+import type { Caller } from '../flight/caller.ts'
+import { RecordCache } from '../flight/record-cache.ts'
+import type { WriteBehind } from '../flight/write-behind.ts'
+import type { ManifestCache } from '../manifest/manifest-cache.ts'
+import type { CacheObserver } from '../observer.ts'
+import { reportFault, toClientError } from '../policy/failure.ts'
+import { type FreshnessPolicy, mayServeStale } from '../policy/freshness.ts'
+import type { NegativeCache } from '../policy/negative-cache.ts'
+import { type Fetched, type Held, type Resource, Revalidation } from '../policy/revalidation.ts'
 
 export interface ReferrersCacheOptions {
-  readonly upstream: Pick<UpstreamFace, 'referrers'> & Budgets
+  readonly upstream: Pick<UpstreamFace, 'referrers' | 'budget'>
   readonly manifests: Pick<ManifestCache, 'get'>
   readonly referrers: Pick<Referrers, 'get' | 'put'>
   readonly grants: Pick<Grants, 'find'>
-  readonly freshness: FreshnessPolicy
+  readonly freshness: () => FreshnessPolicy
+  readonly negative: NegativeCache
   readonly writes: WriteBehind
   readonly observer: Pick<CacheObserver, 'staleServed' | 'storeError' | 'unexpectedError'>
-  readonly maxDescriptors?: number
   readonly now?: () => number
 }
 
@@ -41,193 +37,131 @@ export interface ReferrersList {
   readonly cache: CacheOutcome
 }
 
-/** A list in memory. */
-interface Known {
-  readonly manifests: Descriptor[]
-  readonly checkedAt: number
-  readonly failure?: Failure
-}
-
-/** What the upstream said just now. */
-interface Answer {
-  readonly manifests: Descriptor[]
-  /** The fallback tag was no longer fresh and the upstream could not be asked: why. */
-  readonly stale?: string
-}
-
-interface Subject {
-  readonly repo: Repository
+/** The manifest whose referrers are wanted. */
+interface Subject extends Resource {
   readonly digest: Digest
-  readonly key: string
-  readonly settings: FreshnessSettings
 }
+
+/** The most descriptors in memory, over all lists. */
+const MAX_DESCRIPTORS = 50_000
 
 export class ReferrersCache {
   readonly #options: ReferrersCacheOptions
   readonly #now: () => number
-  readonly #memory: LRUCache<string, Known>
-  readonly #flights: Coalescer<Answer>
+  readonly #records: RecordCache<ReferrersEntry>
+  readonly #revalidation: Revalidation<Subject, Descriptor[]>
 
   constructor(options: ReferrersCacheOptions) {
+    const { writes, observer, now = Date.now } = options
     this.#options = options
-    this.#now = options.now ?? Date.now
-    this.#flights = new Coalescer(this.#now)
-    this.#memory = new LRUCache({
-      maxSize: options.maxDescriptors ?? 50_000,
-      sizeCalculation: ({ manifests }) => manifests.length + 1,
+    this.#now = now
+    this.#records = new RecordCache({
+      name: 'referrers',
+      writes,
+      observer,
+      capacity: MAX_DESCRIPTORS,
+      weigh: ({ manifests }) => manifests.length + 1,
     })
+    this.#revalidation = new Revalidation<Subject, Descriptor[]>(
+      {
+        peek: ({ key }) => heldAs(this.#records.peek(key)),
+        load: async (subject) => heldAs(await this.#load(subject)),
+        fetch: (subject, before, caller) => this.#fetch(subject, before, caller),
+      },
+      { ...options, what: 'referrers', operation: 'revalidate referrers' },
+    )
   }
 
-  /** Every referrer of `digest`; the server filters by artifactType. Throws OciError. */
+  /** Returns every referrer of `digest`; the server filters by artifactType. Throws OciError. */
   async list(repo: Repository, digest: Digest, caller: Caller): Promise<ReferrersList> {
-    const settings = this.#options.freshness.settingsFor(repo, referrersTag(digest))
-    const subject: Subject = {
-      repo,
-      digest,
-      key: `${repo.registry}/${repo.name}@${digest}`,
-      settings,
-    }
-    const known = this.#memory.get(subject.key) ?? (await this.#load(subject))
-    const now = this.#now()
-    if (known && freshnessAt(known.checkedAt, settings, now) === 'fresh') {
-      return this.#serve(subject, known, { state: 'hit' })
-    }
-    if (known && this.#isProlonged(subject, known, now)) {
-      return this.#stale(subject, known, 'budget-low')
-    }
+    const key = `referrers ${repo.registry}/${repo.name}@${digest}`
+    // The fallback tag's settings, wherever the list comes from.
+    const settings = this.#options.freshness().settingsFor(repo, referrersTag(digest))
+    const subject: Subject = { repo, digest, key, settings }
     try {
-      if (known && isPaused(known.failure, now)) throw known.failure.error
-      return await this.#asked(subject, caller, known)
+      const { value: manifests, cache } = await this.#revalidation.get(subject, caller)
+      return { manifests, cache }
     } catch (error) {
-      return this.#afterFailure(subject, known, error)
+      reportFault(error, 'list referrers', this.#options.observer)
+      throw toClientError(error, 'referrers')
     }
   }
 
-  /** What failed may work now: the upstream is asked again by the next who wants something. */
+  /** Lets the upstream be asked again about lists that it failed at. */
   forgetFailures(): void {
-    const failed = [...this.#memory.entries()].filter(([, { failure }]) => failure !== undefined)
-    for (const [key, { failure: _, ...known }] of failed) this.#memory.set(key, known)
+    this.#revalidation.forgetFailures()
   }
 
-  async #asked(subject: Subject, caller: Caller, known: Known | undefined): Promise<ReferrersList> {
-    const { settings } = subject
-    const key = sharedKey(subject.key, caller)
-    const flight = this.#flights.run(key, () => this.#refresh(subject, caller, known))
-    const now = this.#now()
-    const leftMs = settings.revalidateTimeoutMs - Math.max(0, now - flight.startedAt)
-    const usable = known && mayServeStale(known.checkedAt, settings, 'revalidating', now)
-    const answer = await (usable ? within(flight.promise, leftMs) : flight.promise)
-    if (known && answer === undefined) return this.#stale(subject, known, 'revalidating')
-    const { manifests, stale } = answer ?? { manifests: [] }
-    if (stale) return { manifests, cache: { state: 'stale', detail: stale } }
-    const state = known ? 'expired' : flight.joined ? 'collapsed' : 'miss'
-    return { manifests, cache: { state, fwdStatus: 200, stored: !flight.joined } }
+  #load({ repo, digest, key }: Subject): Promise<ReferrersEntry | undefined> {
+    return this.#records.load(key, () => this.#options.referrers.get(repo, digest))
   }
 
-  async #refresh(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
-    const { key, settings } = subject
-    try {
-      return await askPatiently(
-        () => this.#ask(subject, caller, known),
-        (error, waitedMs) => decideOn(error, { ...this.#askedFor(subject, known), waitedMs }),
-      )
-    } catch (error) {
-      const failure = failureAt(error, settings.ttlMs, this.#now())
-      if (known) this.#memory.set(key, { ...known, failure })
-      throw error
-    }
-  }
-
-  async #ask(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
+  async #fetch(
+    subject: Subject,
+    before: Held<Descriptor[]> | undefined,
+    caller: Caller,
+  ): Promise<Fetched<Descriptor[]>> {
     const { repo, digest } = subject
-    const at = this.#now()
-    const listed: Answer | undefined = await this.#options.upstream.referrers(repo, digest, caller)
-    const answer = listed ?? (await this.#fallback(subject, caller, known))
-    if (!answer.stale)
-      await this.#keep(subject, { manifests: answer.manifests, checkedAt: at }, known)
-    return answer
+    const checkedAt = this.#now()
+    const listed = await this.#options.upstream.referrers(repo, digest, caller)
+    const { manifests, stale } = listed
+      ? { manifests: listed.manifests, stale: undefined }
+      : await this.#fallback(subject, before, caller)
+    // What the upstream said about the tag some time ago is not what it says about the list now.
+    if (stale) return { value: manifests, outcome: stale }
+    await this.#put(subject, { manifests, checkedAt }, before)
+    const state = before === undefined ? 'miss' : 'expired'
+    return { value: manifests, checkedAt, outcome: { state, fwdStatus: 200, stored: true } }
   }
 
   /**
-   * No tag, or something else than an index there, means that nothing refers to the digest; but where
-   * something did, that the upstream has lost it, as with a tag that is gone.
+   * Reads the list from the fallback tag. Without the tag, or if it does not point to an index,
+   * nothing refers to the digest; but if something did before, the upstream has lost it, as with a
+   * tag that is gone.
    */
-  async #fallback(subject: Subject, caller: Caller, known: Known | undefined): Promise<Answer> {
+  async #fallback(
+    subject: Subject,
+    before: Held<Descriptor[]> | undefined,
+    caller: Caller,
+  ): Promise<{ manifests: Descriptor[]; stale?: CacheOutcome | undefined }> {
     const { repo, digest } = subject
     const index = this.#options.manifests.get(repo, referrersTag(digest), caller)
     const found = await index.catch((error: unknown) => {
       const isGone = error instanceof OciError && error.status === 404
-      if (!isGone || this.#isLost(subject, known)) throw error
+      if (!isGone || this.#isLost(subject, before)) throw error
       return undefined
     })
     const summary = found?.bytes && readManifest(found.bytes, found.mediaType)
     if (!found || !summary || !isIndexType(summary.mediaType)) return { manifests: [] }
+    const { state, detail = '' } = found.cache
     const manifests = [...summary.children, ...summary.blobs]
-    return found.cache.state === 'stale'
-      ? { manifests, stale: found.cache.detail ?? '' }
-      : { manifests }
+    return state === 'stale' ? { manifests, stale: { state, detail } } : { manifests }
   }
 
-  #isLost({ settings }: Subject, known: Known | undefined): boolean {
-    if (known === undefined || known.manifests.length === 0) return false
-    return mayServeStale(known.checkedAt, settings, 'upstream-gone', this.#now())
+  #isLost({ settings }: Subject, before: Held<Descriptor[]> | undefined): boolean {
+    if (before?.checkedAt === undefined || before.value.length === 0) return false
+    return mayServeStale(before.checkedAt, settings, 'upstream-gone', this.#now())
   }
 
   /**
-   * An empty list is worth a file only for a manifest that is held, or where there was one before:
-   * anybody can ask for the referrers of any digest.
+   * Keeps a list. An empty one is worth a file only for a manifest that is held, or if there was a
+   * list before: anybody can ask for the referrers of any digest.
    */
-  async #keep(subject: Subject, list: Known, before: Known | undefined): Promise<void> {
-    const { repo, digest, key } = subject
-    const { referrers, grants, writes } = this.#options
-    this.#memory.set(key, list)
-    const worthKeeping =
+  async #put(
+    { repo, digest, key }: Subject,
+    list: ReferrersEntry,
+    before: Held<Descriptor[]> | undefined,
+  ): Promise<void> {
+    const { referrers, grants } = this.#options
+    const isWorthAFile =
       list.manifests.length > 0 ||
       before !== undefined ||
       (await grants.find(repo, 'manifest', digest)) !== undefined
-    if (worthKeeping) {
-      writes.push(`referrers ${key}`, 'write referrers', () => referrers.put(repo, digest, list))
-    }
+    const write = () => referrers.put(repo, digest, list)
+    this.#records.put(key, list, isWorthAFile ? write : undefined)
   }
+}
 
-  async #load({ repo, digest, key }: Subject): Promise<Known | undefined> {
-    try {
-      const entry = await this.#options.referrers.get(repo, digest)
-      const newer = this.#memory.get(key)
-      if (newer !== undefined || entry === undefined) return newer
-      this.#memory.set(key, entry)
-      return entry
-    } catch (error) {
-      this.#options.observer.storeError('read referrers', error)
-      return this.#memory.get(key)
-    }
-  }
-
-  #afterFailure(subject: Subject, known: Known | undefined, error: unknown): ReferrersList {
-    const fault = faultIn(error)
-    if (fault !== undefined) this.#options.observer.unexpectedError('list referrers', fault)
-    const decision = decideOn(error, this.#askedFor(subject, known))
-    if (known && decision.act === 'serve') return this.#stale(subject, known, decision.detail)
-    throw toClientError(error, 'referrers')
-  }
-
-  #askedFor({ settings }: Subject, known: Known | undefined): Asked {
-    const held = known && { checkedAt: known.checkedAt, settings, now: this.#now() }
-    return { what: 'referrers', held }
-  }
-
-  #isProlonged({ repo, settings }: Subject, known: Known, now: number): boolean {
-    const low = this.#options.upstream.budget?.(repo)?.low === true
-    return low && mayProlong(known.checkedAt, settings, now)
-  }
-
-  #stale(subject: Subject, known: Known, reason: StaleReason): ReferrersList {
-    this.#options.observer.staleServed(reason)
-    return this.#serve(subject, known, { state: 'stale', detail: reason })
-  }
-
-  #serve({ settings }: Subject, known: Known, outcome: CacheOutcome): ReferrersList {
-    const ttl = ttlSeconds(known.checkedAt, settings.ttlMs, this.#now())
-    return { manifests: known.manifests, cache: { ...outcome, ttlSeconds: ttl } }
-  }
+function heldAs(entry: ReferrersEntry | undefined): Held<Descriptor[]> | undefined {
+  return entry && { value: entry.manifests, checkedAt: entry.checkedAt }
 }

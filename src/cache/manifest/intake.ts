@@ -7,10 +7,10 @@ import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
 import { type Caller, sharedKey } from '../flight/caller.ts'
 import { Coalescer, type Flight } from '../flight/coalescer.ts'
-import { decideOn } from '../policy/failure.ts'
+import { retryDelayMs } from '../policy/failure.ts'
 import type { Grants } from '../access/grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
-import { askPatiently, type Judge } from '../flight/patience.ts'
+import { type RetryPolicy, retryRateLimited } from '../flight/patience.ts'
 import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.ts'
 import type { UpstreamFace } from '../../upstream/face/requester.ts'
 
@@ -55,7 +55,7 @@ export class ManifestIntake {
   /** One GET by digest for all who want it at once. */
   fetch(repo: Repository, digest: Digest, caller: Caller): Flight<FetchedManifest> {
     return this.#gets.run(keyOf(repo, digest, caller), async () => {
-      const fetched = await askPatiently(() => this.askGet(repo, digest, caller), nothingHeld)
+      const fetched = await retryRateLimited(() => this.askGet(repo, digest, caller), nothingHeld)
       this.keep(repo, fetched)
       return fetched
     })
@@ -66,7 +66,7 @@ export class ManifestIntake {
     const key = keyOf(repo, digest, caller)
     if (this.#gets.has(key)) return this.fetch(repo, digest, caller)
     return this.#heads.run(key, async () => {
-      const head = await askPatiently(() => this.askHead(repo, digest, caller), nothingHeld)
+      const head = await retryRateLimited(() => this.askHead(repo, digest, caller), nothingHeld)
       if ('bytes' in head) this.keep(repo, head)
       else this.link(repo, head)
       return head
@@ -109,7 +109,8 @@ export class ManifestIntake {
   }
 }
 
-const nothingHeld: Judge = (error, waitedMs) => decideOn(error, { what: 'manifest', waitedMs })
+const nothingHeld: RetryPolicy = (error, waitedMs) =>
+  retryDelayMs(error, { what: 'manifest', waitedMs })
 
 function keyOf(repo: Repository, digest: Digest, caller: Caller): string {
   return sharedKey(`${repo.registry}/${repo.name}@${digest}`, caller)

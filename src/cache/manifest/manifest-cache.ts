@@ -10,7 +10,7 @@ import { UpstreamError } from '../../upstream/face/failure.ts'
 import type { Access } from '../access/access.ts'
 import type { Caller } from '../flight/caller.ts'
 import type { Flight } from '../flight/coalescer.ts'
-import { faultIn, toClientError } from '../policy/failure.ts'
+import { reportFault, toClientError } from '../policy/failure.ts'
 import type { FreshnessPolicy } from '../policy/freshness.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
 import type { ManifestIntake } from './intake.ts'
@@ -27,7 +27,7 @@ export interface ManifestCacheOptions {
   readonly held: HeldManifests
   readonly intake: ManifestIntake
   readonly access: Access
-  readonly freshness: FreshnessPolicy
+  readonly freshness: () => FreshnessPolicy
   readonly negative: NegativeCache
   readonly observer: Pick<CacheObserver, 'unexpectedError'>
 }
@@ -137,14 +137,13 @@ export class ManifestCache {
       if (found.digest !== digest) throw otherDigest(digest, found)
       return arrived(found, flight.joined)
     } catch (error) {
-      negative.remember(key, error, freshness.defaults.negativeTtlMs)
+      negative.remember(key, error, freshness().defaults.negativeTtlMs)
       throw error
     }
   }
 
   #clientError(operation: string, error: unknown): OciError {
-    const fault = faultIn(error)
-    if (fault !== undefined) this.#options.observer.unexpectedError(operation, fault)
+    reportFault(error, operation, this.#options.observer)
     return toClientError(error, 'manifest')
   }
 }

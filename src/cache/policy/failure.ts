@@ -3,6 +3,7 @@
 import { OciError } from '../../oci/errors.ts'
 import { UpstreamError } from '../../upstream/face/failure.ts'
 import { exhaustionOf } from '../../process/own-fault.ts'
+import type { CacheObserver } from '../observer.ts'
 import {
   type Asked,
   decide,
@@ -36,9 +37,28 @@ export function faultIn(error: unknown): unknown {
   return isExplained ? undefined : (error ?? new Error('nothing was thrown'))
 }
 
+/** Reports an error that is Chandlery's own. Other errors are reported where they come up. */
+export function reportFault(
+  error: unknown,
+  operation: string,
+  observer: Pick<CacheObserver, 'unexpectedError'>,
+): void {
+  const fault = faultIn(error)
+  if (fault !== undefined) observer.unexpectedError(operation, fault)
+}
+
 /** The table's word on any error. */
 export function decideOn(error: unknown, asked: Asked): Decision {
   return decide(failureOf(error), asked)
+}
+
+/**
+ * Returns how many milliseconds to wait before asking again, as `retryRateLimited` wants it;
+ * undefined unless the table says to wait.
+ */
+export function retryDelayMs(error: unknown, asked: Asked): number | undefined {
+  const decision = decideOn(error, asked)
+  return decision.act === 'wait' ? decision.ms : undefined
 }
 
 /** What a client is told when nothing held is served instead. An OciError passes unchanged. */

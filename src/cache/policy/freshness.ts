@@ -49,30 +49,15 @@ const LONGEST_PROLONGING_MS = 60 * 60_000
 
 export type Freshness = 'fresh' | 'stale-while-revalidate' | 'expired'
 
-/** The settings of each tag, with the rules compiled once. */
+/** The settings of each tag under one configuration, with its rules compiled. */
 export class FreshnessPolicy {
-  #defaults: FreshnessSettings = DEFAULT_FRESHNESS
-  #rules: readonly CompiledRule[] = []
-  #version = 0
+  /** The settings of what is not a tag, and of tags that no rule matches. */
+  readonly defaults: FreshnessSettings
+  readonly #rules: readonly CompiledRule[]
 
   constructor(options: FreshnessOptions = DEFAULT_FRESHNESS) {
-    this.use(options)
-  }
-
-  get defaults(): FreshnessSettings {
-    return this.#defaults
-  }
-
-  /** Grows when what was said before may not hold any more. */
-  get version(): number {
-    return this.#version
-  }
-
-  /** From now on these hold. */
-  use(options: FreshnessOptions): void {
     const { rules = [], ...defaults } = options
-    this.#version += 1
-    this.#defaults = defaults
+    this.defaults = defaults
     this.#rules = rules.map(({ match, ...changes }) => {
       return { match, ...splitMatch(match), settings: { ...defaults, ...changes } }
     })

@@ -29,9 +29,7 @@ export class NegativeCache {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
     const age = this.#now() - entry.at
-    if (age >= 0 && age < entry.ttlMs) return entry.error
-    this.#entries.delete(key)
-    return undefined
+    return age >= 0 && age < entry.ttlMs ? entry.error : undefined
   }
 
   /** Remembers a failure, if it is one that may be remembered; what is from here stays as old as it is. */
