@@ -1,15 +1,16 @@
-// The bytes of manifests: the ones in use in memory, all of them in the store. Knows nothing of
-// repositories: whoever asks has made sure that the bytes may be read.
+// The bytes of manifests: the recently used ones in memory, all of them in the store. It knows nothing
+// of repositories: callers make sure that the bytes may be read.
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../../oci/digest.ts'
 import { readManifest } from '../../oci/manifest.ts'
 import type { Manifests } from '../../store/records/manifests.ts'
-import type { CacheObserver } from '../observer.ts'
+import { Coalescer } from '../flight/coalescer.ts'
 import type { WriteBehind } from '../flight/write-behind.ts'
+import type { CacheObserver } from '../observer.ts'
 
-/** Fits thousands of images: a manifest has a few KiB. */
+/** Enough for thousands of images: a manifest has a few KiB. */
 const DEFAULT_MEMORY_BYTES = 64 * 1024 * 1024
-/** What an entry costs besides its bytes, so that tiny ones are bounded too. */
+/** What an entry costs besides its bytes: without it, tiny manifests would not be bounded. */
 const ENTRY_OVERHEAD_BYTES = 512
 
 export interface HeldManifest {
@@ -25,57 +26,58 @@ export interface HeldManifestsOptions {
 }
 
 export class HeldManifests {
-  readonly #manifests: Pick<Manifests, 'get' | 'put' | 'used'>
-  readonly #writes: WriteBehind
-  readonly #observer: Pick<CacheObserver, 'storeError'>
+  readonly #options: HeldManifestsOptions
   readonly #memory: LRUCache<Digest, HeldManifest>
-  readonly #reading = new Map<Digest, Promise<HeldManifest | undefined>>()
+  readonly #reads = new Coalescer<HeldManifest | undefined>()
 
   constructor(options: HeldManifestsOptions) {
-    this.#manifests = options.manifests
-    this.#writes = options.writes
-    this.#observer = options.observer
+    this.#options = options
     this.#memory = new LRUCache({
       maxSize: options.memoryBytes ?? DEFAULT_MEMORY_BYTES,
       sizeCalculation: ({ bytes }) => bytes.length + ENTRY_OVERHEAD_BYTES,
     })
   }
 
-  /** From memory alone; counts as a use. */
+  /** Returns the manifest if it is in memory. Call `noteUse` when it is served. */
   peek(digest: Digest): HeldManifest | undefined {
-    const held = this.#memory.get(digest)
-    if (held !== undefined) this.#manifests.used(digest)
-    return held
+    return this.#memory.get(digest)
   }
 
-  /** From memory, else from the store; many who ask at once read it once. */
+  /** Notes that a manifest from memory is served: eviction goes by the last use. */
+  noteUse(digest: Digest): void {
+    this.#options.manifests.used(digest)
+  }
+
+  /**
+   * Returns the manifest from memory or else from the store, and notes the use. However many ask at
+   * once, the store is read once. A manifest that cannot be read counts as absent and is reported.
+   */
   async get(digest: Digest): Promise<HeldManifest | undefined> {
     const known = this.peek(digest)
-    if (known !== undefined) return known
-    const running = this.#reading.get(digest)
-    if (running !== undefined) return running
-    const reading = this.#read(digest).finally(() => this.#reading.delete(digest))
-    this.#reading.set(digest, reading)
-    return reading
+    if (known === undefined) return await this.#reads.run(digest, () => this.#read(digest)).promise
+    this.noteUse(digest)
+    return known
   }
 
   /** Keeps verified bytes: in memory at once, in the store behind the answer. */
   put(digest: Digest, held: HeldManifest): void {
+    const { manifests, writes } = this.#options
     this.#memory.set(digest, held)
-    const write = (): Promise<void> => this.#manifests.put(digest, held.bytes)
-    this.#writes.push(`manifest ${digest}`, 'write manifest', write, held.bytes.length)
+    const write = () => manifests.put(digest, held.bytes)
+    writes.push(`manifest ${digest}`, 'write manifest', write, held.bytes.length)
   }
 
   async #read(digest: Digest): Promise<HeldManifest | undefined> {
+    const { manifests, observer } = this.#options
     try {
-      const bytes = await this.#manifests.get(digest)
-      if (bytes === undefined) return this.#memory.get(digest)
+      const bytes = await manifests.get(digest)
+      if (bytes === undefined) return this.peek(digest)
       const held = { bytes, mediaType: mediaTypeOf(bytes) }
       this.#memory.set(digest, held)
       return held
     } catch (error) {
-      this.#observer.storeError('read manifest', error)
-      return this.#memory.get(digest)
+      observer.storeError('read manifest', error)
+      return this.peek(digest)
     }
   }
 }

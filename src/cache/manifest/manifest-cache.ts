@@ -73,7 +73,9 @@ export class ManifestCache {
     const { held, resolver } = this.#options
     const resolved = await resolver.resolve(repo, tag, caller, 'get')
     if (resolved.bytes !== undefined) return resolved
-    const bytes = held.peek(resolved.digest)?.bytes ?? (await this.#recalled(repo, resolved.digest))
+    const hot = held.peek(resolved.digest)
+    if (hot !== undefined) held.noteUse(resolved.digest)
+    const bytes = hot?.bytes ?? (await this.#recalled(repo, resolved.digest))
     if (bytes !== undefined) return { ...resolved, size: bytes.length, bytes }
     const fetched = await this.#fetch(repo, resolved.digest, caller)
     // What was said about the tag stays true; only a plain hit was none after all.
@@ -103,7 +105,10 @@ export class ManifestCache {
     const { held, access, intake } = this.#options
     const hot = held.peek(digest)
     const known = hot && access.peek(repo, 'manifest', digest)
-    if (hot && known) return served(digest, hot, known, HIT)
+    if (hot && known) {
+      held.noteUse(digest)
+      return served(digest, hot, known, HIT)
+    }
     const found = await held.get(digest)
     if (found === undefined) return undefined
     const link = await access.find(repo, 'manifest', digest)

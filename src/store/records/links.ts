@@ -26,8 +26,6 @@ export interface RecordStoreOptions {
   readonly observer?: StoreObserver | undefined
 }
 
-const LINKS_REMEMBERED = 50_000
-
 export class Links {
   readonly #driver: StorageDriver
   readonly #records: Records<Link>
@@ -40,7 +38,6 @@ export class Links {
       timeOf: (link) => link.at,
       essence: ({ kind, mediaType, size, grantedBy }) => [kind, mediaType, size, grantedBy],
       durability: 'content',
-      remembered: LINKS_REMEMBERED,
     })
   }
 

@@ -15,9 +15,6 @@ export interface ReferrersEntry {
   readonly checkedAt: number
 }
 
-/** Descriptors remembered over all lists: some 10 MB at most. */
-const DESCRIPTORS_REMEMBERED = 20_000
-
 export class Referrers {
   readonly #records: Records<ReferrersEntry>
 
@@ -28,8 +25,6 @@ export class Referrers {
       timeOf: (entry) => entry.checkedAt,
       essence: (entry) => entry.manifests,
       durability: 'content',
-      remembered: DESCRIPTORS_REMEMBERED,
-      weigh: (entry) => entry.manifests.length + 1,
     })
   }
 

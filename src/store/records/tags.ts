@@ -20,8 +20,6 @@ export interface TagEntry {
   readonly grantedBy: GrantedBy
 }
 
-const TAGS_REMEMBERED = 20_000
-
 export class Tags {
   readonly #driver: StorageDriver
   readonly #records: Records<TagEntry>
@@ -34,7 +32,6 @@ export class Tags {
       timeOf: (entry) => entry.checkedAt,
       essence: ({ digest, mediaType, size, grantedBy }) => [digest, mediaType, size, grantedBy],
       durability: 'all',
-      remembered: TAGS_REMEMBERED,
     })
   }
 
@@ -42,7 +39,7 @@ export class Tags {
     return await this.#records.get(tagKey(repository, tag))
   }
 
-  /** A new digest is durable when this resolves; a mere `checkedAt` is kept in memory and written once a minute. */
+  /** A new digest is durable when this resolves; a mere `checkedAt` is written at most once a minute. */
   async put(repository: Repository, tag: string, entry: TagEntry): Promise<void> {
     await this.#records.put(tagKey(repository, tag), entry)
   }

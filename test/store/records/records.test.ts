@@ -78,25 +78,6 @@ describe('Links', () => {
     expect(await new Links(options()).get(repository, 'blob', digest)).toBeUndefined()
   })
 
-  test('one that is removed while it is read does not stay in memory', async () => {
-    const gate = Promise.withResolvers<void>()
-    class SlowReader extends FilesystemDriver {
-      override async get(key: string): ReturnType<FilesystemDriver['get']> {
-        const held = await super.get(key)
-        await gate.promise
-        return held
-      }
-    }
-    await new Links(options()).put(repository, digest, link)
-    const links = new Links({ driver: new SlowReader(directory.path) })
-    const reading = links.get(repository, 'blob', digest)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    await links.remove(repository, 'blob', digest)
-    gate.resolve()
-    expect(await reading).toEqual(link)
-    expect(await links.get(repository, 'blob', digest)).toBeUndefined()
-  })
-
   test('a better grant replaces a lesser one at once', async () => {
     const links = new Links(options())
     await links.put(repository, digest, { ...link, grantedBy: 'credential' })
@@ -216,11 +197,10 @@ describe('Tags', () => {
     expect((await written('v1')).digest).toBe(second)
   })
 
-  test('a mere check is seen at once, and written once a minute', async () => {
+  test('a mere check is written once a minute', async () => {
     const tags = new Tags(options())
     await tags.put(repository, 'v1', entry)
     await tags.put(repository, 'v1', { ...entry, checkedAt: entry.checkedAt + 59_000 })
-    expect((await tags.get(repository, 'v1'))?.checkedAt).toBe(entry.checkedAt + 59_000)
     expect((await written('v1')).checkedAt).toBe(entry.checkedAt)
     await tags.put(repository, 'v1', { ...entry, checkedAt: entry.checkedAt + 60_000 })
     expect((await written('v1')).checkedAt).toBe(entry.checkedAt + 60_000)
@@ -234,7 +214,7 @@ describe('Tags', () => {
     expect((await new Tags(options()).get(repository, 'v1'))?.checkedAt).toBe(5)
   })
 
-  test('the last of many puts at once is what memory and disk hold', async () => {
+  test('the last of many puts at once is what is read and what the disk has', async () => {
     const tags = new Tags(options())
     await Promise.all(
       Array.from({ length: 10 }, (_, n) =>
