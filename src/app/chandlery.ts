@@ -1,6 +1,7 @@
 // The server put together: which room gets which options and observer, and in which order things
 // start and stop. The one place besides main.ts that knows every room.
 import { randomUUID } from 'node:crypto'
+import type { Caches } from '../cache/caches.ts'
 import { createAdminApp } from '../admin/app.ts'
 import { Readiness } from '../admin/readiness.ts'
 import type { Config } from '../config/config.ts'
@@ -25,7 +26,6 @@ import { Reloading, type ReloadingOptions } from './reloading.ts'
 import { createApp } from '../server/app.ts'
 import { Connections, type Cut } from '../server/connections.ts'
 import { drain } from '../server/drain.ts'
-import type { Faces } from '../server/faces.ts'
 import { TlsKeyPair } from '../server/tls-key-pair.ts'
 import { type Ownership, takeOwnership } from '../store/owner/owner.ts'
 import type { Store } from '../store/store.ts'
@@ -161,7 +161,8 @@ export class Chandlery {
     const config = () => this.#config
     return createApp({
       registries: { route: (...asked) => this.#generation.registries.route(...asked) },
-      faces: () => this.#faces(),
+      caches: () => this.#caches(),
+      requester: () => this.#generation.requester,
       observer: this.#observer,
       instanceId,
       get clientStallTimeoutMs() {
@@ -337,7 +338,7 @@ export class Chandlery {
     next.credentials.recheck()
     next.client.settle().catch((error: unknown) => this.#observer.unexpectedError('reload', error))
     const isAskedOtherwise = next.upstream !== former.upstream
-    if (isAskedOtherwise || changed.files) this.#open?.room.forgetFailures()
+    if (isAskedOtherwise || changed.files) this.#open?.manifestCaches.forgetFailures()
     if (isAskedOtherwise || config.health.probeMs !== former.config.health.probeMs) this.#probe()
   }
 
@@ -352,8 +353,8 @@ export class Chandlery {
     this.#probing = new Probing({ client, endpoints, everyMs })
   }
 
-  #faces(): Faces {
-    if (this.#open) return { ...this.#open.faces, caller: this.#generation.caller }
+  #caches(): Caches {
+    if (this.#open) return this.#open.caches
     throw new OciError('UNAVAILABLE', this.#readiness.reasons.join('; '), {
       status: 503,
       headers: { 'retry-after': '5' },

@@ -96,11 +96,11 @@ export class GivingBack {
   async #settle(handOver: boolean): Promise<void> {
     const { opened, observer, logger, isLost } = this.#options
     if (!opened) return
-    const { downloads, room, store } = opened
+    const { downloads, manifestCaches, store } = opened
     try {
       const left = await (handOver ? downloads.handOver({ note: !isLost() }) : downloads.stop())
       if (left) logger.info({ downloads: left }, 'what downloads have is left for the next')
-      await room.end()
+      await manifestCaches.end()
       await store.close()
     } catch (error) {
       observer.unexpectedError('stop', error)

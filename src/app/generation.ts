@@ -1,7 +1,7 @@
 // What is made of one configuration: where requests lead and how upstreams are asked. One follows
 // another when the configuration changes; what a request began under one, it ends under that one.
 import { FreshnessPolicy } from '../cache/policy/freshness.ts'
-import type { Caller } from '../cache/flight/caller.ts'
+import type { Requester } from '../upstream/face/requester.ts'
 import { settingsOfHost, settingsOfMirror } from '../config/changes.ts'
 import type { Config, HostConfig } from '../config/config.ts'
 import { RegistryClient } from '../upstream/client/client.ts'
@@ -35,8 +35,8 @@ export interface Generation {
   readonly upstream: Upstream
   readonly credentials: ConfiguredCredentials
   readonly resolver: Resolver
-  /** On whose behalf requests ask that come in now. */
-  readonly caller: Caller
+  /** On whose behalf the requests are that come in while it is in force. */
+  readonly requester: Requester
 }
 
 /** Throws where an option cannot be used: a bad endpoint. */
@@ -78,10 +78,10 @@ function generationOf(
   const { observer } = options
   const upstream = new Upstream({ registries, client, observer, former: former?.upstream })
   const credentials = credentialsOf(config, client, former)
-  const number = (former?.caller.epoch?.number ?? 0) + 1
-  const caller = { credentials, epoch: { number, upstream } }
+  const number = (former?.requester.epoch?.number ?? 0) + 1
+  const requester = { credentials, epoch: { number, upstream } }
   const freshness = new FreshnessPolicy(config.freshness)
-  return { config, freshness, registries, client, upstream, credentials, resolver, caller }
+  return { config, freshness, registries, client, upstream, credentials, resolver, requester }
 }
 
 /** The same one knows the same names. */

@@ -1,12 +1,12 @@
-// The directory opened, and the caches put together over it. What the configuration may change while
-// they run they ask for each time.
+// Opens the directory and puts the caches together over it. They ask for settings that may change
+// while they run.
 import { BlobCache } from '../cache/blob/blob-cache.ts'
+import type { Caches } from '../cache/caches.ts'
 import { Downloads } from '../cache/download/downloads.ts'
 import { HeldBlobs } from '../cache/blob/held-blobs.ts'
-import { type ManifestRoom, openManifestRoom } from '../cache/manifest-caches.ts'
+import { createManifestCaches, type ManifestCaches } from '../cache/manifest-caches.ts'
 import type { Generation } from './generation.ts'
 import type { Observer } from '../observability/observer.ts'
-import type { Faces } from '../server/faces.ts'
 import { openStore, type Store } from '../store/store.ts'
 import { CurrentUpstream } from '../upstream/current-upstream.ts'
 
@@ -25,8 +25,9 @@ export interface OpeningOptions {
 export interface Opened {
   readonly store: Store
   readonly downloads: Downloads
-  readonly room: ManifestRoom
-  readonly faces: Omit<Faces, 'caller'>
+  readonly manifestCaches: ManifestCaches
+  /** What requests are answered from. */
+  readonly caches: Caches
 }
 
 /** A blob does not take the last of the space: manifests and links need some. */
@@ -39,9 +40,9 @@ export async function openCaches(options: OpeningOptions): Promise<Opened> {
   void store.blobs.usage() // begins to count in the background
   const upstream = new CurrentUpstream(() => generation().upstream)
   const freshness = () => generation().freshness
-  const room = openManifestRoom({ upstream, store, observer, freshness })
+  const manifestCaches = createManifestCaches({ upstream, store, observer, freshness })
   const downloads = createDownloads(store, options)
-  const { access, grants, negative } = room
+  const { access, grants, negative } = manifestCaches
   const blobs = new BlobCache({
     held: new HeldBlobs({ blobs: store.blobs, observer, sampleEvery }),
     access,
@@ -51,8 +52,9 @@ export async function openCaches(options: OpeningOptions): Promise<Opened> {
     negative,
     freshness,
   })
-  const { manifests, tagLister: tags, referrers, catalog } = room
-  return { store, downloads, room, faces: { manifests, blobs, tags, referrers, catalog } }
+  const { manifests, tags, referrers, catalog } = manifestCaches
+  const caches = { manifests, blobs, tags, referrers, catalog }
+  return { store, downloads, manifestCaches, caches }
 }
 
 function createDownloads(

@@ -1,4 +1,5 @@
-// Puts together what serves manifests, tags, referrers and the catalog, and who may read.
+// Puts together the caches of everything but blobs: manifests, tags, referrers, the catalog, and who may
+// read what.
 import type { Links } from '../store/records/links.ts'
 import type { Manifests } from '../store/records/manifests.ts'
 import type { Referrers } from '../store/records/referrers.ts'
@@ -18,7 +19,7 @@ import { TagResolver } from './manifest/tag-resolver.ts'
 import { WriteBehind } from './flight/write-behind.ts'
 import type { UpstreamFace } from '../upstream/face/requester.ts'
 
-export interface ManifestRoomOptions {
+export interface ManifestCachesOptions {
   readonly upstream: Pick<
     UpstreamFace,
     'headManifest' | 'getManifest' | 'headBlob' | 'tags' | 'referrers' | 'budget'
@@ -38,23 +39,23 @@ export interface ManifestRoomOptions {
   readonly now?: () => number
 }
 
-export interface ManifestRoom {
+export interface ManifestCaches {
   readonly access: Access
   readonly grants: Grants
   readonly negative: NegativeCache
   readonly manifests: ManifestCache
-  readonly tagLister: TagLister
+  readonly tags: TagLister
   readonly referrers: ReferrersCache
   readonly catalog: Catalog
-  /** Upstreams are asked otherwise from now on: what they failed at, and did not have, is asked again. */
+  /** Lets upstreams be asked again about what they failed at or did not have. */
   forgetFailures(): void
-  /** Resolves when what was learned is in the store. */
+  /** Resolves when everything learned so far is in the store. */
   drain(): Promise<void>
-  /** The same, and what is learned from now on is not written: the store is about to be another server's. */
+  /** As `drain`; nothing is written from then on, because the store is about to be another server's. */
   end(): Promise<void>
 }
 
-export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
+export function createManifestCaches(options: ManifestCachesOptions): ManifestCaches {
   const { upstream, store, observer, freshness, memoryBytes, now = Date.now } = options
   const writes = new WriteBehind({ observer })
   const kept = { writes, observer }
@@ -78,7 +79,7 @@ export function openManifestRoom(options: ManifestRoomOptions): ManifestRoom {
     grants,
     negative,
     manifests,
-    tagLister,
+    tags: tagLister,
     referrers,
     catalog: new Catalog({ links: store.links, now }),
     forgetFailures: () => {

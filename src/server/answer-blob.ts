@@ -6,8 +6,9 @@ import { type Digest, parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { BLOB_TYPE, type BlobBody, planBlobBody } from './blob-body.ts'
 import type { ContentSender } from './content-sender.ts'
+import type { Caches } from '../cache/caches.ts'
 import type { Exchange } from './exchange.ts'
-import type { Faces, RoutedRepository } from './faces.ts'
+import type { RoutedRepository } from './routing.ts'
 import { untilSized } from './known-size.ts'
 
 /**
@@ -17,7 +18,7 @@ import { untilSized } from './known-size.ts'
 const HEAD_PATIENCE_MS = 10_000
 
 export async function answerBlob(
-  faces: Faces,
+  caches: Caches,
   sender: ContentSender,
   exchange: Exchange,
   routed: RoutedRepository,
@@ -26,8 +27,8 @@ export async function answerBlob(
   const digest = parseDigest(text)
   if (digest === undefined) throw new OciError('DIGEST_INVALID')
   const fresh = !noneMatch(exchange.header('if-none-match'), `"${digest}"`)
-  if (exchange.isHead || fresh) return answerHead(faces, exchange, routed, digest, fresh)
-  const { content, cache } = await faces.blobs.open(routed.repository, digest, faces.caller)
+  if (exchange.isHead || fresh) return answerHead(caches, exchange, routed, digest, fresh)
+  const { content, cache } = await caches.blobs.open(routed.repository, digest, routed.requester)
   try {
     await sendBlob(sender, exchange, routed, content, cache)
   } finally {
@@ -37,13 +38,13 @@ export async function answerBlob(
 
 // A size that nobody knows is left out: 0 would make containerd read nothing.
 async function answerHead(
-  faces: Faces,
+  caches: Caches,
   exchange: Exchange,
   routed: RoutedRepository,
   digest: Digest,
   fresh: boolean,
 ): Promise<void> {
-  const { size, cache } = await faces.blobs.head(routed.repository, digest, faces.caller)
+  const { size, cache } = await caches.blobs.head(routed.repository, digest, routed.requester)
   const headers = commonHeaders(exchange, routed, digest, cache)
   if (fresh) return exchange.respond(304, headers)
   const length = size === undefined ? {} : { 'content-length': size, 'accept-ranges': 'bytes' }

@@ -4,8 +4,9 @@ import { formatNextLink } from '../http/link.ts'
 import { parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { OCI_INDEX } from '../oci/media-types.ts'
+import type { Caches } from '../cache/caches.ts'
 import type { Exchange } from './exchange.ts'
-import type { Faces, Routed, RoutedRepository } from './faces.ts'
+import type { Routed, RoutedRepository } from './routing.ts'
 import { pageSize, queryValue, withoutParameter } from './query.ts'
 
 const JSON_TYPE = 'application/json'
@@ -19,13 +20,13 @@ export function answerPing(exchange: Exchange): void {
 
 /** What is held, not what the upstream offers; `last` is exclusive. */
 export async function answerCatalog(
-  faces: Faces,
+  caches: Caches,
   exchange: Exchange,
   routed: Routed,
 ): Promise<void> {
   const size = Math.min(pageSize(exchange.query) ?? CATALOG_PAGE, LARGEST_CATALOG_PAGE)
   const last = queryValue(exchange.query, 'last')
-  const all = await faces.catalog.repositories(routed.named ? routed.registry : undefined)
+  const all = await caches.catalog.repositories(routed.named ? routed.registry : undefined)
   const rest = last === undefined ? all : all.filter((name) => name > last)
   const repositories = rest.slice(0, size)
   const headers: Record<string, string> = { 'content-type': JSON_TYPE }
@@ -39,13 +40,13 @@ export async function answerCatalog(
 
 /** The name and the link to the next page are the client's own, whatever the upstream called them. */
 export async function answerTags(
-  faces: Faces,
+  caches: Caches,
   exchange: Exchange,
   routed: RoutedRepository,
 ): Promise<void> {
   pageSize(exchange.query)
   const query = withoutParameter(exchange.query, 'ns')
-  const { tags, next, cache } = await faces.tags.list(routed.repository, query, faces.caller)
+  const { tags, next, cache } = await caches.tags.list(routed.repository, query, routed.requester)
   const headers: Record<string, string> = {
     'content-type': JSON_TYPE,
     'oci-namespace': routed.ns ?? routed.registry,
@@ -58,14 +59,18 @@ export async function answerTags(
 }
 
 export async function answerReferrers(
-  faces: Faces,
+  caches: Caches,
   exchange: Exchange,
   routed: RoutedRepository,
   text: string,
 ): Promise<void> {
   const digest = parseDigest(text)
   if (digest === undefined) throw new OciError('DIGEST_INVALID')
-  const { manifests, cache } = await faces.referrers.list(routed.repository, digest, faces.caller)
+  const { manifests, cache } = await caches.referrers.list(
+    routed.repository,
+    digest,
+    routed.requester,
+  )
   const type = queryValue(exchange.query, 'artifactType')
   const headers: Record<string, string> = {
     'content-type': OCI_INDEX,

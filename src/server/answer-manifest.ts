@@ -3,18 +3,19 @@ import { noneMatch } from '../http/conditions.ts'
 import { parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
 import { isTag } from '../oci/reference.ts'
+import type { Caches } from '../cache/caches.ts'
 import type { Exchange } from './exchange.ts'
-import type { Faces, RoutedRepository } from './faces.ts'
+import type { RoutedRepository } from './routing.ts'
 
 export async function answerManifest(
-  faces: Faces,
+  caches: Caches,
   exchange: Exchange,
   routed: RoutedRepository,
   reference: string,
 ): Promise<void> {
   checkReference(reference)
   const read = exchange.isHead ? 'head' : 'get'
-  const served = await faces.manifests[read](routed.repository, reference, faces.caller)
+  const served = await caches.manifests[read](routed.repository, reference, routed.requester)
   const etag = `"${served.digest}"`
   const headers = {
     'docker-content-digest': served.digest,

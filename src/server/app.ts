@@ -2,6 +2,7 @@
 // path means is oci/target.ts, since names hold slashes, and every answer is written by an Exchange.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import type { Caches, Requester } from '../cache/caches.ts'
 import { cdnHops, hasLooped } from '../http/cdn-loop.ts'
 import { OciError } from '../oci/errors.ts'
 import { parseTarget, type Target } from '../oci/target.ts'
@@ -13,7 +14,7 @@ import { refuseConnections } from './client-error.ts'
 import { Connections } from './connections.ts'
 import { ContentSender } from './content-sender.ts'
 import { Exchange } from './exchange.ts'
-import type { Faces, RoutedRepository, Router } from './faces.ts'
+import type { RoutedRepository, Router } from './routing.ts'
 import type { RequestObserver, ServerObserver } from './observer.ts'
 import { PiecePool } from './piece-pool.ts'
 import { queryValue } from './query.ts'
@@ -29,7 +30,9 @@ const API_PATH = /^\/(?:[^/]+\/)?v2(?:\/|$)/
 
 export interface AppOptions {
   /** Throws OciError 503 while the server is not ready to serve anything. */
-  readonly faces: () => Faces
+  readonly caches: () => Caches
+  /** Returns on whose behalf the requests are that come in now. */
+  readonly requester: () => Requester
   readonly registries: Router
   readonly observer: ServerObserver
   /** Ours in CDN-Loop (RFC 8586). */
@@ -117,36 +120,37 @@ function dispatch(
 ): Promise<void> | void {
   const target = readTarget(exchange, options.instanceId)
   exchange.kind = target.kind
-  const faces = forCaller(options.faces(), exchange)
+  const caches = options.caches()
   if (target.kind === 'upload') throw readOnly()
   const routed = options.registries.route(target, addressing(exchange))
   exchange.registry = routed.registry
   if (target.kind === 'ping') return answerPing(exchange)
-  if (target.kind === 'catalog') return answerCatalog(faces, exchange, routed)
+  if (target.kind === 'catalog') return answerCatalog(caches, exchange, routed)
   const { repository } = routed
   if (repository === undefined) throw new OciError('NAME_INVALID', 'there is no repository name')
   exchange.repository = repository.name
-  return answerContent(faces, sender, exchange, { ...routed, repository }, target)
+  const requester = requesterOf(exchange, options.requester())
+  return answerContent(caches, sender, exchange, { ...routed, repository, requester }, target)
 }
 
 type ContentTarget = Exclude<Target, { kind: 'ping' | 'catalog' | 'upload' }>
 
 function answerContent(
-  faces: Faces,
+  caches: Caches,
   sender: ContentSender,
   exchange: Exchange,
   routed: RoutedRepository,
   target: ContentTarget,
 ): Promise<void> {
-  if (target.kind === 'tags') return answerTags(faces, exchange, routed)
+  if (target.kind === 'tags') return answerTags(caches, exchange, routed)
   if (target.kind === 'manifest') {
     exchange.reference = target.reference
-    return answerManifest(faces, exchange, routed, target.reference)
+    return answerManifest(caches, exchange, routed, target.reference)
   }
   exchange.reference = target.digest
   return target.kind === 'blob'
-    ? answerBlob(faces, sender, exchange, routed, target.digest)
-    : answerReferrers(faces, exchange, routed, target.digest)
+    ? answerBlob(caches, sender, exchange, routed, target.digest)
+    : answerReferrers(caches, exchange, routed, target.digest)
 }
 
 function readTarget(exchange: Exchange, instanceId: string): Target {
@@ -181,10 +185,10 @@ function refuseLoop(loop: string, instanceId: string): void {
   throw new OciError('UNAVAILABLE', `this request ${what}: ${LOOP_CURE}`, { status: 508 })
 }
 
-/** What the upstream has to see of this request; most have nothing, and share one caller. */
-function forCaller(faces: Faces, exchange: Exchange): Faces {
+/** Adds what the upstream has to see of this request: nothing of most, which share one requester. */
+function requesterOf(exchange: Exchange, requester: Requester): Requester {
   const cdnLoop = exchange.header('cdn-loop')
-  return cdnLoop === undefined ? faces : { ...faces, caller: { ...faces.caller, cdnLoop } }
+  return cdnLoop === undefined ? requester : { ...requester, cdnLoop }
 }
 
 function readOnly(): OciError {

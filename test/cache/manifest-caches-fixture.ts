@@ -3,9 +3,9 @@
 import type { FreshnessOptions } from '../../src/cache/policy/freshness.ts'
 import { DEFAULT_FRESHNESS, FreshnessPolicy } from '../../src/cache/policy/freshness.ts'
 import {
-  openManifestRoom,
-  type ManifestRoom,
-  type ManifestRoomOptions,
+  createManifestCaches,
+  type ManifestCaches,
+  type ManifestCachesOptions,
 } from '../../src/cache/manifest-caches.ts'
 import type { CacheObserver } from '../../src/cache/observer.ts'
 import type { StorageDriver } from '../../src/store/driver/driver.ts'
@@ -25,20 +25,20 @@ export const NAME = REPO.name
 
 export interface RoomFixture extends AsyncDisposable {
   readonly registry: TestRegistry
-  readonly caller: Parameters<ManifestRoom['manifests']['get']>[2]
+  readonly caller: Parameters<ManifestCaches['manifests']['get']>[2]
   readonly store: Store
   readonly observed: string[]
   /** What the upstream room reported. */
   readonly failures: readonly UpstreamError[]
   readonly clock: { now: number }
-  room: ManifestRoom
+  room: ManifestCaches
   /** A new process on the same directory: nothing is in memory, all that was written is there. */
   restart(): Promise<void>
   /** "GET latest", "HEAD sha256:…": the requests for manifests since the last call. */
   asked(): string[]
 }
 
-type AskedUpstream = ManifestRoomOptions['upstream']
+type AskedUpstream = ManifestCachesOptions['upstream']
 
 export interface RoomFixtureOptions {
   readonly freshness?: Partial<FreshnessOptions>
@@ -72,7 +72,10 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const open = async () => {
     const store = await openStore({ directory: directory.path, ...(driver && { driver }) })
     const observer = recording(observed)
-    return { store, room: openManifestRoom({ upstream: asking, store, observer, freshness, now }) }
+    return {
+      store,
+      room: createManifestCaches({ upstream: asking, store, observer, freshness, now }),
+    }
   }
   const first = await open()
   let seen = 0

@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import { request } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
-import type { Caller } from '../../src/cache/flight/caller.ts'
+import type { Caches, Requester } from '../../src/cache/caches.ts'
 import type { Descriptor } from '../../src/oci/descriptor.ts'
 import { digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/errors.ts'
@@ -15,7 +15,7 @@ import {
   until,
   type TestOptions,
 } from './fixture.ts'
-import type { Faces, ManifestReader, Router } from '../../src/server/faces.ts'
+import type { Router } from '../../src/server/routing.ts'
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}\n')
 const DIGEST = digestOf(MANIFEST)
@@ -44,10 +44,10 @@ async function ask(path: string, init: { method?: string; headers?: Record<strin
   return { status: response.status, header, body, json: () => JSON.parse(body.toString()) }
 }
 
-const tagsEndingIn = (next?: string): Faces['tags'] => ({
+const tagsEndingIn = (next?: string): Caches['tags'] => ({
   list: async (_repository, query) => ({
     tags: ['a', 'b'],
-    next: next ?? (query === '' ? undefined : `after=${query}`),
+    ...((next !== undefined || query !== '') && { next: next ?? `after=${query}` }),
     cache: { state: 'miss', fwdStatus: 200 },
   }),
 })
@@ -282,7 +282,7 @@ describe('the tags', () => {
 })
 
 describe('the referrers', () => {
-  const referrers: Faces['referrers'] = {
+  const referrers: Caches['referrers'] = {
     list: async () => ({
       manifests: [referrer('x/sbom'), referrer('x/sig')],
       cache: { state: 'hit' },
@@ -313,7 +313,7 @@ describe('the referrers', () => {
 
 describe('the catalog', () => {
   const asked: (string | undefined)[] = []
-  const catalog: Faces['catalog'] = {
+  const catalog: Caches['catalog'] = {
     repositories: async (registry) => {
       asked.push(registry)
       return ['a', 'b', 'c/d', 'e']
@@ -527,10 +527,10 @@ describe('a request that has been here before', () => {
     expect(answer.status).toBe(508)
   })
 
-  it('is told to whoever asks the upstream, and one without it shares one caller', async () => {
-    const callers: Caller[] = []
-    const get: ManifestReader['get'] = async (_repository, _reference, caller) => {
-      callers.push(caller)
+  it('is told to whoever asks the upstream, and one without it shares one requester', async () => {
+    const requesters: Requester[] = []
+    const get: Caches['manifests']['get'] = async (_repository, _reference, requester) => {
+      requesters.push(requester)
       throw new OciError('MANIFEST_UNKNOWN')
     }
     await start({ manifests: { get, head: get } })
@@ -538,7 +538,7 @@ describe('a request that has been here before', () => {
     for (const loop of [undefined, 'other', undefined]) {
       await ask(path, loop === undefined ? {} : { headers: { 'cdn-loop': loop } })
     }
-    const [first, second, third] = callers
+    const [first, second, third] = requesters
     expect(second).toEqual({ ...first, cdnLoop: 'other' })
     expect(first).not.toHaveProperty('cdnLoop')
     expect(third).toBe(first)

@@ -1,11 +1,12 @@
-// A running app over faces that a test fills in, on a real loopback port.
+// A running app over caches that a test fills in, on a real loopback port.
 import { type AddressInfo, connect, type Socket } from 'node:net'
 import type { FastifyInstance } from 'fastify'
 import { OciError } from '../../src/oci/errors.ts'
 import { type AppOptions, createApp } from '../../src/server/app.ts'
+import type { Caches, Requester } from '../../src/cache/caches.ts'
 import type { Content } from '../../src/cache/content.ts'
 import type { RefusedConnection, RequestRecord } from '../../src/server/observer.ts'
-import type { Faces, Routed } from '../../src/server/faces.ts'
+import type { Routed } from '../../src/server/routing.ts'
 
 export interface RunningApp {
   readonly app: FastifyInstance
@@ -21,8 +22,12 @@ export interface RunningApp {
   stop(): Promise<void>
 }
 
-/** The app's options with the faces among them, each of which a test may give. */
-export type TestOptions = Partial<Omit<AppOptions, 'faces'> & Faces>
+/** The app's options with the caches among them, each of which a test may give. */
+export type TestOptions = Partial<Omit<AppOptions, 'caches'> & Caches>
+
+const ANYBODY: Requester = {
+  credentials: { credentialFor: async () => ({ kind: 'anonymous' }) },
+}
 
 const HIT = { state: 'hit' } as const
 
@@ -47,18 +52,18 @@ export async function startApp(options: TestOptions = {}): Promise<RunningApp> {
   const faults: RunningApp['faults'] = []
   const refused: RefusedConnection[] = []
   let running = 0
-  const faces: Faces = {
+  const caches: Caches = {
     manifests: { get: unknown, head: unknown },
     blobs: { open: unknown, head: unknown },
     tags: { list: unknown },
     referrers: { list: unknown },
     catalog: { repositories: async () => [] },
-    caller: { credentials: { credentialFor: async () => ({ kind: 'anonymous' }) } },
     ...options,
   }
   const app = createApp({
     registries: plainRouter,
-    faces: () => faces,
+    caches: () => caches,
+    requester: () => ANYBODY,
     observer: {
       requestStarted: () => (running += 1),
       requestFinished: (record) => {
@@ -89,7 +94,7 @@ async function unknown(): Promise<never> {
 }
 
 /** Blobs that are what `open` makes of each request. */
-export function blobsOf(open: () => Content): Faces['blobs'] {
+export function blobsOf(open: () => Content): Caches['blobs'] {
   return {
     open: async () => ({ content: open(), cache: HIT }),
     head: async () => ({ size: open().size, cache: HIT }),

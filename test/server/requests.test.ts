@@ -2,7 +2,7 @@
 // ends as the answer says. What cannot be read at all is in refusals.test.ts.
 import { afterEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
-import type { Router } from '../../src/server/faces.ts'
+import type { Router } from '../../src/server/routing.ts'
 import { untilSized } from '../../src/server/known-size.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
 import {

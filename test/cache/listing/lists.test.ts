@@ -16,10 +16,10 @@ describe('TagLister', () => {
   it('gives what the upstream says, page by page', async () => {
     await using f = await openRoom({ registry: { pageSize: 2 } })
     for (const tag of ['a', 'b', 'c']) f.registry.addImage(NAME, tag)
-    const first = await f.room.tagLister.list(REPO, 'n=2', f.caller)
+    const first = await f.room.tags.list(REPO, 'n=2', f.caller)
     expect(first).toMatchObject({ tags: ['a', 'b'], cache: { state: 'miss' } })
     expect(first.next).toBeDefined()
-    const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+    const rest = await f.room.tags.list(REPO, first.next ?? '', f.caller)
     expect(rest.tags).toEqual(['c'])
     expect(rest.next).toBeUndefined()
   })
@@ -27,7 +27,7 @@ describe('TagLister', () => {
   it('never tells the upstream of ns, and keeps its own parameters as they are', async () => {
     await using f = await openRoom()
     f.registry.addImage(NAME, 'a')
-    await f.room.tagLister.list(REPO, 'ns=docker.io&cursor=a%2Fb&n=5', f.caller)
+    await f.room.tags.list(REPO, 'ns=docker.io&cursor=a%2Fb&n=5', f.caller)
     expect(f.registry.requests.at(-1)?.url).toBe(`/v2/${NAME}/tags/list?cursor=a%2Fb&n=5`)
   })
 
@@ -36,7 +36,7 @@ describe('TagLister', () => {
     f.registry.addImage(NAME, 'a')
     f.registry.fault({ match: { kind: 'tags' }, delayMs: 20 })
     const all = await Promise.all(
-      Array.from({ length: 5 }, () => f.room.tagLister.list(REPO, '', f.caller)),
+      Array.from({ length: 5 }, () => f.room.tags.list(REPO, '', f.caller)),
     )
     expect(all.filter(({ cache }) => cache.state === 'collapsed')).toHaveLength(4)
     expect(f.registry.requests).toHaveLength(1)
@@ -44,8 +44,8 @@ describe('TagLister', () => {
 
   it('answers n=0 with nothing and refuses what is no number, without asking', async () => {
     await using f = await openRoom()
-    expect((await f.room.tagLister.list(REPO, 'n=0', f.caller)).tags).toEqual([])
-    await expect(f.room.tagLister.list(REPO, 'n=-1', f.caller)).rejects.toMatchObject({
+    expect((await f.room.tags.list(REPO, 'n=0', f.caller)).tags).toEqual([])
+    await expect(f.room.tags.list(REPO, 'n=-1', f.caller)).rejects.toMatchObject({
       status: 400,
       code: 'PAGINATION_NUMBER_INVALID',
     })
@@ -60,27 +60,44 @@ describe('TagLister', () => {
     }
     await f.room.drain()
     await f.registry.stop()
-    const page = await f.room.tagLister.list(REPO, 'n=2', f.caller)
+    const page = await f.room.tags.list(REPO, 'n=2', f.caller)
     expect(page).toEqual({
       tags: ['a', 'b'],
       next: 'n=2&last=b',
       cache: { state: 'stale', detail: 'upstream-error' },
     })
-    expect((await f.room.tagLister.list(REPO, page.next ?? '', f.caller)).tags).toEqual(['c'])
+    expect((await f.room.tags.list(REPO, page.next ?? '', f.caller)).tags).toEqual(['c'])
   })
 
   it('lists what is held when the upstream takes long, and waits when nothing is', async () => {
     await using f = await openRoom(IMPATIENT)
     f.registry.addImage(NAME, 'a')
     f.registry.fault({ match: { kind: 'tags' }, delayMs: 300 })
-    const cold = await f.room.tagLister.list(REPO, '', f.caller)
+    const cold = await f.room.tags.list(REPO, '', f.caller)
     expect(cold).toMatchObject({ tags: ['a'], cache: { state: 'miss' } })
     await f.room.manifests.get(REPO, 'a', f.caller)
     await f.room.drain()
     f.registry.addImage(NAME, 'b')
-    const held = await f.room.tagLister.list(REPO, '', f.caller)
+    const held = await f.room.tags.list(REPO, '', f.caller)
     expect(held).toEqual({ tags: ['a'], cache: { state: 'stale', detail: 'revalidating' } })
     expect(f.observed).toEqual(['stale: revalidating'])
+  })
+
+  it('leaves an upstream alone for 5 s that failed while tags are held', async () => {
+    await using f = await openRoom()
+    f.registry.addImage(NAME, 'a')
+    await f.room.manifests.get(REPO, 'a', f.caller)
+    await f.room.drain()
+    f.registry.fault({ match: { kind: 'tags' }, status: 500 })
+    const asked = () => f.registry.requests.filter(({ kind }) => kind === 'tags').length
+    for (let i = 0; i < 3; i++) {
+      const { cache } = await f.room.tags.list(REPO, '', f.caller)
+      expect(cache).toMatchObject({ state: 'stale', detail: 'upstream-error' })
+    }
+    expect(asked()).toBe(1)
+    f.registry.clearFaults()
+    f.clock.now += 5_000
+    expect((await f.room.tags.list(REPO, '', f.caller)).cache.state).toBe('miss')
   })
 
   it('refuses what is held when the upstream has removed it and whenGone says so', async () => {
@@ -90,7 +107,7 @@ describe('TagLister', () => {
       await f.room.manifests.get(REPO, 'a', f.caller)
       await f.room.drain()
       f.registry.removeRepository(NAME)
-      const list = f.room.tagLister.list(REPO, '', f.caller)
+      const list = f.room.tags.list(REPO, '', f.caller)
       if (whenGone === 'serve') {
         expect(await list).toMatchObject({ tags: ['a'], cache: { detail: 'upstream-gone' } })
       } else {
@@ -104,12 +121,12 @@ describe('TagLister', () => {
     async (cursor) => {
       await using f = await openRoom({ registry: { pageSize: 2, cursor } })
       for (const tag of ['a', 'b', 'c', 'd', 'e', 'f', 'g']) f.registry.addImage(NAME, tag)
-      const first = await f.room.tagLister.list(REPO, 'n=5', f.caller)
+      const first = await f.room.tags.list(REPO, 'n=5', f.caller)
       expect(first.tags).toEqual(['a', 'b', 'c', 'd', 'e'])
       expect(first.next).toMatch(/^n=5&/)
-      const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+      const rest = await f.room.tags.list(REPO, first.next ?? '', f.caller)
       expect(rest).toEqual({ tags: ['f', 'g'], cache: { state: 'miss', fwdStatus: 200 } })
-      expect((await f.room.tagLister.list(REPO, '', f.caller)).tags).toEqual(['a', 'b'])
+      expect((await f.room.tags.list(REPO, '', f.caller)).tags).toEqual(['a', 'b'])
     },
   )
 
@@ -117,20 +134,20 @@ describe('TagLister', () => {
     await using f = await openRoom({ registry: { pageSize: 2 } })
     for (const tag of ['a', 'b', 'c']) f.registry.addImage(NAME, tag)
     f.registry.fault({ match: { kind: 'tags', nth: 2 }, status: 500 })
-    const first = await f.room.tagLister.list(REPO, 'n=3', f.caller)
+    const first = await f.room.tags.list(REPO, 'n=3', f.caller)
     expect(first).toMatchObject({ tags: ['a', 'b'], next: 'n=3&last=b' })
-    const rest = await f.room.tagLister.list(REPO, first.next ?? '', f.caller)
+    const rest = await f.room.tags.list(REPO, first.next ?? '', f.caller)
     expect(rest.tags).toEqual(['c'])
   })
 
   it('tells what is wrong when nothing is held either', async () => {
     await using f = await openRoom()
-    await expect(f.room.tagLister.list(REPO, '', f.caller)).rejects.toMatchObject({
+    await expect(f.room.tags.list(REPO, '', f.caller)).rejects.toMatchObject({
       status: 404,
       code: 'NAME_UNKNOWN',
     })
     await f.registry.stop()
-    await expect(f.room.tagLister.list(REPO, '', f.caller)).rejects.toMatchObject({ status: 503 })
+    await expect(f.room.tags.list(REPO, '', f.caller)).rejects.toMatchObject({ status: 503 })
   })
 })
 
@@ -226,6 +243,18 @@ describe('ReferrersCache', () => {
     const held = await f.room.referrers.list(REPO, image.digest, f.caller)
     expect(held.manifests.map(({ digest }) => digest)).toEqual([signature.digest])
     expect(held.cache).toMatchObject({ state: 'stale', detail: 'revalidating' })
+  })
+
+  it('answers what is held at once within staleWhileRevalidate, and asks behind it', async () => {
+    await using f = await openRoom({ freshness: { staleWhileRevalidateMs: MINUTE } })
+    const { image, subject } = addSigned(f)
+    const list = () => f.room.referrers.list(REPO, image.digest, f.caller)
+    await list()
+    const second = f.registry.addReferrer(NAME, subject, { artifactType: 'application/sbom' })
+    f.clock.now += 10_000
+    expect((await list()).cache).toMatchObject({ state: 'stale', detail: 'revalidating' })
+    const digests = async () => (await list()).manifests.map(({ digest }) => digest)
+    await expect.poll(digests).toContain(second.digest)
   })
 
   it('keeps no file for whatever digest somebody asks about, but one for what is held', async () => {

@@ -63,7 +63,7 @@ describe.concurrent('a rate limit that ends soon', () => {
       const image = f.registry.addImage(NAME, 'latest')
       f.registry.fault({ match: { kind }, ...ONCE })
       if (kind === 'tags') {
-        expect((await f.room.tagLister.list(REPO, '', f.caller)).tags).toEqual(['latest'])
+        expect((await f.room.tags.list(REPO, '', f.caller)).tags).toEqual(['latest'])
       } else {
         const { cache } = await f.room.referrers.list(REPO, image.digest, f.caller)
         expect(cache.state).toBe('miss')
@@ -84,7 +84,7 @@ describe.concurrent('a rate limit that ends soon', () => {
     const served = await Promise.all([
       f.room.manifests.get(REPO, 'latest', f.caller),
       f.room.referrers.list(REPO, digest, f.caller),
-      f.room.tagLister.list(REPO, '', f.caller),
+      f.room.tags.list(REPO, '', f.caller),
     ])
     expect(performance.now() - startedAt).toBeLessThan(800)
     expect(served.map(({ cache }) => cache.detail)).toEqual(Array(3).fill('rate-limited'))
@@ -101,7 +101,7 @@ describe.concurrent('a rate limit that lasts', () => {
     const outcomes = await Promise.allSettled([
       f.room.manifests.get(REPO, 'latest', f.caller),
       f.room.manifests.head(REPO, digest, f.caller),
-      f.room.tagLister.list(REPO, '', f.caller),
+      f.room.tags.list(REPO, '', f.caller),
       f.room.referrers.list(REPO, digest, f.caller),
       f.room.access.prove(REPO, 'blob', digest, f.caller),
     ])

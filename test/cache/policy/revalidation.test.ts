@@ -105,6 +105,13 @@ function holding(ageMs: number, settings: Partial<FreshnessSettings> = {}): Worl
   return world
 }
 
+/** A world in which nothing was confirmed, but something can be served instead. */
+function substituting(settings: Partial<FreshnessSettings> = {}): World {
+  const world = new World(settings)
+  world.stored = { value: 'substitute' }
+  return world
+}
+
 describe('with nothing held', () => {
   it('the upstream is asked, and its answer is a hit until ttl has passed', async () => {
     const world = new World()
@@ -369,12 +376,6 @@ describe('with something stale held', () => {
 })
 
 describe('with a substitute that no upstream has given', () => {
-  function substituting(settings: Partial<FreshnessSettings> = {}): World {
-    const world = new World(settings)
-    world.stored = { value: 'substitute' }
-    return world
-  }
-
   it('the upstream is asked each time, however few requests are left', async () => {
     const world = substituting()
     world.budget = { limit: 100, remaining: 5, low: true }
