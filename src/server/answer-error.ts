@@ -1,5 +1,5 @@
-// Turns whatever went wrong with a request into an OCI error body, or into a cut connection where the
-// response has begun. The one edge where errors become bytes.
+// Turns whatever went wrong with a request into an OCI error body, or cuts the connection if the response
+// has begun. Fastify's error handler ends here: the one edge where errors become bytes.
 import { faultIn, toClientError, type Wanted } from '../cache/policy/failure.ts'
 import { RememberedFailure } from '../cache/policy/negative-cache.ts'
 import type { CacheOutcome } from '../http/cache-status.ts'
@@ -10,29 +10,43 @@ import type { RequestKind, ServerObserver } from './observer.ts'
 
 const JSON_TYPE = 'application/json'
 
-export function answerError(
-  exchange: Exchange,
-  error: unknown,
-  observer: Pick<ServerObserver, 'unexpectedError'>,
-): void {
-  if (exchange.res.writableEnded) return // it was answered already: the server is shutting down
-  if (isClientsOwn(exchange, error)) {
-    exchange.res.destroy()
-    return
+type FaultObserver = Pick<ServerObserver, 'unexpectedError'>
+
+/** Answers with the error. The response has not begun. */
+export function answerError(exchange: Exchange, error: unknown, observer: FaultObserver): void {
+  if (isClientGone(exchange, error)) return exchange.cut()
+  const { told, cause } = recordFailure(exchange, error, observer)
+  const headers: Record<string, string> = { 'content-type': JSON_TYPE, ...told.headers }
+  if (cause) headers['cache-status'] = exchange.cacheStatus(outcomeOf(cause, told))
+  try {
+    exchange.respond(told.status, headers, errorBody(told))
+  } catch (fault) {
+    observer.unexpectedError('refuse a request', fault, exchange.id)
+    exchange.cut()
   }
+}
+
+/** Ends a response that failed after it had begun, so that no client takes a part for the whole. */
+export function cutResponse(exchange: Exchange, error: unknown, observer: FaultObserver): void {
+  if (exchange.res.writableEnded) return // the server is shutting down and has answered already
+  if (!isClientGone(exchange, error)) recordFailure(exchange, error, observer)
+  exchange.cut()
+}
+
+interface Failure {
+  readonly told: OciError
+  readonly cause: UpstreamFailure | undefined
+}
+
+/** Notes for the access log why the request failed, and reports internal errors. */
+function recordFailure(exchange: Exchange, error: unknown, observer: FaultObserver): Failure {
   const told = toOciError(error, exchange.kind)
   const cause = upstreamFailureOf(error) ?? upstreamFailureOf(told.cause)
   exchange.failure = cause?.reason ?? told.code
   exchange.message = cause?.message ?? told.message
   const fault = faultIn(told)
   if (fault !== undefined) observer.unexpectedError('answer a request', fault, exchange.id)
-  if (exchange.res.headersSent) {
-    exchange.res.destroy()
-    return
-  }
-  const headers: Record<string, string | number> = { 'content-type': JSON_TYPE, ...told.headers }
-  if (cause) headers['cache-status'] = exchange.cacheStatus(outcomeOf(cause, told))
-  exchange.respond(told.status, headers, errorBody(told))
+  return { told, cause }
 }
 
 function outcomeOf({ reason, status }: UpstreamFailure, told: OciError): CacheOutcome {
@@ -41,7 +55,7 @@ function outcomeOf({ reason, status }: UpstreamFailure, told: OciError): CacheOu
   return { state: 'miss', detail: reason, ...forwarded }
 }
 
-function isClientsOwn(exchange: Exchange, error: unknown): boolean {
+function isClientGone(exchange: Exchange, error: unknown): boolean {
   return error instanceof ClientGone || exchange.gone.aborted
 }
 
@@ -50,7 +64,7 @@ function toOciError(error: unknown, kind: RequestKind): OciError {
   return frameworkError(error) ?? toClientError(error, wantedFor(kind))
 }
 
-// Fastify's own: a status of 4xx means that the request was at fault.
+// An error of Fastify's own: a 4xx status means that the request was at fault.
 function frameworkError(error: unknown): OciError | undefined {
   if (!(error instanceof Error) || !('statusCode' in error)) return undefined
   const status = Number(error.statusCode)
@@ -69,7 +83,7 @@ interface UpstreamFailure {
   readonly status: number | undefined
 }
 
-// By shape: this room does not import upstream/.
+// Recognized by shape: src/server does not import src/upstream.
 function upstreamFailureOf(error: unknown): UpstreamFailure | undefined {
   if (!(error instanceof Error) || !('reason' in error)) return undefined
   const { reason, message } = error

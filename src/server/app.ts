@@ -1,5 +1,5 @@
-// The registry API as a Fastify application. Fastify gives the server, routing and its edges; what a
-// path means is oci/target.ts, since names hold slashes, and every answer is written by an Exchange.
+// The registry API as a Fastify application. What a path means is decided by oci/target.ts, because
+// repository names contain slashes: Fastify's router sees "/" for every request.
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { fastify, type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
 import type { Caches, Requester } from '../cache/caches.ts'
@@ -7,7 +7,7 @@ import { cdnHops, hasLooped } from '../http/cdn-loop.ts'
 import { OciError } from '../oci/errors.ts'
 import { parseTarget, type Target } from '../oci/target.ts'
 import { answerBlob } from './answer-blob.ts'
-import { answerError } from './answer-error.ts'
+import { answerError, cutResponse } from './answer-error.ts'
 import { answerCatalog, answerPing, answerReferrers, answerTags } from './answer-lists.ts'
 import { answerManifest } from './answer-manifest.ts'
 import { refuseConnections } from './client-error.ts'
@@ -22,10 +22,15 @@ import { requestIds } from './request-id.ts'
 import type { TlsKeyPair } from './tls-key-pair.ts'
 import { createListener } from './tls-listener.ts'
 
-const MAX_BODY_BYTES = 64 * 1024 // bodies are not read at all; this is for what Fastify may try
-/** What a chain of caches may have put into CDN-Loop; a longer one is taken for a loop. */
-const MOST_HOPS = 32
-const LONGEST_LOOP = 4096
+declare module 'fastify' {
+  interface FastifyRequest {
+    exchange: Exchange
+  }
+}
+
+/** The most hops that CDN-Loop may list; a longer chain of caches is taken for a loop. */
+const MAX_HOPS = 32
+const MAX_CDN_LOOP_LENGTH = 4096
 const API_PATH = /^\/(?:[^/]+\/)?v2(?:\/|$)/
 
 export interface AppOptions {
@@ -35,81 +40,74 @@ export interface AppOptions {
   readonly requester: () => Requester
   readonly registries: Router
   readonly observer: ServerObserver
-  /** Ours in CDN-Loop (RFC 8586). */
+  /** The name of this server in CDN-Loop (RFC 8586). */
   readonly instanceId: string
-  /** A reader that takes nothing for so long is dropped; looked at for each. */
+  /** A client that takes no bytes for this long is disconnected. Read anew for each response. */
   readonly clientStallTimeoutMs: number
   readonly tls?: TlsKeyPair | undefined
-  /** How long a request may take to arrive. Default: the listener's. */
+  /** How long the head of a request may take to arrive. Default: the listener's. */
   readonly arrivalMs?: number | undefined
   readonly pool?: PiecePool | undefined
-  /** Knows what runs, for the end of the server. */
+  /** Tracks the connections and running requests, so that the server can be drained. */
   readonly connections?: Connections | undefined
 }
 
 export function createApp(options: AppOptions): FastifyInstance {
-  const { observer, connections = new Connections() } = options
-  const serve = createServe(options, connections)
-  const take = (request: FastifyRequest, reply: FastifyReply) => {
-    reply.hijack()
-    serve(request.raw, reply.raw)
-  }
-  const takeFailed = (error: unknown, request: FastifyRequest, reply: FastifyReply) => {
-    reply.hijack()
-    serve(request.raw, reply.raw, error)
-  }
+  const { connections = new Connections() } = options
+  const idFor = requestIds()
   const app = fastify<Server, IncomingMessage, ServerResponse>({
     serverFactory: (handler) => {
       const { tls, arrivalMs } = options
       return connections.watch(createListener(handler, { tls, arrivalMs }))
     },
+    genReqId: ({ headers }) => idFor(headers['x-request-id']),
+    rewriteUrl: () => '/',
     exposeHeadRoutes: false,
-    bodyLimit: MAX_BODY_BYTES,
     return503OnClosing: false,
     routerOptions: { querystringParser: () => ({}) },
-    // Paths that Fastify cannot decode are for oci/target.ts to refuse.
-    frameworkErrors: (_error, request, reply) => take(request, reply),
-    clientErrorHandler: refuseConnections((refused) => observer.connectionRefused(refused)),
+    clientErrorHandler: refuseConnections((refused) => options.observer.connectionRefused(refused)),
   })
-  // Nothing that is sent to us is read; Node discards it when the response is over.
+  // Request bodies are not read; Node discards them when the response is over.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
-  app.setErrorHandler(takeFailed)
-  app.setNotFoundHandler(take)
-  app.all('/*', take)
+  const observer = requestObserver(options.observer, connections)
+  app.decorateRequest('exchange')
+  app.addHook('onRequest', (request, reply, done) => {
+    request.exchange = new Exchange(request, reply, observer)
+    if (connections.began(request.exchange)) done()
+    else reply.hijack()
+  })
+  app.setErrorHandler((error, { exchange }) => answerError(exchange, error, options.observer))
+  const handle = createHandler(options)
+  app.all('/', handle)
+  app.setNotFoundHandler(handle) // methods that Fastify does not route
   return app
 }
 
-type Serve = (req: IncomingMessage, res: ServerResponse, error?: unknown) => void
-
-function createServe(options: AppOptions, connections: Connections): Serve {
-  const observer: RequestObserver = {
-    requestStarted: () => options.observer.requestStarted(),
+function requestObserver(observer: ServerObserver, connections: Connections): RequestObserver {
+  return {
+    requestStarted: () => observer.requestStarted(),
     requestFinished: (record) => {
       connections.ended(record)
-      options.observer.requestFinished(record)
+      observer.requestFinished(record)
     },
   }
+}
+
+type Handler = (request: FastifyRequest, reply: FastifyReply) => Promise<void>
+
+function createHandler(options: AppOptions): Handler {
   const sender = new ContentSender(
     options.pool ?? new PiecePool(),
     () => options.clientStallTimeoutMs,
   )
-  const idFor = requestIds()
-  const serve = async (exchange: Exchange, failed: unknown): Promise<void> => {
+  return async ({ exchange }, reply) => {
     try {
-      if (failed !== undefined) throw failed
       await dispatch(options, sender, exchange)
     } catch (error) {
-      answerError(exchange, error, options.observer)
+      if (!reply.sent) throw error
+      cutResponse(exchange, error, options.observer) // Fastify drops errors of a reply that has begun
     }
-  }
-  return (req, res, failed) => {
-    const exchange = new Exchange(req, res, idFor(req.headers['x-request-id']), observer)
-    if (!connections.began(exchange)) return
-    serve(exchange, failed).catch((error: unknown) => {
-      options.observer.unexpectedError('refuse a request', error, exchange.id)
-      res.destroy()
-    })
   }
 }
 
@@ -179,9 +177,9 @@ function requireHost({ httpVersion, headersDistinct }: IncomingMessage): void {
 const LOOP_CURE = 'an endpoint of this registry leads back to Chandlery, change its mirrors'
 
 function refuseLoop(loop: string, instanceId: string): void {
-  const isEndless = loop.length > LONGEST_LOOP || cdnHops(loop) > MOST_HOPS
+  const isEndless = loop.length > MAX_CDN_LOOP_LENGTH || cdnHops(loop) > MAX_HOPS
   if (!isEndless && !hasLooped(loop, instanceId)) return
-  const what = isEndless ? `has passed more than ${MOST_HOPS} caches` : 'has been here before'
+  const what = isEndless ? `has passed more than ${MAX_HOPS} caches` : 'has been here before'
   throw new OciError('UNAVAILABLE', `this request ${what}: ${LOOP_CURE}`, { status: 508 })
 }
 

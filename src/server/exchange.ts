@@ -1,11 +1,15 @@
-// One request and its response, and what is told of them afterwards. Not an answer: the routes write
-// that, through `respond` or, for blobs, by themselves after `writeHead`.
-import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http'
-import { errorBody, OciError } from '../oci/errors.ts'
+// One request with its reply, and the record of it for the access log and the metrics. Answers are sent by
+// Fastify, through `respond`; only blobs write their bodies themselves, after `writeHead`.
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { OciError } from '../oci/errors.ts'
 import { type CacheOutcome, type CacheState, formatCacheStatus } from '../http/cache-status.ts'
 import type { RequestKind, RequestRecord, RequestObserver } from './observer.ts'
 
+/** nginx's status for a client that left before there was an answer. */
 const CLIENT_CLOSED_REQUEST = 499
+
+type Headers = Record<string, string | number>
 
 export class Exchange implements RequestRecord {
   readonly req: IncomingMessage
@@ -13,9 +17,9 @@ export class Exchange implements RequestRecord {
   readonly id: string
   readonly method: string
   readonly path: string
-  /** Without the question mark. */
+  /** The raw query string, without the question mark. */
   readonly query: string
-  /** Which host is asked: a target that names one counts more than the header (RFC 9112 3.2.2). */
+  /** The host asked for: one in the request target overrides the Host header (RFC 9112 3.2.2). */
   readonly host: string | undefined
   readonly client: string | undefined
   kind: RequestKind = 'other'
@@ -23,29 +27,32 @@ export class Exchange implements RequestRecord {
   repository: string | undefined
   reference: string | undefined
   cache: CacheState | undefined
-  /** Of the body: what a sender has handed to the kernel so far. */
+  /** Body bytes handed to the kernel so far. */
   bytes = 0
   seconds = 0
   aborted = false
   failure: string | undefined
   message: string | undefined
   readonly #startedAt = performance.now()
-  /** What the body will be, where it is known. */
-  #length = 0
+  readonly #reply: FastifyReply
   readonly #observer: RequestObserver
+  /** The length of the body, or 0 if it is not known. */
+  #length = 0
+  /** The length of a body that Fastify sends in one write. */
+  #documentLength = 0
   #gone: AbortController | undefined
-  /** Of a response that goes out at once, or not at all. */
-  #single = 0
   #impatience: AbortController | undefined
   #over = false
 
-  constructor(req: IncomingMessage, res: ServerResponse, id: string, observer: RequestObserver) {
+  constructor(request: FastifyRequest, reply: FastifyReply, observer: RequestObserver) {
+    const { raw: req } = request
     this.req = req
-    this.res = res
-    this.id = id
+    this.res = reply.raw
+    this.#reply = reply
+    this.id = request.id
     this.#observer = observer
     this.method = req.method ?? ''
-    const { authority, rest: url } = readTarget(req.url ?? '')
+    const { authority, rest: url } = readTarget(request.originalUrl)
     this.host = authority ?? req.headers.host
     const mark = url.indexOf('?')
     this.path = mark === -1 ? url : url.slice(0, mark)
@@ -65,12 +72,12 @@ export class Exchange implements RequestRecord {
     return major > 1 || (major === 1 && minor >= 1)
   }
 
-  /** 499, as nginx has it, where the client left before there was an answer. */
+  /** The status sent, or 499 if the client left before there was an answer. */
   get status(): number {
     return this.res.headersSent ? this.res.statusCode : CLIENT_CLOSED_REQUEST
   }
 
-  /** Of the body, what the kernel has not taken yet. */
+  /** Body bytes that the kernel has not taken yet, as far as the length of the body is known. */
   get missingBytes(): number {
     return Math.max(0, this.#length - this.bytes)
   }
@@ -86,7 +93,7 @@ export class Exchange implements RequestRecord {
     return this.#gone.signal
   }
 
-  /** Fires when the server is about to end: what can be said of the answer is to be said now. */
+  /** Fires when the server is about to cut responses: a head that waits for its first byte goes out now. */
   get impatience(): AbortSignal {
     this.#impatience ??= new AbortController()
     return this.#impatience.signal
@@ -96,50 +103,65 @@ export class Exchange implements RequestRecord {
     this.#impatience?.abort()
   }
 
-  /** A header of which several lines count as one list; Node joins all but a few by itself. */
+  /** Returns a request header. Several lines count as one list; Node already joins most of them. */
   header(name: string): string | undefined {
     const value = this.req.headers[name]
     return Array.isArray(value) ? value.join(', ') : value
   }
 
-  /** Notes how the cache handled it and returns the Cache-Status value that says so. */
+  /** Records how the cache handled the request and returns the Cache-Status value that says so. */
   cacheStatus(outcome: CacheOutcome): string {
     this.cache = outcome.state
     return formatCacheStatus(outcome)
   }
 
-  /** What every response carries, before anything about the content. */
-  writeHead(status: number, headers: OutgoingHttpHeaders): void {
-    headers['docker-distribution-api-version'] = 'registry/2.0'
-    headers['x-request-id'] = this.id
-    this.#length = Number(headers['content-length'] ?? 0)
-    this.res.writeHead(status, headers)
-  }
-
-  /** A whole response at once. A HEAD gets the same head, with the length of the body it leaves out. */
-  respond(status: number, headers: OutgoingHttpHeaders, body?: Buffer): void {
-    if (body) headers['content-length'] = body.length
-    this.writeHead(status, headers)
-    if (body === undefined || this.isHead) {
-      this.res.end()
-    } else {
-      this.#single = body.length
-      this.res.end(body)
+  /** Sends a whole response. The answer to a HEAD has the length of the body that it leaves out. */
+  respond(status: number, headers: Headers, body?: Buffer): void {
+    const reply = this.#reply
+    try {
+      reply.code(status).headers(this.#withCommon(headers)).send(body)
+    } catch (error) {
+      // A header value was illegal: nothing was sent, and the error response must not inherit it.
+      for (const name in reply.getHeaders()) reply.removeHeader(name)
+      throw error
     }
+    if (body === undefined || this.isHead) return
+    this.#length = this.#documentLength = body.length
   }
 
-  /** For the end of the server: whoever got nothing yet is better told than cut. False: it has begun. */
+  /** Begins a response whose body the caller writes to `res`. Fastify has no more to do with it. */
+  writeHead(status: number, headers: Headers): void {
+    this.res.writeHead(status, this.#withCommon(headers))
+    this.#reply.hijack()
+    this.#length = Number(headers['content-length'] ?? 0)
+  }
+
+  /** Closes the connection without an answer, or in the middle of one. */
+  cut(): void {
+    this.#reply.hijack()
+    this.res.destroy()
+  }
+
+  /**
+   * Answers with 503 at the end of the server: a client can act on that, and not on a cut connection.
+   * Returns false if the response has already begun.
+   */
   refuseUnlessBegun(): boolean {
     if (this.res.headersSent) return false
-    const told = new OciError('UNAVAILABLE', 'the server is shutting down: ask again')
-    this.failure = told.code
-    this.message = told.message
-    const headers = { 'content-type': 'application/json', 'retry-after': '5', ...told.headers }
-    this.respond(told.status, headers, errorBody(told))
+    const headers = { 'retry-after': '5' }
+    const message = 'the server is shutting down: try again'
+    this.#reply.send(new OciError('UNAVAILABLE', message, { headers }))
     return true
   }
 
-  // A pipelined response whose turn never came has no 'close' of its own when the connection closes.
+  #withCommon(headers: Headers): Headers {
+    headers['docker-distribution-api-version'] = 'registry/2.0'
+    headers['x-request-id'] = this.id
+    return headers
+  }
+
+  // Not Fastify's onResponse and onRequestAbort: they miss responses that were cut and pipelined
+  // requests whose turn never came. The response of such a request has no 'close' of its own.
   #watchEnd(): void {
     const end = () => this.#end()
     this.res.once('close', end)
@@ -150,18 +172,18 @@ export class Exchange implements RequestRecord {
     if (this.#over) return
     this.#over = true
     this.aborted = !this.res.writableFinished
-    if (!this.aborted) this.bytes += this.#single
+    if (!this.aborted) this.bytes += this.#documentLength
     this.seconds = (performance.now() - this.#startedAt) / 1000
     if (this.aborted) this.#gone?.abort()
     this.#observer.requestFinished(this)
   }
 }
 
-/** The host that a target names, if it does, and its path and query. */
+/** Splits a request target into the authority, if it is in absolute form, and path with query. */
 function readTarget(target: string): { authority?: string; rest: string } {
   const named = /^https?:\/\/([^/?#]*)/i.exec(target)
   if (named === null) return { rest: target }
   const [prefix, authority = ''] = named
-  // Whatever stands before an @ is no host.
+  // User information before an @ is not part of the host.
   return { authority: authority.replace(/^.*@/, ''), rest: target.slice(prefix.length) || '/' }
 }

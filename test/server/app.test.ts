@@ -3,7 +3,7 @@ import { request } from 'node:http'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Caches, Requester } from '../../src/cache/caches.ts'
 import type { Descriptor } from '../../src/oci/descriptor.ts'
-import { digestOf } from '../../src/oci/digest.ts'
+import { type Digest, digestOf } from '../../src/oci/digest.ts'
 import { OciError } from '../../src/oci/errors.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
 import {
@@ -128,11 +128,24 @@ describe('a manifest', () => {
     expect(answer.match(/HTTP\/1.1 200 OK/g)?.length).toBe(2)
   })
 
-  it('whose type is no legal header value is an error, not a split response', async () => {
+  it.each(['GET', 'HEAD'])(
+    'with an illegal header value is an error on %s, not a split response',
+    async (method) => {
+      const broken = { ...SERVED, digest: 'sha256:\r\nX-Evil: 1' as Digest }
+      await start({ manifests: { get: async () => broken, head: async () => broken } })
+      const answer = await ask('/v2/library/alpine/manifests/latest', { method })
+      expect(answer.status).toBe(500)
+      expect(answer.header('x-evil')).toBeNull()
+      expect(answer.header('etag')).toBeNull()
+      expect(answer.header('content-type')).toBe('application/json')
+    },
+  )
+
+  it('with an illegal media type is never split', async () => {
     const broken = { ...SERVED, mediaType: 'a/b\r\nX-Evil: 1' }
     await start({ manifests: { get: async () => broken, head: async () => broken } })
     const answer = await ask('/v2/library/alpine/manifests/latest')
-    expect(answer.status).toBe(500)
+    expect(answer.header('content-type')).toBe('application/octet-stream')
     expect(answer.header('x-evil')).toBeNull()
   })
 })
