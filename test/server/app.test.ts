@@ -426,7 +426,11 @@ describe('what this registry does not do', () => {
     expect(body).toEqual(
       status === 200
         ? {}
-        : { errors: [{ code: 'UNSUPPORTED', message: 'a request has one Host header' }] },
+        : {
+            errors: [
+              { code: 'UNSUPPORTED', message: 'a request must have exactly one Host header' },
+            ],
+          },
     )
   })
 
