@@ -117,7 +117,7 @@ describe.skipIf(!canMount())('on a small file system', () => {
     const part = await pull(client, blob.digest, { range: 'bytes=1000000-1000099' })
     expect(part.length).toBe(100)
     expect(digestOf(await pull(client, held.digest))).toBe(held.digest)
-    expect(await readiness(world)).toContain('the cache directory cannot be written')
+    expect(await readiness(world)).toContain('the cache directory is not writable')
     disk.remount('rw,size=5m')
     await pullUntilHeld(world, blob.digest)
     expect(await readiness(world)).not.toContain('blobs are not being kept')
@@ -142,7 +142,7 @@ describe.skipIf(!canMount())('on a small file system', () => {
 test.each([
   ['ENOSPC', 'in the middle of a blob', 'the file system is full'],
   ['EDQUOT', 'in the middle of a blob', 'the quota is used up'],
-  ['EROFS', 'at once', 'the cache directory cannot be written'],
+  ['EROFS', 'at once', 'the cache directory is not writable'],
   ['EIO', 'in the middle of a blob', 'the disk reports errors'],
   ['EIO', 'when the blob is to be kept', 'the disk reports errors'],
 ])('%s %s costs no pull, and is told until blobs are kept again', async (code, when, meaning) => {

@@ -200,7 +200,7 @@ describe.concurrent('files that change', () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url), OFTEN)
     await world.write('mirrors: [')
-    const refusal = 'the new configuration is refused, the former one stays'
+    const refusal = 'the new configuration is invalid: the old one stays in use'
     await until(() => times(world, refusal) === 1, 'the refusal')
     await sleep(150)
     expect(times(world, refusal)).toBe(1)

@@ -1,4 +1,4 @@
-// What operators and Prometheus ask: /metrics, /healthz, /readyz; and /-/reload. On its own port.
+// The admin API on a port of its own: /metrics, /healthz, /readyz and /-/reload.
 import { fastify, type FastifyInstance, type FastifyReply } from 'fastify'
 import { addReload, type ReloadOptions } from './reload.ts'
 
@@ -7,7 +7,7 @@ const TEXT = 'text/plain; charset=utf-8'
 export interface AdminOptions {
   readonly metrics: { readonly contentType: string; exposition(): Promise<string> }
   readonly readiness: { readonly ready: boolean; readonly reasons: readonly string[] }
-  /** What /readyz?verbose tells besides, a line each. */
+  /** More lines for /readyz?verbose. */
   readonly details?: () => readonly string[]
   readonly reload?: ReloadOptions
 }
@@ -19,23 +19,20 @@ export function createAdminApp(options: AdminOptions): FastifyInstance {
     const text = await metrics.exposition()
     return reply.type(metrics.contentType).send(text)
   })
-  // Alive is whoever answers: it says nothing of upstreams, or their trouble would get us restarted.
+  // Answering is proof enough of being alive. Upstream failures must not get the server restarted.
   app.get('/healthz', (_request, reply) => reply.type(TEXT).send('ok\n'))
   app.get('/readyz', (request, reply) => answerReady(options, reply, isVerbose(request.query)))
-  // Nothing that is sent to us is read; Node discards it when the response is over.
+  // Request bodies are not read; Node discards them when the response is over.
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', (_request, _payload, done) => done(null))
   if (options.reload) addReload(app, options.reload)
   app.setNotFoundHandler((_request, reply) =>
-    reply
-      .code(404)
-      .type(TEXT)
-      .send('not found; here are /metrics, /healthz, /readyz and /-/reload\n'),
+    reply.code(404).type(TEXT).send('not found: try /metrics, /healthz, /readyz or /-/reload\n'),
   )
   return app
 }
 
-// Why it is not ready is always told: whoever asks then wants to know.
+// The reasons for not being ready are given even without ?verbose.
 function answerReady(
   { readiness, details }: AdminOptions,
   reply: FastifyReply,

@@ -1,10 +1,10 @@
-// Who may change state on the admin port: who is on this machine, or has the token. A page in a
-// browser there is neither (CSRF, DNS rebinding), nor is who comes through a proxy there.
+// Decides who may change state through the admin port: clients with the token, and local clients. A web
+// page in a local browser (CSRF, DNS rebinding) and a request through a local proxy do not count as local.
 import { createHash, timingSafeEqual } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { BlockList, isIP } from 'node:net'
 
-/** The token as it is now; undefined: there is none. May reject: then there is none either. */
+/** Returns the current token, or undefined if there is none. A rejection counts as no token. */
 export type AdminToken = () => Promise<string | undefined>
 
 export interface Refusal {
@@ -18,10 +18,10 @@ LOOPBACK.addSubnet('127.0.0.0', 8)
 LOOPBACK.addAddress('::1', 'ipv6')
 
 const BEARER = /^Bearer +(\S+) *$/i
-/** What a browser adds, whatever the page wants, and what a proxy adds. */
-const NOT_FROM_HERE = ['origin', 'sec-fetch-site', 'forwarded', 'x-forwarded-for', 'via'] as const
+/** Headers that a browser adds to a page's requests, and headers that a proxy adds. */
+const NOT_LOCAL = ['origin', 'sec-fetch-site', 'forwarded', 'x-forwarded-for', 'via'] as const
 
-/** Why a request may change nothing; undefined: it may. */
+/** Returns why a request may not change anything, or undefined if it may. */
 export async function refusalOf(
   request: Pick<IncomingMessage, 'headers' | 'socket'>,
   token: AdminToken = async () => undefined,
@@ -29,21 +29,21 @@ export async function refusalOf(
   const { authorization } = request.headers
   if (authorization !== undefined) {
     const given = BEARER.exec(authorization)?.[1] ?? ''
-    // An unreadable file must not open the door, nor say why it stays closed.
+    // A token file that cannot be read must not grant access, and the client is not told about it.
     const wanted = await token().catch(() => undefined)
     if (wanted !== undefined && wanted !== '' && isEqual(given, wanted)) return undefined
-    return refusal('the token is not that of admin.token')
+    return refusal('the token is not the one in admin.token')
   }
-  if (isFromHere(request)) return undefined
-  return refusal('this needs the token of admin.token, or a request from this very machine')
+  if (isLocal(request)) return undefined
+  return refusal('this needs the token in admin.token, or a request from the same machine')
 }
 
-function isFromHere({ headers, socket }: Pick<IncomingMessage, 'headers' | 'socket'>): boolean {
-  if (NOT_FROM_HERE.some((name) => headers[name] !== undefined)) return false
+function isLocal({ headers, socket }: Pick<IncomingMessage, 'headers' | 'socket'>): boolean {
+  if (NOT_LOCAL.some((name) => headers[name] !== undefined)) return false
   return isLoopback(socket.remoteAddress ?? '') && isLocalName(headers.host ?? '')
 }
 
-/** A name could be anybody's that resolves to us; an address is what the client connected to. */
+/** Any name can be made to resolve to this machine (DNS rebinding); an address cannot be faked that way. */
 function isLocalName(host: string): boolean {
   const name = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
   return name.toLowerCase() === 'localhost' || isIP(name) !== 0
@@ -55,7 +55,7 @@ function isLoopback(address: string): boolean {
   return family !== 0 && LOOPBACK.check(plain, family === 6 ? 'ipv6' : 'ipv4')
 }
 
-/** In a time that tells nothing of how much is right. */
+/** Compares in constant time. */
 function isEqual(given: string, wanted: string): boolean {
   const [one, other] = [given, wanted].map((text) => createHash('sha256').update(text).digest())
   return one !== undefined && other !== undefined && timingSafeEqual(one, other)

@@ -1,6 +1,6 @@
-// Whether this server should be given requests, and why not. main sets it; /readyz tells it.
+// Whether this server is ready for requests, and if not, why. src/app sets it and /readyz reports it.
 
-/** What has to be so before requests are welcome; each condition by its own name. */
+/** The named conditions that must all be met before the server is ready. */
 export class Readiness {
   readonly #missing = new Map<string, string>()
 
@@ -8,16 +8,17 @@ export class Readiness {
     return this.#missing.size === 0
   }
 
-  /** One sentence for each condition that is not met. */
+  /** One sentence for each unmet condition. */
   get reasons(): string[] {
     return [...this.#missing.values()]
   }
 
-  /** The condition is not met, because of this. */
+  /** Marks the condition as unmet, with the reason. */
   missing(condition: string, reason: string): void {
     this.#missing.set(condition, reason)
   }
 
+  /** Marks the condition as met. */
   met(condition: string): void {
     this.#missing.delete(condition)
   }

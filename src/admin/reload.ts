@@ -1,14 +1,14 @@
-// POST /-/reload: reads the configuration and what it names again, at once, and says what came of it.
+// POST /-/reload: reloads the configuration and the files it names, and answers with the outcome.
 import type { FastifyInstance } from 'fastify'
 import { type AdminToken, refusalOf } from './change-access.ts'
 
-/** What became of one reload; every text is fit for a log. */
+/** The outcome of a reload. It contains no secrets and may be logged. */
 export type ReloadOutcome =
   | {
       readonly result: 'reloaded' | 'unchanged'
-      /** Keys of the configuration and files that are not what they were. */
+      /** Configuration keys and files that have changed. */
       readonly changed: readonly string[]
-      /** Keys that differ from what the server runs with until it is restarted. */
+      /** Changed keys that take effect only after a restart. */
       readonly restart: readonly string[]
       readonly warnings: readonly string[]
     }
@@ -19,10 +19,10 @@ export interface ReloadOptions {
   readonly token?: AdminToken | undefined
 }
 
-/** 200 with what changed, 422 with the problems: the former configuration stays. */
+/** Adds the route: 200 with what changed, or 422 with the problems while the old configuration stays in use. */
 export function addReload(app: FastifyInstance, { reload, token }: ReloadOptions): void {
   app.post('/-/reload', {
-    // Before anything of a body is read.
+    // Access is checked before any of the body is read.
     onRequest: async (request, reply) => {
       const refusal = await refusalOf(request.raw, token)
       if (refusal === undefined) return
@@ -34,6 +34,6 @@ export function addReload(app: FastifyInstance, { reload, token }: ReloadOptions
     },
   })
   app.get('/-/reload', (_request, reply) => {
-    return reply.code(405).header('allow', 'POST').send({ error: 'a reload is asked for by POST' })
+    return reply.code(405).header('allow', 'POST').send({ error: 'use POST to reload' })
   })
 }

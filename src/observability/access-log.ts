@@ -1,4 +1,4 @@
-// One line for each request, when its response is over.
+// The access log: one line per request, written when its response is over.
 import type { Logger } from 'pino'
 import type { RequestRecord, RequestObserver } from '../server/observer.ts'
 

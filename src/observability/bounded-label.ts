@@ -1,4 +1,4 @@
-// Values of a label that come from outside, kept to a bounded number of time series.
+// Bounds the number of time series of a metric label whose values come from outside.
 
 const OTHER = 'other'
 
@@ -10,7 +10,7 @@ export class BoundedLabel {
     this.#limit = limit
   }
 
-  /** The value itself for the first so many, 'other' for all that come later. */
+  /** Returns the value itself for the first `limit` distinct values, and 'other' for all later ones. */
   of(value: string): string {
     if (this.#known.has(value)) return value
     if (this.#known.size >= this.#limit) return OTHER

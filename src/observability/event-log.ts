@@ -1,6 +1,5 @@
-// The log of what goes wrong behind the requests: upstreams, token servers, the store; and of
-// connections without a request. The same
-// failure of the same endpoint is told once in a while with a count, however often it happens.
+// Logs failures behind the requests (upstreams, token servers, the store) and refused connections. The same
+// failure of the same endpoint is logged at most once in 10 s, with a count of the suppressed ones.
 import type { Logger } from 'pino'
 import type { ReloadOutcome } from '../admin/reload.ts'
 import type { DownloadObserver } from '../cache/download/options.ts'
@@ -36,11 +35,11 @@ export class EventLog
     this.#occurrences = new Occurrences(QUIET_MS)
   }
 
-  /** Of a reason only: clients come from as many addresses as they like. */
+  /** Suppressed by reason, not by client: clients may come from any number of addresses. */
   connectionRefused({ reason, client, message }: RefusedConnection): void {
     const isMistake = reason !== 'malformed' && reason !== 'timed-out'
     const level = isMistake ? 'warn' : 'info'
-    this.#tell(
+    this.#log(
       level,
       `refused ${reason}`,
       { reason, client },
@@ -48,80 +47,81 @@ export class EventLog
     )
   }
 
-  /** Absent content is an answer like any other and no warning. */
+  /** Content that does not exist is an ordinary answer, not a warning. */
   upstreamFailure(error: UpstreamError, context: { kind: string }): void {
     const details = { ...failureDetails(error, this.#now()), kind: context.kind }
     const level = error.kind === 'gone' ? 'debug' : 'warn'
-    this.#tell(level, `upstream ${error.endpoint} ${error.reason}`, details, error.message)
+    this.#log(level, `upstream ${error.endpoint} ${error.reason}`, details, error.message)
   }
 
   sourceFailed(error: UpstreamError, digest: string): void {
     const details = { ...failureDetails(error, this.#now()), digest }
     const level = error.kind === 'gone' ? 'debug' : 'warn'
-    this.#tell(level, `source ${error.endpoint} ${error.reason}`, details, error.message)
+    this.#log(level, `source ${error.endpoint} ${error.reason}`, details, error.message)
   }
 
   upstreamRedirect(event: { endpoint: string; host: string; status: number }): void {
-    this.#logger.debug(event, 'the upstream redirects')
+    this.#logger.debug(event, 'the upstream redirected a request')
   }
 
-  /** Only changes come here; that it is being tried again is no news. */
+  /** Called on changes only. An endpoint that is merely being retried is logged at debug level. */
   endpointState(event: Parameters<NonNullable<UpstreamObserver['endpointState']>>[0]): void {
     const { endpoint, state, former, message } = event
     const details = { endpoint, state, former, failure: message }
     if (state === former || state === 'half-open') {
       this.#logger.debug(details, `${endpoint} is ${state}`)
     } else if (state === 'open') {
-      this.#logger.warn(details, `${endpoint} fails and is asked last from now on`)
+      this.#logger.warn(details, `${endpoint} is failing and is now tried last`)
     } else if (state === 'limited') {
-      this.#logger.warn(details, `${endpoint} limits our requests and is left alone for a while`)
+      this.#logger.warn(details, `${endpoint} is rate-limiting us: it gets no requests for a while`)
     } else {
-      this.#logger.info(details, `${endpoint} can be used again`)
+      this.#logger.info(details, `${endpoint} is healthy again`)
     }
   }
 
-  /** `trigger`: what made us read it again. */
+  /** `trigger` is what caused the reload. */
   configReloaded(outcome: ReloadOutcome, trigger: string): void {
     if (outcome.result === 'refused') {
       const { problems } = outcome
-      const message = 'the new configuration is refused, the former one stays'
+      const message = 'the new configuration is invalid: the old one stays in use'
       return this.#logger.error({ trigger, problems }, message)
     }
     const { result, changed, restart, warnings } = outcome
     const isNew = result === 'reloaded'
     this.#logger.info(
       { trigger, changed },
-      isNew ? 'the configuration has changed' : 'the configuration is as it was',
+      isNew ? 'the configuration has changed' : 'the configuration has not changed',
     )
     for (const warning of warnings) this.#logger.warn(warning)
     if (restart.length === 0) return
-    this.#logger.warn({ keys: restart }, `a restart is needed for ${restart.join(', ')}`)
+    this.#logger.warn({ keys: restart }, `a restart is needed to apply ${restart.join(', ')}`)
   }
 
   tokenRequest(event: { realm: string; outcome: 'ok' | 'refused' | 'failed' }): void {
     if (event.outcome === 'ok') return
     const { realm, outcome } = event
-    const message = `the token server ${realm} ${outcome === 'failed' ? 'cannot be used' : outcome}`
-    this.#tell('warn', `token ${realm} ${outcome}`, { realm, outcome }, message)
+    const what = outcome === 'failed' ? 'failed' : 'refused the request'
+    const message = `the token server ${realm} ${what}`
+    this.#log('warn', `token ${realm} ${outcome}`, { realm, outcome }, message)
   }
 
   verificationFailed(endpoint: string, what: string): void {
-    const message = `${endpoint} gave content that is not what its digest or size says`
-    this.#tell('warn', `verification ${endpoint}`, { endpoint, content: what }, message)
+    const message = `${endpoint} sent content that does not match its digest or size`
+    this.#log('warn', `verification ${endpoint}`, { endpoint, content: what }, message)
   }
 
   storeError(operation: string, err: unknown): void {
-    this.#tell('error', `store ${operation}`, { operation, err }, `the store: ${operation} failed`)
+    this.#log('error', `store ${operation}`, { operation, err }, `the store: ${operation} failed`)
   }
 
-  /** `requestId`: of the request that it failed, if it was found there. */
+  /** `requestId` is that of the request that failed, if the error was found there. */
   unexpectedError(operation: string, err: unknown, requestId?: string): void {
     const details = { operation, err, ...(requestId !== undefined && { requestId }) }
-    const message = exhaustionOf(err) ?? `a fault in ${operation}`
-    this.#tell('error', `fault ${operation} ${originOf(err)}`, details, message)
+    const message = exhaustionOf(err) ?? `an internal error in ${operation}`
+    this.#log('error', `fault ${operation} ${originOf(err)}`, details, message)
   }
 
-  #tell(level: Level, key: string, details: object, message: string): void {
+  #log(level: Level, key: string, details: object, message: string): void {
     if (!this.#logger.isLevelEnabled(level)) return
     const suppressed = this.#occurrences.count(key, this.#now())
     if (suppressed === undefined) return
@@ -130,7 +130,7 @@ export class EventLog
   }
 }
 
-/** What tells one fault from another: its kind and where it was thrown. */
+/** Identifies an internal error by its kind and the place where it was thrown. */
 function originOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error)
   const where = error.stack?.split('\n').find((line) => /^\s+at /.test(line)) ?? ''

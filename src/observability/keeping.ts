@@ -1,19 +1,19 @@
-// Whether what passes through is kept, and if not, why: for /readyz?verbose. Pulls work without.
+// Remembers why content is not being written to the cache, for /readyz?verbose. Pulls work all the same.
 import { type StorageTrouble, storageTrouble } from '../store/disk/errno.ts'
 
-/** Failures of these mean that something is not kept; failing to read is another matter. */
+/** The operations whose failure means that a blob is not kept. Failed reads do not count. */
 const BLOBS: ReadonlySet<string> = new Set(['write', 'commit', 'checkpoint'])
-/** One blob was too large for the space there is; others may fit. */
+/** The operation that fails if a blob is too large for the free space. Smaller ones may still fit. */
 const TOO_LARGE = 'fit'
 const RECORD = /^write /
-/** What is not heard of again for so long is over. */
+/** A failure that has not recurred for this long counts as over. */
 const REMEMBERED_MS = 10 * 60_000
 
 const MEANINGS: Readonly<Record<StorageTrouble, string>> = {
   full: 'the file system is full, or the quota is used up',
-  'read-only': 'the cache directory cannot be written',
+  'read-only': 'the cache directory is not writable',
   broken: 'the disk reports errors',
-  missing: 'the cache directory is gone',
+  missing: 'the cache directory no longer exists',
 }
 
 interface Trouble {
@@ -23,7 +23,7 @@ interface Trouble {
 
 export class Keeping {
   readonly #now: () => number
-  /** By what is not being kept. */
+  /** Keyed by the sort of content that is not being kept. */
   readonly #troubles = new Map<string, Trouble>()
 
   /** `now` is a clock in milliseconds. */
@@ -40,18 +40,18 @@ export class Keeping {
     this.#troubles.set(what, { reason, at: this.#now() })
   }
 
-  /** A record was written: what kept it from that is over. */
+  /** Records a successful write, which ends the trouble with that sort of content. */
   stored(operation: string): void {
     const what = whatOf(operation)
     if (what !== undefined) this.#troubles.delete(what)
   }
 
-  /** A blob was kept. */
+  /** Records that a blob was kept. */
   kept(): void {
     this.#troubles.delete('blobs')
   }
 
-  /** A sentence for each sort of content that could not be kept when that was last tried. */
+  /** Returns a sentence for each sort of content whose last write failed. */
   describe(): string[] {
     const now = this.#now()
     const recent = [...this.#troubles].filter(([, { at }]) => now - at < REMEMBERED_MS)

@@ -1,10 +1,10 @@
-// The JSON log: one object a line on standard output, written in batches that never block a response.
+// The JSON log on standard output: one object per line, written in batches that never block a response.
 import { destination as fileDestination, type DestinationStream, type Logger, pino } from 'pino'
 
 export type { Logger } from 'pino'
 
 const BATCH_BYTES = 8 * 1024
-/** Where nobody reads standard output, lines are dropped rather than memory filled. */
+/** If nobody reads standard output, lines beyond this are dropped so that memory does not fill up. */
 const MAX_UNWRITTEN_BYTES = 8 * 1024 * 1024
 const FLUSH_EVERY_MS = 250
 const STANDARD_OUTPUT = 1
@@ -26,7 +26,7 @@ export function createLogger(options: LogOptions): Logger {
     base: null,
     timestamp: timestamps(),
     formatters: { level: (label: string) => ({ level: label }) },
-    // Not pino's `redact`: it costs every line more than the rest of the request.
+    // pino's `redact` would cost more per line than the rest of the request.
     serializers: { err: describeError, headers: withoutSecrets },
   }
   return pino(pinoOptions, options.destination ?? standardOutput())
@@ -42,7 +42,7 @@ function standardOutput(): DestinationStream {
   })
 }
 
-/** Many lines fall into one millisecond; formatting a date costs more than comparing a number. */
+/** Formats a timestamp once per millisecond: many lines share one, and formatting a date is expensive. */
 function timestamps(): () => string {
   let at = 0
   let text = ''
@@ -55,8 +55,8 @@ function timestamps(): () => string {
 }
 
 /**
- * Only what an error says: whatever else a library hangs on it (a request, its headers, options with
- * a password) stays out of the log.
+ * Picks the known fields of an error. Whatever else a library attaches to it (a request, headers, options
+ * with a password) stays out of the log.
  */
 function describeError(error: unknown): unknown {
   if (!(error instanceof Error)) return String(error)

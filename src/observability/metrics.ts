@@ -1,5 +1,5 @@
-// Every metric, in one file: what Chandlery tells Prometheus about itself. Labels are kinds, states,
-// codes and endpoints; never a repository, a tag, a digest or a client.
+// All Prometheus metrics. Labels are kinds, states, codes and endpoints, never repositories, tags, digests
+// or clients.
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client'
 import type { ReloadOutcome } from '../admin/reload.ts'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
@@ -13,7 +13,7 @@ import type { RateLimitReport } from '../upstream/health/quotas.ts'
 import { BoundedLabel } from './bounded-label.ts'
 import { statusLabel } from './status-label.ts'
 
-/** Endpoints and realms beyond these counts are 'other': with `"*"` clients choose the hosts. */
+/** Endpoints and realms beyond these counts become 'other': with a `"*"` mirror, clients choose the hosts. */
 const MAX_ENDPOINTS = 100
 const MAX_REALMS = 50
 const MAX_CREDENTIALS = 50
@@ -23,12 +23,12 @@ const REQUEST_SECONDS = [
 ]
 const UPSTREAM_SECONDS = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30]
 
-/** What distribution's proxy calls the two kinds of content. */
+/** The two kinds of content, as distribution's proxy metrics name them. */
 const PROXIED = ['blob', 'manifest'] as const
 type DownloadOutcome = Parameters<DownloadObserver['downloadEnded']>[0]
 type Proxied = (typeof PROXIED)[number]
 
-/** What a server that was told to stop does now: takes requests, lets responses end, writes what is left. */
+/** The phases of a shutdown: accepting requests, letting responses end, writing what is left to disk. */
 export type ShutdownPhase = (typeof SHUTDOWN_PHASES)[number]
 const SHUTDOWN_PHASES = ['delay', 'responses', 'storage'] as const
 
@@ -39,11 +39,11 @@ export interface StoreUsage {
 
 export interface MetricsOptions {
   readonly version: string
-  /** Default: the process's own metrics too. */
+  /** Whether to include the metrics of the process. Default: true. */
   readonly processMetrics?: boolean
-  /** What the store holds, asked at each scrape. */
+  /** Returns what the store holds. Called at each scrape. */
   readonly storeUsage?: () => Promise<StoreUsage>
-  /** How endpoints fare and what they grant, asked at each scrape. */
+  /** The state and rate limits of endpoints. Read at each scrape. */
   readonly upstreams?: {
     endpoints(): Iterable<EndpointReport>
     rateLimits(): Iterable<RateLimitReport>
@@ -64,7 +64,7 @@ export class Metrics
 
   readonly #requests = this.#counter(
     'chandlery_http_requests_total',
-    'Requests answered, by what was asked for, how the cache handled it and the status code.',
+    'Requests answered, by kind, cache result and status code.',
     ['kind', 'cache', 'code'],
   )
   readonly #responseBytes = this.#counter(
@@ -74,35 +74,32 @@ export class Metrics
   )
   readonly #requestSeconds = this.#histogram(
     'chandlery_http_request_duration_seconds',
-    'Time from a request to the end of its response, body included.',
+    'Time from the arrival of a request to the end of its response body.',
     ['kind', 'cache'],
     REQUEST_SECONDS,
   )
-  readonly #inFlight = this.#gauge(
-    'chandlery_http_requests_in_flight',
-    'Requests being answered now.',
-  )
+  readonly #inFlight = this.#gauge('chandlery_http_requests_in_flight', 'Requests being answered.')
   readonly #shutdown = this.#gauge(
     'chandlery_shutdown_phase',
-    'What a server that was told to stop does now: 1 for the phase it is in.',
+    'The current phase of the shutdown: 1 for the current one, else 0.',
     ['phase'],
   )
   readonly #cut = this.#counter(
     'chandlery_responses_cut_total',
-    'Responses that were cut, or refused unbegun, at the end of shutdownTimeout.',
+    'Responses cut, or refused before they began, at the end of shutdownTimeout.',
   )
   readonly #cutBytes = this.#counter(
     'chandlery_response_bytes_cut_total',
-    'Body bytes that the clients of responses cut at the end of shutdownTimeout lacked.',
+    'Body bytes not sent in responses cut at the end of shutdownTimeout.',
   )
   readonly #refused = this.#counter(
     'chandlery_http_connections_refused_total',
-    'Connections closed because no request could be read from them, by reason.',
+    'Connections closed because no request could be read, by reason.',
     ['reason'],
   )
   readonly #upstreamRequests = this.#counter(
     'chandlery_upstream_requests_total',
-    'Requests to upstream registries; code is the status (4xx for a rare one), or the reason why there was none.',
+    'Requests to upstream registries; code is the status (4xx for a rare one), or why there was none.',
     ['endpoint', 'kind', 'code'],
   )
   readonly #upstreamBytes = this.#counter(
@@ -112,21 +109,21 @@ export class Metrics
   )
   readonly #upstreamSeconds = this.#histogram(
     'chandlery_upstream_request_duration_seconds',
-    'Time from a request to an upstream registry to the head of its response.',
+    'Time from a request to an upstream registry until its response headers.',
     ['endpoint'],
     UPSTREAM_SECONDS,
   )
   readonly #upstreamFailures = this.#counter(
     'chandlery_upstream_failures_total',
-    'Answers of upstream registries that did not bring the content, by reason.',
+    'Requests to upstream registries that did not yield the content, by reason.',
     ['endpoint', 'reason'],
   )
   readonly #tokenRequests = this.#counter(
     'chandlery_token_requests_total',
-    'Requests to token servers, by their host and outcome.',
+    'Requests to token servers, by host and outcome.',
     ['realm', 'outcome'],
   )
-  readonly #downloads = this.#gauge('chandlery_downloads_running', 'Blob downloads running now.')
+  readonly #downloads = this.#gauge('chandlery_downloads_running', 'Blob downloads in progress.')
   readonly #downloadsEnded = this.#counter(
     'chandlery_downloads_total',
     'Blob downloads that ended, by outcome.',
@@ -134,43 +131,43 @@ export class Metrics
   )
   readonly #readers = this.#gauge(
     'chandlery_download_readers',
-    'Responses fed by running downloads now.',
+    'Responses being fed by downloads in progress.',
   )
   readonly #verificationFailures = this.#counter(
     'chandlery_verification_failures_total',
-    'Content that was not what its digest or size says, by the endpoint that gave it.',
+    'Content that did not match its digest or size, by the endpoint that sent it.',
     ['endpoint'],
   )
   readonly #staleServed = this.#counter(
     'chandlery_stale_served_total',
-    'Answers from what was held although it was no longer fresh, by reason.',
+    'Responses served from the cache although no longer fresh, by reason.',
     ['reason'],
   )
   readonly #storeErrors = this.#counter(
     'chandlery_store_errors_total',
-    'Failures to read or write the store, by operation.',
+    'Failed reads and writes of the store, by operation.',
     ['operation'],
   )
   readonly #unexpectedErrors = this.#counter(
     'chandlery_unexpected_errors_total',
-    'Errors of Chandlery itself: bugs, or a lack of file descriptors or memory.',
+    'Internal errors: bugs in Chandlery, or a lack of file descriptors or memory.',
   )
   readonly #reloads = this.#counter(
     'chandlery_config_reloads_total',
-    'Times that the configuration was read again, by what came of it.',
+    'Reloads of the configuration, by result.',
     ['result'],
   )
   readonly #reloadGood = this.#gauge(
     'chandlery_config_last_reload_successful',
-    'Whether the configuration could be used when it was last read: 0 means that a former one holds.',
+    'Whether the last reload succeeded: 0 means that an older configuration is in use.',
   )
   readonly #reloadedAt = this.#gauge(
     'chandlery_config_last_reload_success_timestamp_seconds',
-    'When the configuration was last read that could be used.',
+    'When the configuration was last loaded successfully.',
   )
   readonly #proxyRequests = this.#alias('requests', 'Requests for content')
   readonly #proxyHits = this.#alias('hits', 'Requests answered from the cache')
-  readonly #proxyMisses = this.#alias('misses', 'Requests that had to ask the upstream')
+  readonly #proxyMisses = this.#alias('misses', 'Requests that needed the upstream')
   readonly #proxyPulled = this.#alias('pulled_bytes', 'Bytes received from upstream')
   readonly #proxyPushed = this.#alias('pushed_bytes', 'Bytes sent to clients')
 
@@ -189,12 +186,12 @@ export class Metrics
     return this.#registry.contentType
   }
 
-  /** The exposition for Prometheus. */
+  /** Returns the metrics in Prometheus text format. */
   exposition(): Promise<string> {
     return this.#registry.metrics()
   }
 
-  /** Every metric's name, type, help and labels, for the golden test. */
+  /** Returns the name, type, help and labels of every metric, for the golden test. */
   async describe(): Promise<string[]> {
     const metrics = await this.#registry.getMetricsAsJSON()
     return metrics.map(({ name, type, help }) => {
@@ -272,7 +269,7 @@ export class Metrics
     this.#readers.inc(by)
   }
 
-  /** What upstreamFailure is for everything else. */
+  /** Counts a failure of a blob's source; those of other requests come to `upstreamFailure`. */
   sourceFailed(error: UpstreamError): void {
     if (error.kind !== 'gone') this.upstreamFailure(error, { kind: 'blob' })
   }
@@ -281,7 +278,7 @@ export class Metrics
     this.#verificationFailures.inc({ endpoint: this.#endpoints.of(endpoint) })
   }
 
-  /** The configuration was read again. */
+  /** Counts a reload of the configuration. */
   configReloaded({ result }: Pick<ReloadOutcome, 'result'>): void {
     this.#reloads.inc({ result })
     this.#reloadGood.set(result === 'refused' ? 0 : 1)
@@ -300,7 +297,7 @@ export class Metrics
     this.#unexpectedErrors.inc()
   }
 
-  // distribution counts what was found in the store as a hit; a revalidated tag is one for us too.
+  // distribution counts content found in its store as a hit. A revalidated tag counts as a hit here too.
   #countProxied(type: Proxied, record: RequestRecord): void {
     this.#proxyRequests.inc({ type })
     if (record.bytes > 0) this.#proxyPushed.inc({ type }, record.bytes)
@@ -312,15 +309,15 @@ export class Metrics
     }
   }
 
-  // The one that it starts with is good.
+  // The server only starts with a usable configuration.
   #beginReloads(): void {
     for (const result of RELOAD_RESULTS) this.#reloads.inc({ result }, 0)
     this.#reloadGood.set(1)
     this.#reloadedAt.setToCurrentTime()
   }
 
-  // prom-client's three gauges that are named like counters would fail promtool's check; their
-  // figures are in nodejs_active_handles and the like too.
+  // Three of prom-client's gauges are named like counters, which promtool rejects. Their figures are also
+  // in nodejs_active_handles, _requests and _resources.
   #collectProcess(): void {
     collectDefaultMetrics({ register: this.#registry })
     for (const what of ['handles', 'requests', 'resources']) {
@@ -331,16 +328,20 @@ export class Metrics
   #collectStore(usage: () => Promise<StoreUsage>): void {
     this.#collected(
       'chandlery_store_bytes',
-      'Bytes of the blobs held.',
+      'Bytes of the blobs in the store.',
       async () => (await usage()).bytes,
     )
-    this.#collected('chandlery_store_blobs', 'Blobs held.', async () => (await usage()).blobs)
+    this.#collected(
+      'chandlery_store_blobs',
+      'Blobs in the store.',
+      async () => (await usage()).blobs,
+    )
   }
 
   #collectUpstreams(upstreams: NonNullable<MetricsOptions['upstreams']>): void {
     this.#filled(
       'chandlery_upstream_endpoint_state',
-      'How an endpoint fares: 1 for the state it is in.',
+      'The state of an endpoint: 1 for the current one, else 0.',
       ['endpoint', 'state'],
       (gauge) => {
         for (const report of upstreams.endpoints()) {
@@ -356,9 +357,9 @@ export class Metrics
       for (const report of upstreams.rateLimits())
         gauge.inc(this.#limitLabels(report), report[what])
     }
-    const granted = 'Requests that a registry grants to a credential in a window, as it says.'
+    const granted = 'Requests that a registry allows a credential per window, as it reports.'
     this.#filled('chandlery_upstream_ratelimit_limit', granted, labels, limits('limit'))
-    const left = 'Of the requests granted, those left.'
+    const left = 'Requests that remain of the limit, as the registry reports.'
     this.#filled('chandlery_upstream_ratelimit_remaining', left, labels, limits('remaining'))
   }
 
@@ -366,7 +367,7 @@ export class Metrics
     return { endpoint: this.#endpoints.of(endpoint), credential: this.#credentials.of(credential) }
   }
 
-  /** A gauge whose samples are made anew at each scrape. */
+  /** Registers a gauge whose samples are made anew at each scrape. */
   #filled(name: string, help: string, labelNames: string[], fill: (gauge: Gauge) => void): void {
     const gauge: Gauge = new Gauge({
       name,
@@ -401,11 +402,11 @@ export class Metrics
     return new Histogram({ name, help, labelNames, buckets, registers: [this.#registry] })
   }
 
-  /** A metric of distribution's proxy mode, so that its dashboards go on working; begins at 0. */
+  /** Registers a metric of distribution's proxy mode, so that its dashboards work here too. It starts at 0. */
   #alias(what: string, help: string): Counter {
     const counter = this.#counter(
       `registry_proxy_${what}_total`,
-      `${help}, as distribution has it.`,
+      `${help}, as counted by distribution.`,
       ['type'],
     )
     for (const type of PROXIED) counter.inc({ type }, 0)

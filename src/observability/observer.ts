@@ -1,4 +1,4 @@
-// Joins metrics and log into the one observer that main hands to every room.
+// Passes what the other parts of the server report on to the metrics, the access log and the event log.
 import type { ReloadOutcome } from '../admin/reload.ts'
 import type { CacheObserver, StaleReason } from '../cache/observer.ts'
 import type { DownloadObserver } from '../cache/download/options.ts'
@@ -14,12 +14,12 @@ import type { Metrics, ShutdownPhase } from './metrics.ts'
 export class Observer
   implements ServerObserver, UpstreamObserver, CacheObserver, DownloadObserver, StoreObserver
 {
-  /** Why content is not being kept, where it is not. */
+  /** Why content is not being written to the cache, if it is not. */
   readonly keeping = new Keeping()
   readonly #metrics: Metrics
   readonly #access: AccessLog
   readonly #events: EventLog
-  /** Errors that were reported, so that one that many wait for counts once. */
+  /** Errors already reported, so that an error that fails many requests is counted once. */
   readonly #faults = new WeakSet<object>()
 
   constructor(metrics: Metrics, access: AccessLog, events: EventLog) {
@@ -37,7 +37,7 @@ export class Observer
     this.#access.requestFinished(record)
   }
 
-  /** The server is ending; see Metrics. */
+  /** Reports the phase of the shutdown. */
   shutdownPhase(phase: ShutdownPhase): void {
     this.#metrics.shutdownPhase(phase)
   }
@@ -119,7 +119,7 @@ export class Observer
     this.#events.storeError(operation, error)
   }
 
-  /** Each error counts once, wherever it is caught: where it arose, and in every request that it fails. */
+  /** Counts and logs each error once, although it is caught where it arose and in every request it fails. */
   unexpectedError(operation: string, error: unknown, requestId?: string): void {
     if (error instanceof Object) {
       if (this.#faults.has(error)) return

@@ -1,9 +1,9 @@
-// Counts what happens again and again, so that it is told once in a while. Bounded in memory.
+// Counts repeated events, so that each is logged only once in a while. Memory is bounded.
 
 const MAX_KEYS = 1000
 
 interface Occurrence {
-  readonly toldAt: number
+  readonly reportedAt: number
   suppressed: number
 }
 
@@ -15,16 +15,19 @@ export class Occurrences {
     this.#quietMs = quietMs
   }
 
-  /** Undefined: be quiet, it was told a moment ago. A number: tell it, so many were kept quiet since. */
+  /**
+   * Counts an event. Returns undefined if it should be suppressed, because one was reported less than
+   * `quietMs` ago; else the number suppressed since the last report.
+   */
   count(key: string, nowMs: number): number | undefined {
     const last = this.#seen.get(key)
-    // A clock that was set back must not make it quiet for long.
-    if (last && nowMs >= last.toldAt && nowMs - last.toldAt < this.#quietMs) {
+    // A clock that was set back must not suppress events for long.
+    if (last && nowMs >= last.reportedAt && nowMs - last.reportedAt < this.#quietMs) {
       last.suppressed += 1
       return undefined
     }
     this.#seen.delete(key)
-    this.#seen.set(key, { toldAt: nowMs, suppressed: 0 })
+    this.#seen.set(key, { reportedAt: nowMs, suppressed: 0 })
     this.#forgetOldest()
     return last?.suppressed ?? 0
   }

@@ -1,6 +1,6 @@
-// Status codes that upstreams choose, as values of a label: bounded, whatever they send.
+// Turns the status codes of upstreams into a bounded set of label values, whatever upstreams send.
 
-/** What registries, storage hosts, token servers and the fronts before them answer; 520 to 530 are Cloudflare's. */
+/** Codes that registries, storage hosts, token servers and their front ends use; 520 to 530 are Cloudflare's. */
 const KNOWN: ReadonlySet<string> = new Set(
   [
     [200, 201, 202, 203, 204, 206],
@@ -15,8 +15,8 @@ const KNOWN: ReadonlySet<string> = new Set(
 )
 
 /**
- * Returns the label of an outcome: a status that is in common use and a reason that is no status
- * stand for themselves, another status for its class ("4xx"), and what has no class is "other".
+ * Returns the label of an outcome. A status in common use, or a reason that is not a status, is its own
+ * label. Any other status becomes its class ("4xx"), or "other" if it has none.
  */
 export function statusLabel(outcome: string): string {
   if (!/^\d/.test(outcome) || KNOWN.has(outcome)) return outcome

@@ -1,4 +1,5 @@
-// GET and HEAD of a blob (distribution-spec, end-2): opens it, says what will come, and has it sent.
+// GET and HEAD of a blob (distribution-spec, end-2): opens the content, decides what to send of it, and
+// hands it to the content sender.
 import type { Content } from '../cache/content.ts'
 import type { CacheOutcome } from '../http/cache-status.ts'
 import { noneMatch } from '../http/conditions.ts'
@@ -12,8 +13,8 @@ import type { RoutedRepository } from './routing.ts'
 import { untilSized } from './known-size.ts'
 
 /**
- * How long the head of a response waits for its first byte: until then a failure can still be told
- * by status. containerd 2.3 gives up on a head after 30 s.
+ * How long the head of a response waits for the first byte of its body: until the head is sent, a
+ * failure can still be answered with a status. containerd 2.3 gives up on a head after 30 s.
  */
 const HEAD_PATIENCE_MS = 10_000
 
@@ -36,7 +37,7 @@ export async function answerBlob(
   }
 }
 
-// A size that nobody knows is left out: 0 would make containerd read nothing.
+// An unknown size is left out: containerd would take 0 for an empty blob.
 async function answerHead(
   caches: Caches,
   exchange: Exchange,
@@ -68,8 +69,8 @@ async function sendBlob(
   })
 }
 
-// A size that nobody knew is often known once the first byte is here, and one that an upstream said may
-// have proved wrong by then: nothing is promised before.
+// Waits for the first byte before it decides: by then an unknown size is often known, and a size that an
+// upstream claimed may have proved wrong.
 async function openBody(exchange: Exchange, content: Content): Promise<BlobBody> {
   const request = {
     range: exchange.header('range'),

@@ -1,5 +1,5 @@
-// The routes that answer with JSON that is made here: ping, catalog, tags and referrers
-// (distribution-spec, end-1, end-8, end-12; _catalog is Docker's).
+// The routes that build JSON: ping, catalog, tags and referrers (distribution-spec, end-1, end-8,
+// end-12; _catalog is Docker's).
 import { formatNextLink } from '../http/link.ts'
 import { parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
@@ -18,7 +18,7 @@ export function answerPing(exchange: Exchange): void {
   exchange.respond(200, { 'content-type': JSON_TYPE }, EMPTY_OBJECT)
 }
 
-/** What is held, not what the upstream offers; `last` is exclusive. */
+/** Lists the repositories in the cache, not those of the upstream. `last` is exclusive. */
 export async function answerCatalog(
   caches: Caches,
   exchange: Exchange,
@@ -38,7 +38,7 @@ export async function answerCatalog(
   exchange.respond(200, headers, json({ repositories }))
 }
 
-/** The name and the link to the next page are the client's own, whatever the upstream called them. */
+/** Answers with the repository name and path that the client used, not those of the upstream. */
 export async function answerTags(
   caches: Caches,
   exchange: Exchange,

@@ -31,11 +31,11 @@ export async function answerManifest(
   exchange.respond(200, { ...headers, ...type }, served.bytes)
 }
 
-// Nothing can be stored under an illegal tag, so it is unknown: the conformance suite wants 404.
+// An illegal tag is unknown, not a bad request: the conformance suite expects 404.
 function checkReference(reference: string): void {
   if (reference.includes(':')) {
     if (parseDigest(reference) === undefined) throw new OciError('DIGEST_INVALID')
   } else if (!isTag(reference)) {
-    throw new OciError('MANIFEST_UNKNOWN', 'no manifest can have this name: it is not a valid tag')
+    throw new OciError('MANIFEST_UNKNOWN', 'this is not a valid tag, so no manifest has it')
   }
 }

@@ -125,7 +125,8 @@ function dispatch(
   if (target.kind === 'ping') return answerPing(exchange)
   if (target.kind === 'catalog') return answerCatalog(caches, exchange, routed)
   const { repository } = routed
-  if (repository === undefined) throw new OciError('NAME_INVALID', 'there is no repository name')
+  if (repository === undefined)
+    throw new OciError('NAME_INVALID', 'the path has no repository name')
   exchange.repository = repository.name
   const requester = requesterOf(exchange, options.requester())
   return answerContent(caches, sender, exchange, { ...routed, repository, requester }, target)
@@ -158,7 +159,7 @@ function readTarget(exchange: Exchange, instanceId: string): Target {
   if (method !== 'GET' && method !== 'HEAD' && API_PATH.test(path)) throw readOnly()
   const target = parseTarget(path)
   if (target === undefined) {
-    throw new OciError('UNSUPPORTED', 'there is nothing here: the registry API is under /v2/', {
+    throw new OciError('UNSUPPORTED', 'nothing here: the registry API is under /v2/', {
       status: 404,
     })
   }
@@ -179,7 +180,7 @@ function requireHost({ httpVersion, rawHeaders }: IncomingMessage): void {
   throw new OciError('UNSUPPORTED', 'a request must have exactly one Host header', { status: 400 })
 }
 
-const LOOP_CURE = 'an endpoint of this registry leads back to Chandlery, change its mirrors'
+const LOOP_CURE = 'an endpoint of this registry leads back to Chandlery: change its mirrors'
 
 function refuseLoop(loop: string, instanceId: string): void {
   const isEndless = loop.length > MAX_CDN_LOOP_LENGTH || cdnHops(loop) > MAX_HOPS
@@ -188,20 +189,20 @@ function refuseLoop(loop: string, instanceId: string): void {
   throw new OciError('UNAVAILABLE', `this request ${what}: ${LOOP_CURE}`, { status: 508 })
 }
 
-/** Adds what the upstream has to see of this request: nothing of most, which share one requester. */
+/** Adds the request's CDN-Loop, which is passed on. Requests without one share a requester. */
 function requesterOf(exchange: Exchange, requester: Requester): Requester {
   const cdnLoop = exchange.header('cdn-loop')
   return cdnLoop === undefined ? requester : { ...requester, cdnLoop }
 }
 
 function readOnly(): OciError {
-  const message = 'this registry is a cache and read-only: push to the upstream registry itself'
+  const message = 'this registry is a read-only cache: push to the upstream registry'
   return new OciError('UNSUPPORTED', message, { headers: { allow: 'GET, HEAD' } })
 }
 
 function noProxy(): OciError {
-  const cure = 'name it as a mirror, not in HTTPS_PROXY'
-  const message = `this is a registry and no HTTP proxy: ${cure}`
+  const cure = 'configure it as a mirror, not as HTTPS_PROXY'
+  const message = `this is a registry, not an HTTP proxy: ${cure}`
   return new OciError('UNSUPPORTED', message, { headers: { allow: 'GET, HEAD' } })
 }
 

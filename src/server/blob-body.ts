@@ -1,5 +1,5 @@
-// What the body of a blob's response consists of: everything, one range, or a multipart of several
-// (RFC 9110 14 and 15.3.7). Pure but for the boundary.
+// Decides what the body of a blob response consists of: the whole blob, one range, or a multipart body
+// of several ranges (RFC 9110 14 and 15.3.7). Pure except for the random boundary.
 import { randomBytes } from 'node:crypto'
 import { ifRangeHolds } from '../http/conditions.ts'
 import {
@@ -16,12 +16,12 @@ export const BLOB_TYPE = 'application/octet-stream'
 export interface BlobBody {
   readonly status: 200 | 206
   readonly headers: Record<string, string | number>
-  /** For `Content.plan`: undefined where everything goes out. */
+  /** The ranges for `Content.plan`; undefined for the whole blob. */
   readonly ranges: readonly ByteRange[] | undefined
   readonly stretches: readonly Stretch[]
 }
 
-/** Throws RANGE_INVALID where no range can be satisfied. An unknown size means everything, unlimited. */
+/** Throws RANGE_INVALID if no range can be satisfied. A blob of unknown size is always sent whole. */
 export function planBlobBody(
   request: { range: string | undefined; ifRange: string | undefined; etag: string },
   size: number | undefined,
@@ -57,8 +57,8 @@ function single(range: ByteRange, size: number): BlobBody {
   return { status: 206, headers, ranges: [range], stretches: [{ range }] }
 }
 
-// Exactly the parts asked for, in their order: podman counts them. Ranges that overlap to more than
-// the blob are refused by sending it whole, or a small request could ask for any amount of bytes.
+// Sends exactly the requested parts in the requested order: podman counts them. Ranges that add up to
+// more than the blob get the whole blob instead: a small request could ask for any number of bytes.
 function multipart(ranges: readonly ByteRange[], size: number): BlobBody {
   const boundary = randomBytes(18).toString('hex')
   const stretches: Stretch[] = []
@@ -86,7 +86,7 @@ function multipart(ranges: readonly ByteRange[], size: number): BlobBody {
 
 function unsatisfiable(size: number): OciError {
   const headers = { 'content-range': unsatisfiedContentRange(size) }
-  return new OciError('RANGE_INVALID', `the range is outside the ${size} bytes there are`, {
+  return new OciError('RANGE_INVALID', `the range is outside the blob, which has ${size} bytes`, {
     headers,
   })
 }

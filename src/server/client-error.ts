@@ -1,6 +1,6 @@
-// Connections on which no request can be read: TLS on the plain port, plain HTTP on the TLS port,
-// headers without end, nothing at all. They are told why where something can still be written, and
-// are closed.
+// Refuses connections from which no request can be read: TLS on the plain port, plain HTTP on the TLS
+// port, oversized headers, silence. The client is told why if anything can still be written, and the
+// connection is closed.
 import { STATUS_CODES, type ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import { errorBody } from '../oci/errors.ts'
@@ -8,13 +8,13 @@ import type { RefusalReason, RefusedConnection } from './observer.ts'
 
 interface ConnectionError extends Error {
   readonly code: string
-  /** What could not be parsed: a Buffer. */
+  /** The bytes that could not be parsed, as a Buffer. */
   readonly rawPacket?: unknown
-  /** OpenSSL's words. */
+  /** OpenSSL's description of the error. */
   readonly reason?: unknown
 }
 
-// Node's own, undocumented links: the response under way on a socket, and the socket below TLS.
+// Undocumented links in Node: the current response on a socket, and the socket below a TLS socket.
 type Connection = Socket & {
   readonly _httpMessage?: ServerResponse | null
   readonly _parent?: Socket | null
@@ -28,16 +28,16 @@ interface Refusal {
 
 const TLS_HANDSHAKE = 0x16
 
-/** What a client still sends is read for so long, or it would meet a reset before it has read why. */
+/** How long a refused client's bytes are still read: a reset could overtake the reason it is told. */
 const LINGER_MS = 1000
 
-/** For Node's `clientError`, which also carries failed handshakes of a TLS server. */
+/** Returns a handler for Node's `clientError` event, which also reports failed TLS handshakes. */
 export function refuseConnections(
   refused: (connection: RefusedConnection) => void,
 ): (error: ConnectionError, connection: Connection) => void {
   const known = new WeakSet<Socket>()
   return (error, connection) => {
-    // What comes while it lingers is no request either.
+    // Bytes that arrive while the connection lingers raise the same error again.
     if (known.has(connection)) return
     known.add(connection)
     const socket = error.code === 'ERR_SSL_HTTP_REQUEST' ? connection._parent : connection
@@ -83,9 +83,9 @@ function explain(error: ConnectionError): Refusal {
     case 'ERR_HTTP_REQUEST_TIMEOUT':
       return refusal('timed-out', 'the request did not arrive in time', 408)
     case 'HPE_PAUSED_H2_UPGRADE':
-      return refusal('http2', 'HTTP/2 is not spoken here: use HTTP/1.1')
+      return refusal('http2', 'HTTP/2 is not supported: use HTTP/1.1')
     case 'HPE_INVALID_EOF_STATE':
-      return refusal('malformed', 'the request ended before all of it was there')
+      return refusal('malformed', 'the request ended before it was complete')
     default:
       return /^ERR_(SSL|TLS)_/.test(code) ? failedHandshake(error) : malformed(error.rawPacket)
   }
@@ -103,5 +103,5 @@ function failedHandshake({ code, reason }: ConnectionError): Refusal {
 function malformed(bytes: unknown): Refusal {
   return bytes instanceof Uint8Array && bytes[0] === TLS_HANDSHAKE
     ? refusal('tls-to-plain-port', 'TLS was sent to a plain HTTP port: use http://')
-    : refusal('malformed', 'this is no HTTP request that can be read')
+    : refusal('malformed', 'this is not a valid HTTP request')
 }

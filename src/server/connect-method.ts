@@ -1,21 +1,21 @@
-// CONNECT: Node hands the bare socket to who listens for it, and closes it where nobody does. Here it is
-// a request like any other, which gets an answer and an access line, and is the last of its connection.
+// CONNECT: Node gives the bare socket to the `connect` listener and closes it if there is none. Here it is
+// a request like any other: it is answered and logged, and it is the last one of its connection.
 import { type IncomingMessage, type RequestListener, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 
-/** Node's own, undocumented: the response under way. */
+/** `_httpMessage`, undocumented in Node, is the current response on a socket. */
 type Connection = Socket & { readonly _httpMessage?: ServerResponse | null }
 
-/** For Node's `connect`. */
+/** Returns a listener for Node's `connect` event that passes the request to the handler. */
 export function answerConnect(
   handler: RequestListener,
 ): (req: IncomingMessage, socket: Duplex) => void {
   return (req) => {
     const connection: Connection = req.socket
-    connection.on('error', () => connection.destroy()) // nobody else listens any more
+    connection.on('error', () => connection.destroy()) // Node has removed its own listener
     if (connection._httpMessage) {
-      connection.destroy() // behind a request without an answer there is no turn to wait for
+      connection.destroy() // the response before it is still running, and Node does not queue this one
       return
     }
     const res = new ServerResponse(req)

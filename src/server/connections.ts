@@ -1,61 +1,61 @@
-// The connections of a server and what runs on them, so that they can be ended in order: no request is
-// left without its answer, and no answer is lost to a reset (RFC 9112 9.6). When each step is due,
-// drain.ts knows.
+// Tracks the connections of a server and the requests running on them, and closes them in order: no
+// request goes unanswered, and no answer is lost to a reset (RFC 9112 9.6). drain.ts decides when each
+// step is due.
 import type { Server } from 'node:http'
 import type { Socket } from 'node:net'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { Exchange } from './exchange.ts'
 import type { RequestRecord } from './observer.ts'
 
-/** What a client still sends is read and dropped for so long, or our end would be a reset to it. */
+/** How long we discard what a client sends after we have closed our side: closing at once would send a reset. */
 const LINGER_MS = 1_000
-/** A connection that has had an answer and brings nothing for so many looks has no request on its way. */
-const QUIET_LOOKS = 3
-/** A new connection, or one on which half a request came, is waited for so long after its last byte. */
+/** A kept connection on which nothing arrived during this many checks has no request on its way. */
+const QUIET_CHECKS = 3
+/** How long a new connection, or one with an incomplete request, is given after its last byte. */
 const AWAITED_MS = 1_000
-/** Of the event loop, until the listener closes even where somebody comes in each. */
-const MOST_TURNS = 100
+/** The most turns of the event loop that closing the listener is put off while clients still connect. */
+const MAX_TURNS = 100
 
-/** What became of the responses that ran when time was up. */
+/** What happened to the responses that were still running when the time was up. */
 export interface Cut {
-  /** Cut in the middle. */
+  /** Responses cut in the middle. */
   readonly responses: number
-  /** What their clients still lack, as far as it is known. */
+  /** Body bytes that their clients did not get, as far as the lengths are known. */
   readonly missingBytes: number
-  /** Not begun: answered with 503. */
+  /** Requests answered with 503 because no response had begun. */
   readonly refused: number
 }
 
-// Node's own, undocumented link to the socket below TLS.
+// `_parent`, undocumented in Node, is the socket below a TLS socket.
 type SecureSocket = Socket & { readonly _parent?: Socket | null }
 
-/** One connection on which requests can come, or the handshake before them. */
-interface Line {
-  /** Requests that were read and are not answered to their end. */
+/** The state of one connection, or of a TLS handshake that will become one. */
+interface ConnectionState {
+  /** Requests that were read and whose responses are not complete. */
   busy: number
-  /** Its first request, or the rest of one, is on its way: no client repeats it elsewhere by itself. */
+  /** Its first request, or the rest of one, is on its way. Clients do not retry such a request elsewhere. */
   isAwaited: boolean
-  /** Of the socket when something was last seen to have come, and when that was. */
+  /** The socket's `bytesRead` when it last grew, and when that was. */
   bytesRead: number
-  atMs: number
-  /** So many looks since then. */
-  looks: number
+  activeAtMs: number
+  /** The number of checks since then. */
+  checks: number
   ended: boolean
 }
 
 export class Connections {
   readonly #servers: Server[] = []
-  /** Below TLS, handshakes included. */
+  /** The TCP sockets, including those in a TLS handshake. */
   readonly #sockets = new Set<Socket>()
-  readonly #lines = new Map<Socket, Line>()
+  readonly #states = new Map<Socket, ConnectionState>()
   readonly #running = new Map<RequestRecord, Exchange>()
-  /** So many connections so far. */
+  /** The number of connections opened so far. */
   #opened = 0
   #isLast = false
   #isClosed = false
   #isOver = false
 
-  /** Knows every connection of the server from here on, and alone closes idle ones. */
+  /** Tracks every connection of the server from now on. Idle ones are closed only by this class. */
   watch(server: Server): Server {
     this.#servers.push(server)
     server.on('connection', (socket: Socket) => {
@@ -65,37 +65,37 @@ export class Connections {
       this.#add(socket)
     })
     server.on('secureConnection', (socket: SecureSocket) => {
-      if (socket._parent) this.#lines.delete(socket._parent) // its handshake is over
+      if (socket._parent) this.#states.delete(socket._parent) // the handshake is over
       this.#add(socket)
     })
-    // Node's own, which close() calls, resets what a client has just sent.
+    // server.close() calls this, and Node's version would reset connections with unread requests.
     server.closeIdleConnections = () => {}
     return server
   }
 
-  /** Responses that run. */
+  /** The number of responses that are running. */
   get running(): number {
     return this.#running.size
   }
 
-  /** Nothing runs, and no request can come any more. */
+  /** Whether nothing is running and no request can arrive any more. */
   get isQuiet(): boolean {
-    return this.#running.size === 0 && [...this.#lines.values()].every(({ ended }) => ended)
+    return this.#running.size === 0 && [...this.#states.values()].every(({ ended }) => ended)
   }
 
-  /** What runs has begun its answers, and no request can come any more but on their connections. */
+  /** Whether all running responses have begun and no request can arrive except on their connections. */
   get isSettled(): boolean {
     const isBegun = [...this.#running.values()].every(({ res }) => res.headersSent)
-    return isBegun && [...this.#lines.values()].every(({ busy, ended }) => busy > 0 || ended)
+    return isBegun && [...this.#states.values()].every(({ busy, ended }) => busy > 0 || ended)
   }
 
-  /** False: its connection is ended by us, nobody will read an answer. */
+  /** Returns false if we have closed the connection: nobody would read an answer. */
   began(exchange: Exchange): boolean {
-    const line = this.#lines.get(exchange.req.socket)
-    if (line?.ended || this.#isClosed) return false
-    if (line) line.busy += 1
+    const state = this.#states.get(exchange.req.socket)
+    if (state?.ended || this.#isClosed) return false
+    if (state) state.busy += 1
     this.#running.set(exchange, exchange)
-    if (this.#isLast) this.#last(exchange)
+    if (this.#isLast) this.#makeLast(exchange)
     return true
   }
 
@@ -103,32 +103,32 @@ export class Connections {
     const exchange = this.#running.get(record)
     if (!exchange) return
     this.#running.delete(record)
-    const line = this.#lines.get(exchange.req.socket)
-    if (!line) return
-    line.busy -= 1
-    line.isAwaited = false
-    this.#heard(exchange.req.socket, line)
-    if (this.#isClosed && line.busy === 0) this.#end(exchange.req.socket, line)
+    const state = this.#states.get(exchange.req.socket)
+    if (!state) return
+    state.busy -= 1
+    state.isAwaited = false
+    this.#noteActivity(exchange.req.socket, state)
+    if (this.#isClosed && state.busy === 0) this.#end(exchange.req.socket, state)
   }
 
-  /** From now on every response is the last of its connection, and says so. */
+  /** From now on every response is the last one of its connection and carries `Connection: close`. */
   endReuse(): void {
     this.#isLast = true
-    for (const exchange of this.#running.values()) this.#last(exchange)
+    for (const exchange of this.#running.values()) this.#makeLast(exchange)
   }
 
   /**
-   * For when all is settled: no request is taken any more. A connection whose answer had begun before it could
-   * say that it is the last ends right after it: clients repeat a request elsewhere that meets this, not a 503.
+   * Takes no more requests; for when `isSettled`. A connection whose response began before it could say
+   * `Connection: close` is closed right after it: clients retry elsewhere after that, but not after a 503.
    */
   closeRequests(): void {
     this.#isClosed = true
   }
 
-  /** Lets nobody new in. Who had connected and was not taken yet would be reset: better when nobody is. */
+  /** Closes the listener once the accept queue seems empty: connections left in it would be reset. */
   async stopListening(): Promise<void> {
     this.endReuse()
-    for (let turns = 0; turns < MOST_TURNS; turns += 1) {
+    for (let turns = 0; turns < MAX_TURNS; turns += 1) {
       const before = this.#opened
       await nextTurn()
       if (turns > 0 && this.#opened === before) break
@@ -137,29 +137,29 @@ export class Connections {
   }
 
   /**
-   * Ends the connections on which no request is to be expected. To be called again and again, each time
-   * from a turn of the event loop of its own: what has come is read in between, however late that is.
+   * Closes the connections on which no request is expected. Call it repeatedly, each time in a turn of
+   * the event loop of its own, so that what has arrived is read in between, however busy the loop is.
    */
   closeIdle(): void {
-    for (const [socket, line] of this.#lines) {
-      if (line.busy > 0 || line.ended) continue
-      if (socket.bytesRead > line.bytesRead) {
-        line.isAwaited = true
-        this.#heard(socket, line)
+    for (const [socket, state] of this.#states) {
+      if (state.busy > 0 || state.ended) continue
+      if (socket.bytesRead > state.bytesRead) {
+        state.isAwaited = true
+        this.#noteActivity(socket, state)
       }
-      line.looks += 1
-      const waitedMs = performance.now() - line.atMs
-      if (line.looks > QUIET_LOOKS && (!line.isAwaited || waitedMs >= AWAITED_MS))
-        this.#end(socket, line)
+      state.checks += 1
+      const waitedMs = performance.now() - state.activeAtMs
+      if (state.checks > QUIET_CHECKS && (!state.isAwaited || waitedMs >= AWAITED_MS))
+        this.#end(socket, state)
     }
   }
 
-  /** What is about to be cut gets its head if it can: a client goes on after half a body, not after a 503. */
+  /** Has heads that wait for a first byte sent before the cut: clients resume after half a body, not after a 503. */
   hurry(): void {
     for (const exchange of this.#running.values()) exchange.hurry()
   }
 
-  /** Ends what runs: 503 where nothing was said yet, else in the middle. No connection is taken any more. */
+  /** Ends what runs, with 503 if the response has not begun. New connections are destroyed from now on. */
   cut(): Cut {
     this.#isOver = true
     let [responses, missingBytes, refused] = [0, 0, 0]
@@ -172,11 +172,11 @@ export class Connections {
         exchange.res.destroy()
       }
     }
-    for (const [socket, line] of this.#lines) if (line.busy === 0) this.#end(socket, line)
+    for (const [socket, state] of this.#states) if (state.busy === 0) this.#end(socket, state)
     return { responses, missingBytes, refused }
   }
 
-  /** Resolves when all are closed; those whose clients do not let go are destroyed. */
+  /** Resolves when all connections are closed. After LINGER_MS the remaining ones are destroyed. */
   async closed(): Promise<void> {
     this.#isOver = true
     const destroyAll = () => this.#sockets.forEach((socket) => socket.destroy())
@@ -190,31 +190,31 @@ export class Connections {
       socket.destroy()
       return
     }
-    const line = { busy: 0, isAwaited: true, bytesRead: 0, atMs: 0, looks: 0, ended: false }
-    this.#heard(socket, line)
-    this.#lines.set(socket, line)
-    socket.once('close', () => this.#lines.delete(socket))
+    const state = { busy: 0, isAwaited: true, bytesRead: 0, activeAtMs: 0, checks: 0, ended: false }
+    this.#noteActivity(socket, state)
+    this.#states.set(socket, state)
+    socket.once('close', () => this.#states.delete(socket))
   }
 
-  #heard(socket: Socket, line: Line): void {
-    line.bytesRead = socket.bytesRead
-    line.atMs = performance.now()
-    line.looks = 0
+  #noteActivity(socket: Socket, state: ConnectionState): void {
+    state.bytesRead = socket.bytesRead
+    state.activeAtMs = performance.now()
+    state.checks = 0
   }
 
-  #last({ req, res }: Exchange): void {
+  #makeLast({ req, res }: Exchange): void {
     const { socket } = req
-    const line = this.#lines.get(socket)
-    if (res.headersSent || !line) return
+    const state = this.#states.get(socket)
+    if (res.headersSent || !state) return
     res.setHeader('connection', 'close')
-    // What Node calls after such a response would reset the connection where the client has sent more.
-    socket.destroySoon = () => this.#end(socket, line)
+    // Node calls this after such a response; its version resets the connection if the client sent more.
+    socket.destroySoon = () => this.#end(socket, state)
   }
 
-  // Our side only: what is on its way to us is read until the client has seen it.
-  #end(socket: Socket, line: Line): void {
-    if (line.ended) return
-    line.ended = true
+  // Closes our side only, and goes on reading until the client has noticed.
+  #end(socket: Socket, state: ConnectionState): void {
+    if (state.ended) return
+    state.ended = true
     socket.end()
     const timer = setTimeout(() => socket.destroy(), LINGER_MS)
     socket.once('close', () => clearTimeout(timer))

@@ -1,27 +1,29 @@
-// Copies a Content to one client at the client's own pace through recycled pieces. It neither knows
-// HTTP beyond "these bytes, then those ranges" nor where content comes from.
+// Copies a Content to one client, at the client's pace, through recycled buffers. It knows nothing of
+// HTTP but a list of literal bytes and ranges, and nothing of where content comes from.
 import type { ServerResponse } from 'node:http'
 import type { Content } from '../cache/content.ts'
 import type { ByteRange } from '../http/range.ts'
 import { Outgoing } from './outgoing.ts'
 import { BASE_PIECE, LARGEST_PIECE, type PiecePool, type Standing } from './piece-pool.ts'
 
-/** More than a client's and our socket buffers together usually hold, in bytes. */
+/** More bytes than the socket buffers of the client and the server usually hold together. */
 const PROVEN_BYTES = 16 * 1024 * 1024
 
 /**
- * A piece that the kernel has within this time was drained at once. Longer than a turn of a busy event
- * loop; a reader that needs more for 64 KiB is slower than 2.5 MB/s and shall not hold more of them.
+ * A piece that the kernel takes within this time counts as drained at once. It is longer than one turn
+ * of a busy event loop. A reader that needs longer for 64 KiB is slower than 2.5 MB/s and gets no larger
+ * pieces.
  */
 const AT_ONCE_MS = 25
-const FRUITLESS_WAITS = 100
+/** The most waits and reads in a row that may bring no bytes. */
+const MAX_FRUITLESS = 100
 
-/** The content ended, or gave nothing, before its end. */
+/** The content ended early, or stopped giving bytes before its end. */
 export class ContentCut extends Error {
   override readonly name = 'ContentCut'
 }
 
-/** A stretch of a body: literal bytes, a range, or everything when the size is not known. */
+/** A part of a body: literal bytes, a range, or the whole content if its size is not known. */
 export type Stretch =
   | { readonly literal: Buffer }
   | { readonly range: ByteRange }
@@ -39,16 +41,16 @@ export class ContentSender {
   readonly #pool: PiecePool
   readonly #stallTimeoutMs: () => number
 
-  /** A reader that takes nothing for `stallTimeoutMs` is dropped. */
+  /** A client that takes no bytes for `stallTimeoutMs` is disconnected. */
   constructor(pool: PiecePool, stallTimeoutMs: () => number) {
     this.#pool = pool
     this.#stallTimeoutMs = stallTimeoutMs
   }
 
   /**
-   * Sends the body of a response whose head is written, and ends it. Whatever goes wrong cuts the
-   * connection, so that no client takes a part for the whole; the reason is thrown. `onBytes` is
-   * told how many body bytes the kernel has taken, each time it takes some.
+   * Sends the body of a response whose head is written, and ends the response. Any failure closes the
+   * connection, so that no client takes a part for the whole, and is thrown. `onBytes` is called with the
+   * total of body bytes that the kernel has taken, each time it takes some.
    */
   async send(options: SendOptions, onBytes: (bytes: number) => void): Promise<void> {
     const outgoing = new Outgoing(options.res, options.gone, this.#stallTimeoutMs(), onBytes)
@@ -63,7 +65,7 @@ export class ContentSender {
   }
 }
 
-/** One body on its way: the pace is the reader's, across all stretches. */
+/** The sending of one body. What it learns about the client's pace applies across all stretches. */
 class Run {
   readonly #pool: PiecePool
   readonly #outgoing: Outgoing
@@ -90,7 +92,7 @@ class Run {
     }
   }
 
-  // The end is asked for again each time: an unknown size becomes known when the last byte is here.
+  // `end` is called again each time: an unknown size becomes known when the last byte arrives.
   async #copy(start: number, end: () => number | undefined): Promise<void> {
     let at = start
     while (at < (end() ?? Infinity)) {
@@ -104,13 +106,13 @@ class Run {
     }
   }
 
-  // A wait that brought nothing is repeated: what arrived may have been taken back since, because it
-  // was corrupt. Not for ever, or a Content at fault would spin.
+  // A wait that brought nothing is repeated: corrupt bytes may have been withdrawn meanwhile. The limit
+  // keeps a faulty Content from spinning forever.
   #checkWaited(at: number, end: number | undefined): void {
     if (this.#content.available(at) > 0 || at === end) this.#fruitless = 0
     else this.#fruitless += 1
-    if (this.#fruitless > FRUITLESS_WAITS || (this.#fruitless > 0 && end === undefined)) {
-      throw new ContentCut(`the content ended at byte ${at} instead of ${end ?? 'a known end'}`)
+    if (this.#fruitless > MAX_FRUITLESS || (this.#fruitless > 0 && end === undefined)) {
+      throw new ContentCut(`the content ended at byte ${at}, expected ${end ?? 'a known end'}`)
     }
   }
 
@@ -129,16 +131,16 @@ class Run {
       this.#adapt(length < ready)
       return length
     } finally {
-      // After a failed write the socket is closed: the kernel takes nothing from the piece any more.
+      // Safe after a failed write too: the socket is closed, so the kernel no longer reads the piece.
       this.#pool.release(piece)
     }
   }
 
-  // What was available may have been taken back: it was corrupt, or its file is damaged.
+  // Available bytes may have been withdrawn because they are corrupt or their file is damaged.
   #nothingRead(at: number): number {
     this.#fruitless += 1
-    if (this.#fruitless > FRUITLESS_WAITS) {
-      throw new ContentCut(`the content gave nothing at byte ${at}, where it should go on`)
+    if (this.#fruitless > MAX_FRUITLESS) {
+      throw new ContentCut(`the content gave no bytes at byte ${at}, before its end`)
     }
     return 0
   }

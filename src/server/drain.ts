@@ -1,25 +1,26 @@
-// The end of a server towards its clients, step by step: answers say that they are the last, then nobody
-// new is let in, then what runs may end, then it is cut. What is stored is not its business.
+// Shuts the server down towards its clients, step by step: responses announce that they are the last of
+// their connections, the listener closes, running responses may end, and what is left is cut. It does not
+// deal with the store.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Connections, Cut } from './connections.ts'
 
-const LOOK_EVERY_MS = 10
+const CHECK_EVERY_MS = 10
 
 export interface DrainOptions {
   readonly connections: Connections
-  /** For so long requests are still taken, so that who balances can see that we are leaving. */
+  /** How long requests are still accepted, so that load balancers notice that the server is leaving. */
   readonly delayMs: number
-  /** After that, running responses may go on for so long. */
+  /** How long running responses may go on after that. */
   readonly timeoutMs: number
-  /** Ends both at once. */
+  /** Ends both periods at once. */
   readonly hurry?: AbortSignal | undefined
-  /** Nobody new is let in; so many responses run. */
+  /** Called when the listener is closed, with the number of running responses. */
   readonly onClosed?: (running: number) => void
-  /** Called again and again while responses run: what else can be ended meanwhile. */
+  /** Called repeatedly while responses run, for other work of the shutdown. */
   readonly meanwhile?: () => void
 }
 
-/** Resolves when nothing runs any more and no request can come. */
+/** Resolves when nothing runs any more and no request can arrive. */
 export async function drain(options: DrainOptions): Promise<Cut> {
   const { connections, delayMs, timeoutMs, hurry, onClosed, meanwhile } = options
   connections.endReuse()
@@ -31,11 +32,11 @@ export async function drain(options: DrainOptions): Promise<Cut> {
     connections.closeIdle()
     if (connections.isQuiet || performance.now() >= endMs || hurry?.aborted) break
     meanwhile?.()
-    await pause(LOOK_EVERY_MS, hurry)
+    await pause(CHECK_EVERY_MS, hurry)
   }
   if (connections.running > 0) {
     connections.hurry()
-    await pause(LOOK_EVERY_MS, undefined)
+    await pause(CHECK_EVERY_MS, undefined)
   }
   return connections.cut()
 }

@@ -1,14 +1,14 @@
-// For clients without chunked bodies (HTTP/1.0): a body without a length is over when its connection
-// closes, so that one that was cut looks complete. They wait until the length is known.
+// Waits until the size of a blob is known, for clients without chunked bodies (HTTP/1.0). Without a length
+// such a client takes a closed connection for the end, and a cut body for a complete one.
 import type { Content } from '../cache/content.ts'
 import { OciError } from '../oci/errors.ts'
 
-/** nginx, which asks by HTTP/1.0 unless told otherwise, waits 60 s for a head. */
+/** nginx, which uses HTTP/1.0 unless configured otherwise, waits 60 s for a head. */
 const PATIENCE_MS = 45_000
 
 /**
- * Resolves when the content's size is known: nobody said it, so when all of it is here. Throws OciError
- * 503 where that takes too long (what is on its way goes on), and what `wait` throws.
+ * Resolves when the size of the content is known, which is when all of it has arrived if no upstream
+ * stated it. Throws OciError 503 after `patienceMs` (the download goes on), and whatever `wait` throws.
  */
 export async function untilSized(
   content: Content,
@@ -23,8 +23,8 @@ export async function untilSized(
     }
   } catch (error) {
     if (!patience.aborted || gone.aborted) throw error
-    const why = 'nobody has said how long this blob is, and not all of it is here yet'
-    throw new OciError('UNAVAILABLE', `${why}: ask by HTTP/1.1, or again later`, {
+    const why = 'the size of this blob is not known until all of it has arrived'
+    throw new OciError('UNAVAILABLE', `${why}: use HTTP/1.1, or try again later`, {
       status: 503,
       headers: { 'retry-after': '30' },
     })

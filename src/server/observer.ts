@@ -1,6 +1,5 @@
-// What this room reports about the requests it answers; observability/ implements it, main joins the
-// two. Not an event bus: one call when a request begins, one when its response is over, and one for
-// each connection on which there was none.
+// The observer of the server: one call when a request begins, one when its response is over, and one for
+// each connection that was refused without a request. src/observability implements it.
 import type { CacheState } from '../http/cache-status.ts'
 
 export type RequestKind =
@@ -13,33 +12,33 @@ export type RequestKind =
   | 'upload'
   | 'other'
 
-/** One request and what became of it; complete when `requestFinished` hands it over. */
+/** One request and its outcome. It is complete when it is passed to `requestFinished`. */
 export interface RequestRecord {
   readonly id: string
   readonly method: string
-  /** The raw path without its query, which may hold a client's secrets. */
+  /** The raw path without the query, which may contain secrets of the client. */
   readonly path: string
   readonly kind: RequestKind
   readonly registry: string | undefined
   readonly repository: string | undefined
-  /** Tag or digest, as asked for. */
+  /** The tag or digest as the client requested it. */
   readonly reference: string | undefined
   readonly cache: CacheState | undefined
   readonly status: number
-  /** Body bytes handed to the kernel, of a response that was cut too; of its last write all or nothing. */
+  /** Body bytes handed to the kernel, also of a response that was cut. A write that failed counts as 0. */
   readonly bytes: number
   readonly seconds: number
   readonly client: string | undefined
   readonly userAgent: string | undefined
-  /** The client left, or the response was cut, before it was complete. */
+  /** Whether the client left, or the response was cut, before it was complete. */
   readonly aborted: boolean
-  /** Why it failed: an upstream's failure reason, else an error code. */
+  /** Why the request failed: the failure reason of an upstream, or an error code. */
   readonly failure: string | undefined
   /** The sentence that goes with `failure`. */
   readonly message: string | undefined
 }
 
-/** Why a connection was closed on which no request could be read. */
+/** Why a connection was refused without a readable request. */
 export type RefusalReason =
   | 'tls-to-plain-port'
   | 'plain-to-tls-port'
@@ -51,7 +50,7 @@ export type RefusalReason =
 
 export interface RefusedConnection {
   readonly reason: RefusalReason
-  /** One sentence, with the cure where there is one; the client is told the same where it can be. */
+  /** One sentence, with the cure if there is one. The client gets the same text if it can be told. */
   readonly message: string
   readonly client: string | undefined
 }
@@ -62,8 +61,8 @@ export interface RequestObserver {
 }
 
 export interface ServerObserver extends RequestObserver {
-  /** Once for each connection; clients that just left are none. */
+  /** Called once for each refused connection. A client that merely disconnects is not refused. */
   connectionRefused(refused: RefusedConnection): void
-  /** An error that is Chandlery's own: a bug, or a resource that ran out. */
+  /** Reports an error of Chandlery's own: a bug, or a resource that ran out. */
   unexpectedError(operation: string, error: unknown, requestId: string): void
 }

@@ -2,13 +2,13 @@
 // and a signal for a client that is gone. It does not know what it sends.
 import type { ServerResponse } from 'node:http'
 
-/** The client left, or made no progress for too long: there is nobody to send to. */
+/** The client left, or took no bytes for too long. */
 export class ClientGone extends Error {
   override readonly name = 'ClientGone'
 }
 
 export class Outgoing {
-  /** Body bytes the kernel has taken. */
+  /** Body bytes that the kernel has taken. */
   bytes = 0
   readonly #res: ServerResponse
   readonly #gone: AbortSignal
@@ -16,7 +16,7 @@ export class Outgoing {
   #giveUp: ((error: Error) => void) | undefined
   #stalled = false
 
-  /** `gone` fires when the connection has closed; `onBytes` is told `bytes` whenever it has grown. */
+  /** `gone` fires when the connection has closed. `onBytes` is called with `bytes` whenever it has grown. */
   constructor(
     res: ServerResponse,
     gone: AbortSignal,
@@ -27,13 +27,13 @@ export class Outgoing {
     this.#res = res
     this.#gone = gone
     gone.addEventListener('abort', () => this.#giveUp?.(this.#whyGone()), { once: true })
-    // Node restarts this timer with every write and, at its end, when a write under way has advanced.
+    // Node restarts this timer with every write, and when it expires while a write has made progress.
     res.setTimeout(stallTimeoutMs, () => this.#onTimeout(stallTimeoutMs))
   }
 
   /**
-   * Resolves when the kernel has all the bytes, which may be reused from then on, with the
-   * milliseconds that took. Rejects with ClientGone.
+   * Resolves when the kernel has taken all the bytes, whose buffer may be reused from then on, with the
+   * milliseconds that this took. Rejects with ClientGone.
    */
   write(bytes: Uint8Array): Promise<number> {
     const { promise, resolve, reject } = Promise.withResolvers<number>()
@@ -50,26 +50,26 @@ export class Outgoing {
     return promise
   }
 
-  /** The clean end of a complete response. */
+  /** Ends a complete response. */
   end(): void {
     this.#res.end()
   }
 
-  /** Cuts a response that cannot be completed; a chunked one must not look finished. */
+  /** Cuts a response that cannot be completed. A chunked one must not look finished. */
   destroy(): void {
     this.#res.destroy()
   }
 
-  // While bytes are awaited from upstream the client cannot make progress: only a write counts.
+  // Only a pending write can stall: while we wait for the upstream there is nothing for the client to take.
   #onTimeout(stallTimeoutMs: number): void {
     if (!this.#giveUp) return
     this.#stalled = true
-    this.#giveUp(new ClientGone(`the client took nothing for ${stallTimeoutMs / 1000} s`))
+    this.#giveUp(new ClientGone(`the client took no bytes for ${stallTimeoutMs / 1000} s`))
     this.destroy()
   }
 
   #whyGone(cause?: Error): ClientGone {
-    const what = this.#stalled ? 'the client took nothing for too long' : 'the client left'
+    const what = this.#stalled ? 'the client took no bytes for too long' : 'the client left'
     return new ClientGone(what, cause && { cause })
   }
 }

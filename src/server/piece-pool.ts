@@ -1,32 +1,32 @@
-// The buffers that responses are copied through: recycled, and bounded over all connections.
-// It decides who gets how much memory; how fast a reader is, is the sender's to say.
+// The buffers that responses are copied through. They are recycled, and their total over all connections
+// is bounded. The pool decides how much memory each reader gets; the sender measures how fast readers are.
 
 const KIB = 1024
 const MIB = 1024 * KIB
 
-/** A reader begins with pieces of this size, in bytes. */
+/** The size of a reader's first pieces, in bytes. */
 export const BASE_PIECE = 64 * KIB
-/** A reader that drains at once ends with pieces of this size. */
+/** The size that the pieces of a fast reader grow to, in bytes. */
 export const LARGEST_PIECE = 512 * KIB
 const LEAN_PIECE = 16 * KIB
 const GROWN_PIECES = [LARGEST_PIECE, 256 * KIB, 128 * KIB]
 
 /**
- * What a reader has shown so far. `new`: nothing yet; what it took may all lie in socket buffers.
- * `fast`: it took more than socket buffers hold, and its last piece at once. `slow`: its last piece
- * did not drain at once.
+ * What is known about a reader. `new`: nothing yet, since all it took may still be in socket buffers.
+ * `fast`: it took more than socket buffers hold, and its last piece drained at once. `slow`: its last
+ * piece did not drain at once.
  */
 export type Standing = 'new' | 'fast' | 'slow'
 
-/** Upper bounds in bytes; their sum is the most the pool ever holds in use. */
+/** Upper bounds in bytes. The pool lends at most the sum of base, lean and growth bytes. */
 export interface PoolLimits {
   readonly baseBytes: number
-  /** For readers beyond what `baseBytes` serves, in pieces of 16 KiB. */
+  /** Lent in pieces of 16 KiB when `baseBytes` is used up. */
   readonly leanBytes: number
-  /** Of `leanBytes`, only for fast readers: whatever the slow ones hold, the fast go on. */
+  /** The part of `leanBytes` reserved for fast readers, so that slow readers never block them. */
   readonly reserveBytes: number
   readonly growthBytes: number
-  /** Idle buffers kept for the next reader. */
+  /** The most bytes of idle buffers kept for reuse. */
   readonly idleBytes: number
 }
 
@@ -40,7 +40,7 @@ const DEFAULT_LIMITS: PoolLimits = {
 
 type Budget = 'base' | 'lean' | 'growth'
 
-/** A buffer on loan. Give it back exactly once, when the kernel has its bytes. */
+/** A buffer on loan. Release it exactly once, when the kernel has taken its bytes. */
 export interface Piece {
   readonly bytes: Buffer
   readonly budget: Budget
@@ -58,7 +58,7 @@ export class PiecePool {
   readonly #idle = new Map<number, Buffer[]>()
   #idleBytes = 0
   #peak = 0
-  // First in, first out, but the slow ones never stand in front of the others.
+  // Each queue is first in, first out. Slow readers wait behind all others.
   readonly #waiting = new Set<Waiter>()
   readonly #slowWaiting = new Set<Waiter>()
 
@@ -66,7 +66,7 @@ export class PiecePool {
     this.#limits = { ...DEFAULT_LIMITS, ...limits }
   }
 
-  /** A piece of at most about `wanted` bytes, or undefined where the reader has to wait. */
+  /** Returns a piece for about `wanted` bytes, or undefined if the reader has to wait. */
   take(wanted: number, standing: Standing): Piece | undefined {
     if (wanted <= LEAN_PIECE) {
       return this.#tryLean(standing) ?? this.#tryBase(standing)
@@ -74,7 +74,7 @@ export class PiecePool {
     return this.#tryGrowth(wanted, standing) ?? this.#tryBase(standing) ?? this.#tryLean(standing)
   }
 
-  /** As `take`, in turn once there is room; rejects with the signal's reason. */
+  /** Like `take`, but waits in turn until memory is free. Rejects with the signal's reason. */
   wait(wanted: number, standing: Standing, signal: AbortSignal): Promise<Piece> {
     const queue = standing === 'slow' ? this.#slowWaiting : this.#waiting
     return new Promise((resolve, reject) => {
@@ -104,7 +104,7 @@ export class PiecePool {
     this.#grantNext(this.#slowWaiting)
   }
 
-  /** Bytes on loan, the most there ever were, bytes kept idle, and readers that wait for a piece. */
+  /** Bytes on loan, the highest total so far, idle bytes, and the number of waiting readers. */
   get usage() {
     return {
       ...this.#inUse,
@@ -115,8 +115,8 @@ export class PiecePool {
     }
   }
 
-  // New readers get half of it at most: a crowd of slow ones looks fast until their socket buffers
-  // are full, and then keeps what it was given.
+  // New readers get at most half of the growth budget: a crowd of slow readers looks fast until the socket
+  // buffers are full, and then keeps what it was lent.
   #tryGrowth(wanted: number, standing: Standing): Piece | undefined {
     if (wanted <= BASE_PIECE || standing === 'slow') return undefined
     const { growthBytes } = this.#limits

@@ -1,14 +1,14 @@
-// Raw query strings, as they stand after the question mark. Parameters that are an upstream's own
-// (cursors) must survive untouched, so nothing here re-encodes what it does not have to.
+// Reads raw query strings, without the question mark. An upstream's own parameters (cursors) must survive
+// unchanged, so nothing is re-encoded here.
 import { OciError } from '../oci/errors.ts'
 
-/** The first value of a parameter, decoded; an empty one counts as absent. */
+/** Returns the first value of a parameter, decoded, or undefined if it is absent or empty. */
 export function queryValue(query: string, name: string): string | undefined {
   if (query === '') return undefined
   return new URLSearchParams(query).get(name) || undefined
 }
 
-/** The query without every parameter of that name; the rest as it stood. */
+/** Removes all parameters with the name and leaves the rest unchanged. */
 export function withoutParameter(query: string, name: string): string {
   return query
     .split('&')
@@ -16,7 +16,7 @@ export function withoutParameter(query: string, name: string): string {
     .join('&')
 }
 
-/** The page size `n`; undefined when absent. Throws PAGINATION_NUMBER_INVALID for what is no number. */
+/** Returns the page size `n`, or undefined if absent. Throws PAGINATION_NUMBER_INVALID if it is not a number. */
 export function pageSize(query: string): number | undefined {
   const text = queryValue(query, 'n')
   if (text === undefined) return undefined

@@ -1,9 +1,9 @@
-// The id by which a request is found in the log, and which the client is told.
+// Request ids: one identifies a request in the log and is sent to the client as X-Request-Id.
 import { randomBytes } from 'node:crypto'
 
 const SANE = /^[\w.:/+=@-]{1,128}$/
 
-/** Keeps an id that a proxy in front of us has given if it is fit for a log; else counts from a random start. */
+/** Returns a function that keeps an id given by a client or proxy if it is fit for a log, and makes one otherwise. */
 export function requestIds(): (given: string | string[] | undefined) => string {
   const prefix = randomBytes(5).toString('hex')
   let count = 0

@@ -1,5 +1,5 @@
-// The server's certificate with its key, from two files; whoever serves with it is given a new pair
-// when there is one, and the connections there are go on with the old one.
+// The server's certificate and private key, from two files. When they change, servers that use them get
+// the new pair for new connections; existing connections keep the old one.
 import { readFileSync } from 'node:fs'
 import { createSecureContext, type Server as TlsServer } from 'node:tls'
 import { checkCertificates } from '../files/pem.ts'
@@ -10,7 +10,7 @@ export interface KeyPairFiles {
   readonly keyFile: string
 }
 
-/** A certificate and its key, known to belong together. */
+/** A certificate and its private key, checked to belong together. */
 export interface Pair {
   readonly cert: Buffer
   readonly key: Buffer
@@ -20,7 +20,7 @@ export class TlsKeyPair {
   readonly #servers = new Set<TlsServer>()
   #pair: Pair
 
-  /** Throws where the pair cannot be read or does not belong together: better no start than a broken one. */
+  /** Throws if the files cannot be read or do not belong together, so that the server does not start. */
   constructor(files: KeyPairFiles) {
     try {
       this.#pair = checked({
@@ -36,13 +36,13 @@ export class TlsKeyPair {
     return this.#pair
   }
 
-  /** From now on the server is told of new pairs, until it is closed. */
+  /** Gives the server each new pair, until the server is closed. */
   serve(server: TlsServer): void {
     this.#servers.add(server)
     server.once('close', () => this.#servers.delete(server))
   }
 
-  /** The pair in these files; undefined: it is the one in use. Throws where it cannot be used. */
+  /** Reads the pair from the files. Returns undefined if it is the one in use; throws if it is unusable. */
   async read({ certFile, keyFile }: KeyPairFiles): Promise<Pair | undefined> {
     try {
       const pair = { cert: await readWhole(certFile), key: await readWhole(keyFile) }
@@ -53,7 +53,7 @@ export class TlsKeyPair {
     }
   }
 
-  /** Connections from now on get this pair. */
+  /** Uses the pair for all new connections. */
   use(pair: Pair): void {
     this.#pair = pair
     for (const server of this.#servers) server.setSecureContext(pair)

@@ -1,26 +1,26 @@
-// The HTTP or HTTPS server below the app.
+// Creates the HTTP or HTTPS server that the Fastify application runs on.
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http'
 import { createServer as createHttpsServer } from 'node:https'
 import { answerConnect } from './connect-method.ts'
 import type { TlsKeyPair } from './tls-key-pair.ts'
 
 export interface ListenerOptions {
-  /** HTTPS with this pair, which may be replaced while it serves; else HTTP. */
+  /** Serves HTTPS with this pair, which may be replaced while the server runs. Without it, HTTP. */
   readonly tls?: TlsKeyPair | undefined
-  /** The head of a request has to arrive within so many milliseconds, its body in twice that. Default 60 s. */
+  /** How long the head of a request may take to arrive, in milliseconds; the whole request twice that. Default 60 s. */
   readonly arrivalMs?: number | undefined
 }
 
-/** podman asks for up to 1,024 ranges in one header of about 20 KiB; Node's default is 16 KiB. */
+/** podman sends up to 1,024 ranges in one header of about 20 KiB; Node's default is 16 KiB. */
 const MAX_HEADER_BYTES = 64 * 1024
 
 const ARRIVAL_MS = 60_000
 
 const HTTP_OPTIONS = {
   maxHeaderSize: MAX_HEADER_BYTES,
-  keepAliveTimeout: 75_000, // longer than what usual balancers and clients keep one
+  keepAliveTimeout: 75_000, // longer than common load balancers and clients keep a connection
   noDelay: true,
-  requireHostHeader: false, // the app refuses it, in the words of a registry
+  requireHostHeader: false, // the app refuses such requests with an OCI error
 }
 
 export function createListener(handler: RequestListener, options: ListenerOptions = {}): Server {
@@ -32,15 +32,15 @@ export function createListener(handler: RequestListener, options: ListenerOption
   return anyRequest(server, handler)
 }
 
-// Responses are not limited by it, and a request has no body that matters.
+// These limit requests only. Responses may take as long as they need.
 function arrivalLimits(ms: number) {
   return { headersTimeout: ms, requestTimeout: 2 * ms, connectionsCheckingInterval: ms / 2 }
 }
 
 /**
- * What Node does not hand over as a request. An Expect that it does not know it answers with 417 and no
- * body; it may be ignored (RFC 9110 10.1.1). Who waits for a 100 gets the answer itself, after which
- * Node closes: no body is wanted.
+ * Passes on what Node would not emit as a request. Node answers an unknown Expect with 417 and no body,
+ * but it may be ignored (RFC 9110 10.1.1). A client that waits for 100 Continue gets the final answer, and
+ * Node closes the connection: the body is not wanted.
  */
 function anyRequest(server: Server, handler: RequestListener): Server {
   server.on('connect', answerConnect(handler))

@@ -9,9 +9,9 @@ describe('what is not being kept', () => {
   test.each([
     ['ENOSPC', 'the file system is full'],
     ['EDQUOT', 'the quota is used up'],
-    ['EROFS', 'the cache directory cannot be written'],
+    ['EROFS', 'the cache directory is not writable'],
     ['EIO', 'the disk reports errors'],
-    ['ENOENT', 'the cache directory is gone'],
+    ['ENOENT', 'the cache directory no longer exists'],
   ])('is told with what %s means', (code, meaning) => {
     const keeping = new Keeping()
     keeping.storeError('write', new Error('writing failed', { cause: failure(code) }))

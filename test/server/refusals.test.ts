@@ -35,9 +35,15 @@ describe('a connection without a request that can be read', () => {
     ['HTTP/2', HTTP2_PREFACE, 400, 'http2', /use HTTP\/1.1/],
     ['a long header', `GET / HTTP/1.1\r\nA: ${LONG}\r\n\r\n`, 400, 'header-too-large', /too large/],
     ['a long target', `GET /${LONG} HTTP/1.1\r\n\r\n`, 400, 'header-too-large', /too large/],
-    ['nonsense', 'nonsense\r\n\r\n', 400, 'malformed', /no HTTP request/],
-    ['an odd header', 'GET / HTTP/1.1\r\nA b: c\r\n\r\n', 400, 'malformed', /no HTTP request/],
-    ['two lengths', lengths(3, 4), 400, 'malformed', /no HTTP request/],
+    ['nonsense', 'nonsense\r\n\r\n', 400, 'malformed', /not a valid HTTP request/],
+    [
+      'an odd header',
+      'GET / HTTP/1.1\r\nA b: c\r\n\r\n',
+      400,
+      'malformed',
+      /not a valid HTTP request/,
+    ],
+    ['two lengths', lengths(3, 4), 400, 'malformed', /not a valid HTTP request/],
   ])('for %s is told why, closed and counted', async (_what, text, status, reason, why) => {
     await start()
     const answer = await talkTo(app.port, text)

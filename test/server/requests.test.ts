@@ -55,7 +55,7 @@ describe('CONNECT', () => {
     )
     expect(answer).toMatch(/^HTTP\/1.1 405 [^]*connection: close/i)
     expect(JSON.parse(bodyOf(answer).toString())).toMatchObject({
-      errors: [{ code: 'UNSUPPORTED', message: expect.stringContaining('no HTTP proxy') }],
+      errors: [{ code: 'UNSUPPORTED', message: expect.stringContaining('not an HTTP proxy') }],
     })
     await until(() => app.records.length === 1)
     expect(app.records).toMatchObject([{ method: 'CONNECT', status: 405, aborted: false }])
