@@ -1,6 +1,6 @@
 // Digests, the `algorithm:encoded` names of content (image-spec, descriptor.md#digests).
 
-import { createHash } from 'node:crypto'
+import { createHash, type Hash } from 'node:crypto'
 
 export type Algorithm = 'sha256' | 'sha512'
 export type Digest = `${Algorithm}:${string}`
@@ -36,13 +36,19 @@ export interface Digester {
   update(bytes: Uint8Array): void
   /** Returns the digest of all bytes so far. More may follow, and it may be called again. */
   digest(): Digest
+  /** Returns a digester that has seen the same bytes; the two go on independently. */
+  copy(): Digester
 }
 
 /** Returns a digester of no bytes. */
 export function createDigester(algorithm: Algorithm): Digester {
-  const hash = createHash(algorithm)
+  return digesterOf(algorithm, createHash(algorithm))
+}
+
+function digesterOf(algorithm: Algorithm, hash: Hash): Digester {
   return {
     update: (bytes) => void hash.update(bytes),
     digest: () => `${algorithm}:${hash.copy().digest('hex')}`,
+    copy: () => digesterOf(algorithm, hash.copy()),
   }
 }

@@ -1,136 +1,122 @@
-// The memory of all blobs that pass through: one hard bound over all of them. A blob is granted some before
-// it fetches anything. While there is none left it waits in a queue, and gets what others give back: those
-// that are done, those whose readers have stopped, and in the end those that have had it for long enough.
-import { LEAST_BYTES, MOST_BYTES } from './window-zones.ts'
+// The memory of all blobs that are bypassing the cache, as one hard bound. A read that gets no memory
+// waits its turn; while anybody waits, the others give back what they do not need.
 
 const MIB = 1024 * 1024
-/** How much all of them may take together, in bytes. */
-const ALL_BYTES = 256 * MIB
-/** Memory that others wait for is taken from whoever has had it for this long, in milliseconds. */
-const TURN_MS = 30_000
+/** The most bytes that all bypassing blobs hold together. */
+const MAX_BYTES = 256 * MIB
+/** How often holders are asked to give memory back while somebody waits, in milliseconds. */
+const RECLAIM_EVERY_MS = 200
 
-/** A blob that passes through. */
+/** Somebody who holds memory. */
 export interface MemoryHolder {
-  /** Called soon after it was granted memory. */
-  granted(): void
-  /** Called when its memory is taken back. It must have dropped what it holds when this returns. */
-  revoked(): void
+  /** Gives back what it does not need; everything, if what it holds is for readers that have stopped. */
+  reclaim(): void
 }
 
-export interface MemoryUse {
-  /** None of its readers goes on: its memory may be taken back at once. */
-  readonly isIdle: boolean
-  /** It can fetch again what it drops. If not, its memory is left to it until it is idle. */
-  readonly isRanged: boolean
-  /** Milliseconds. */
-  readonly now: number
+interface Waiter {
+  readonly bytes: number
+  readonly grant: () => void
 }
 
-interface Grant {
-  bytes: number
-  /** When it was first used, in milliseconds. */
-  since: number | undefined
-  /** It is taken back when somebody waits. */
-  isRevocable: boolean
-}
+export class MemoryBudget {
+  readonly #maxBytes: number
+  readonly #holders = new Set<MemoryHolder>()
+  /** In the order in which they came. */
+  readonly #waiters = new Set<Waiter>()
+  #usedBytes = 0
+  #peakBytes = 0
+  #timer: NodeJS.Timeout | undefined
 
-export class PassingMemory {
-  readonly #allBytes: number
-  #freeBytes: number
-  /** The oldest first. */
-  readonly #grants = new Map<MemoryHolder, Grant>()
-  /** The longest waiting first. */
-  readonly #waiting = new Set<MemoryHolder>()
-
-  constructor(allBytes = ALL_BYTES) {
-    this.#allBytes = Math.max(allBytes, LEAST_BYTES)
-    this.#freeBytes = this.#allBytes
+  constructor(maxBytes = MAX_BYTES) {
+    this.#maxBytes = maxBytes
   }
 
-  /** How many bytes are granted now. */
-  get bytes(): number {
-    return this.#allBytes - this.#freeBytes
+  get usedBytes(): number {
+    return this.#usedBytes
+  }
+
+  /** The most that was ever in use at once. */
+  get peakBytes(): number {
+    return this.#peakBytes
+  }
+
+  /** Whether somebody waits: nobody should hold more than it needs. */
+  get isShort(): boolean {
+    return this.#waiters.size > 0
+  }
+
+  /** Takes `bytes` now if they are free and nobody waits for them. */
+  take(bytes: number): boolean {
+    if (this.isShort || this.#usedBytes + bytes > this.#maxBytes) return false
+    this.#use(bytes)
+    return true
   }
 
   /**
-   * Returns how many bytes the holder may use now, at least LEAST_BYTES, or 0 while it waits for its turn.
-   * To be called again whenever its readers have gone on: the number follows how many others there are.
+   * Takes the `bytes` that a holder cannot do without, as soon as they are free; first come, first served.
+   * Throws the reason of the signal, and RangeError for more bytes than there will ever be.
    */
-  use(holder: MemoryHolder, use: MemoryUse): number {
-    const grant = this.#grants.get(holder)
-    if (grant) this.#renew(grant, use)
-    if (!this.#grants.has(holder)) this.#ask(holder, use)
-    return Math.min(this.#grants.get(holder)?.bytes ?? 0, this.#aimBytes)
+  async reserve(holder: MemoryHolder, bytes: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    if (bytes > this.#maxBytes)
+      throw new RangeError(`${bytes} bytes are more than the whole budget`)
+    if (!this.take(bytes)) await this.#wait(bytes, signal)
+    this.#holders.add(holder)
   }
 
-  /** Gives back all but `bytes` of what the holder was granted, or all but LEAST_BYTES. */
-  keep(holder: MemoryHolder, bytes: number): void {
-    const grant = this.#grants.get(holder)
-    const excess = (grant?.bytes ?? 0) - Math.max(LEAST_BYTES, bytes)
-    if (!grant || excess <= 0) return
-    grant.bytes -= excess
-    this.#freeBytes += excess
-    this.#handOut()
+  /** Gives back `bytes` that were taken or reserved. */
+  release(bytes: number): void {
+    this.#usedBytes -= bytes
+    this.#grant()
   }
 
-  /** What the holder has is of little use from now on: it is taken back when somebody waits. */
-  retire(holder: MemoryHolder): void {
-    this.#waiting.delete(holder)
-    const grant = this.#grants.get(holder)
-    if (grant) grant.isRevocable = true
-    this.#handOut()
+  /** The holder has given everything back. */
+  forget(holder: MemoryHolder): void {
+    this.#holders.delete(holder)
   }
 
-  /** Gives everything back. The holder must hold nothing any more. */
-  leave(holder: MemoryHolder): void {
-    this.#waiting.delete(holder)
-    this.#freeBytes += this.#grants.get(holder)?.bytes ?? 0
-    this.#grants.delete(holder)
-    this.#handOut()
+  #use(bytes: number): void {
+    this.#usedBytes += bytes
+    this.#peakBytes = Math.max(this.#peakBytes, this.#usedBytes)
   }
 
-  /** What each would have if all had equally much. A grant grows or shrinks to it. */
-  get #aimBytes(): number {
-    const each = this.#allBytes / (this.#grants.size + this.#waiting.size)
-    return Math.max(LEAST_BYTES, Math.min(MOST_BYTES, each))
-  }
-
-  #renew(grant: Grant, { isIdle, isRanged, now }: MemoryUse): void {
-    grant.since ??= now
-    grant.isRevocable = isIdle || (isRanged && now - grant.since >= TURN_MS)
-    if (!isIdle && this.#waiting.size === 0) {
-      const more = Math.max(0, Math.min(this.#aimBytes - grant.bytes, this.#freeBytes))
-      grant.bytes += more
-      this.#freeBytes -= more
+  async #wait(bytes: number, signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const waiter: Waiter = { bytes, grant: resolve }
+    const aborted = () => {
+      // One that was granted a moment ago keeps what it has: it is over before the abort.
+      if (this.#waiters.delete(waiter)) reject(signal.reason)
+      this.#grant()
     }
-    this.#handOut()
-  }
-
-  #ask(holder: MemoryHolder, { isIdle }: MemoryUse): void {
-    if (isIdle) this.#waiting.delete(holder)
-    else this.#waiting.add(holder)
-    this.#handOut()
-  }
-
-  #handOut(): void {
-    for (const holder of this.#waiting) {
-      while (this.#freeBytes < LEAST_BYTES) if (!this.#revokeOne()) return
-      this.#waiting.delete(holder)
-      this.#freeBytes -= LEAST_BYTES
-      this.#grants.set(holder, { bytes: LEAST_BYTES, since: undefined, isRevocable: false })
-      // Not at once: whoever is told asks for more here.
-      queueMicrotask(() => holder.granted())
+    this.#waiters.add(waiter)
+    signal.addEventListener('abort', aborted, { once: true })
+    this.#reclaim()
+    try {
+      await promise
+    } finally {
+      signal.removeEventListener('abort', aborted)
     }
   }
 
-  #revokeOne(): boolean {
-    for (const [holder, { bytes, isRevocable }] of this.#grants) {
-      if (!isRevocable) continue
-      holder.revoked()
-      this.#grants.delete(holder)
-      this.#freeBytes += bytes
-      return true
+  #grant(): void {
+    for (const waiter of this.#waiters) {
+      if (this.#usedBytes + waiter.bytes > this.#maxBytes) return
+      this.#waiters.delete(waiter)
+      this.#use(waiter.bytes)
+      waiter.grant()
     }
-    return false
+  }
+
+  #reclaim(): void {
+    if (this.#timer !== undefined) return
+    const look = () => {
+      for (const holder of this.#holders) if (this.isShort) holder.reclaim()
+      if (this.isShort) return
+      clearInterval(this.#timer)
+      this.#timer = undefined
+    }
+    this.#timer = setInterval(look, RECLAIM_EVERY_MS)
+    this.#timer.unref()
+    look()
   }
 }

@@ -1,20 +1,55 @@
-// One fetch of one blob, owned by nobody's request: readers come and go while it is filled, verified
-// and kept. A client that leaves changes nothing; only when nobody needs it any more it ends early.
+// A download fetches one blob for any number of readers. It belongs to no request: readers come and go.
+//
+//              wrong bytes: start again with other sources
+//            ┌──────────────────────────────┐
+//            ▼                              │
+//   start ─► filling ─► verifying ──────────┤
+//            │   │           └─► committing ─► kept, or not-kept
+//            │   ├─ the disk fails ─► bypassing ─► not-kept
+//            │   └─ no source is left ─► failed
+//            └─ nobody reads parts any more ─► not-kept
+//
+// filling     Bytes arrive in any order; readers follow, each at its own pace.          #fill()
+// verifying   Every byte is here and the digest is being checked. Readers of a whole
+//             blob do not get its last 64 KiB before this has succeeded.                #verify()
+// committing  fsync, rename, fsync of the directory; readers are not affected.          #commit()
+// bypassing   Nothing can be written. Readers are fed from memory, and nothing is
+//             kept. Entered from filling, also where the finished file cannot be read
+//             to be verified; there is no way back.                                     #bypassDisk()
+//
+// Invariant: a reader never sees two different bytes at one offset, whatever the transitions.
 import type { Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
+import type { ContentError } from '../../store/ingest/content-error.ts'
 import type { LeaveOptions } from '../../store/ingest/ingest.ts'
+import { leastFinal, UpstreamError } from '../../upstream/face/failure.ts'
 import type { Source } from '../../upstream/face/source.ts'
-import type { Attempt } from '../fetch/attempt.ts'
-import { Attempts } from './attempts.ts'
-import { BlobKeeping } from './keeping.ts'
-import type { DownloadOptions } from './options.ts'
-import { DownloadReader, type DownloadView } from './reader.ts'
-import { DownloadReaders, UNREADABLE } from './readers.ts'
+import { Bypass } from '../bypass/bypass.ts'
+import { Attempt, type FileLeft } from '../fetch/attempt.ts'
+import { corruptOrigins, mismatchError, verificationError } from '../fetch/errors.ts'
+import { Fetch } from '../fetch/fetch.ts'
+import { SourceQueue } from '../fetch/source-queue.ts'
+import { FileLost, WriteFailed } from '../fetch/write-body.ts'
 import { faultIn } from '../policy/failure.ts'
-import { WriteFailed } from '../fetch/write-body.ts'
+import { BlobKeeping, DirectoryYielded, NoRoom } from './keeping.ts'
+import type { DownloadOptions } from './options.ts'
+import { DownloadReader, type DownloadView, unverifiedEnd } from './reader.ts'
+import { DownloadReaders, unreadable } from './readers.ts'
 
-/** What passes through ends when nobody has read for so long: long enough for who is about to. */
-const PASSING_IDLE_MS = 5000
+/** A bypass ends when nobody has read for this long, in milliseconds: enough for a reader that is about to. */
+const BYPASS_IDLE_MS = 5000
+/** Bytes that prove wrong are fetched again this often, or once from every source if there are more. */
+const MIN_ATTEMPTS = 2
+const MAX_ATTEMPTS = 4
+
+export type DownloadState =
+  | 'filling'
+  | 'verifying'
+  | 'committing'
+  | 'bypassing'
+  | 'kept'
+  | 'not-kept'
+  | 'failed'
 
 /** Nobody reads any more, and nobody asked for the whole. */
 class Idle extends Error {
@@ -24,7 +59,7 @@ class Idle extends Error {
 export class Download implements DownloadView {
   readonly digest: Digest
   readonly registry: string
-  /** Resolves when it can be read from; rejects where no file can be made. */
+  /** Resolves when it can be read from; rejects where that will never be. */
   readonly ready: Promise<void>
   /** Resolves when an upstream has begun to answer; rejects with the reason when none will. */
   readonly opened: Promise<void>
@@ -35,12 +70,22 @@ export class Download implements DownloadView {
   readonly #options: DownloadOptions
   readonly #readers: DownloadReaders
   readonly #keeping: BlobKeeping
-  readonly #attempts: Attempts
+  readonly #queue: SourceQueue
   readonly #abort = new AbortController()
   readonly #open = Promise.withResolvers<void>()
   readonly #ready = Promise.withResolvers<void>()
+  /** Resolves when nothing is written any more. */
+  readonly #bypassed = Promise.withResolvers<void>()
+  #state: DownloadState = 'filling'
+  /** The last is the current one; the others were corrupt. */
+  readonly #attempts: Attempt[] = []
+  /** Present while bytes arrive in a file. */
+  #fetch: Fetch | undefined
+  #bypass: Bypass | undefined
+  #size: number | undefined
+  /** Bytes of this digest were wrong before, and no good ones are here yet. */
+  #suspect: boolean
   #failure: Error | undefined
-  #isOver = false
   #isStopped = false
   /** All of it is to come, whoever reads. */
   #isWanted: boolean
@@ -50,10 +95,13 @@ export class Download implements DownloadView {
     this.#options = options
     this.digest = options.digest
     this.registry = options.registry
+    this.#size = options.size
+    this.#suspect = options.suspect
     this.#isWanted = options.fetch.fill === 'always'
     this.#readers = new DownloadReaders(options.observer)
     this.#keeping = new BlobKeeping(options)
-    this.#attempts = this.#newAttempts()
+    this.#queue = new SourceQueue(options.retryDelayMs)
+    this.#queue.add(options.sources)
     this.opened = this.#open.promise
     this.ready = this.#ready.promise
     for (const promise of [this.opened, this.ready]) promise.catch(() => {}) // nobody may be waiting
@@ -61,8 +109,13 @@ export class Download implements DownloadView {
     this.closed = this.#allClosed()
   }
 
+  get state(): DownloadState {
+    return this.#state
+  }
+
+  /** Of the blob, in bytes, where it is known. */
   get size(): number | undefined {
-    return this.#attempts.size
+    return this.#bypass ? this.#bypass.size : this.#size
   }
 
   get failure(): Error | undefined {
@@ -70,40 +123,46 @@ export class Download implements DownloadView {
   }
 
   get suspect(): boolean {
-    return this.#attempts.suspect
+    return this.#bypass ? this.#bypass.isSuspect : this.#suspect
   }
 
-  /** Nothing can be read of it any more by who comes now. */
+  /** Whoever comes now can read nothing of it. */
   get isOver(): boolean {
-    return this.#isOver || this.#failure !== undefined || this.#abort.signal.aborted
+    return this.#isEnded || this.#failure !== undefined || this.#abort.signal.aborted
   }
 
-  /** All of it has passed through: who comes now is better off with a new one, which may be kept. */
+  /** Its beginning is gone: whoever comes now is better off with a new download, which may be kept. */
   get isPast(): boolean {
-    const attempt = this.#attempts.current
-    return attempt?.window !== undefined && attempt.verified
+    return this.#bypass?.isPast === true
   }
 
-  /** What it takes of memory, where it passes through. */
-  get memory(): { readonly bytes: number; readonly mostBytes: number } | undefined {
-    return this.#attempts.current?.window
+  /** The memory that it holds, in bytes. */
+  get memoryBytes(): number {
+    return this.#bypass?.bytes ?? 0
   }
 
   /** What it will still write to the disk, in bytes, as far as it is known. */
   get missingBytes(): number {
-    const attempt = this.#attempts.current
-    if (!attempt || attempt.window || this.isOver || !this.#isWanted) return 0
+    const attempt = this.#attempts.at(-1)
+    if (!attempt || this.#state === 'bypassing' || this.isOver || !this.#isWanted) return 0
     return Math.max(0, (this.size ?? 0) - attempt.have.bytes)
   }
 
-  /** It has bytes that nobody was asked for in this download's life. */
+  /** It has bytes that no source was asked for in this download's life. */
   get resumed(): boolean {
-    return this.#attempts.all[0]?.resumed === true
+    return this.#attempts[0]?.isResumed === true
+  }
+
+  /** Whether it can be handed over: nothing of it is being made, verified or kept. */
+  get isFilling(): boolean {
+    return this.#isEnded || this.#fetch !== undefined || this.#bypass !== undefined
   }
 
   /** More sources for the same bytes. */
   join(sources: readonly Source[]): void {
-    this.#attempts.join(sources)
+    this.#queue.add(sources)
+    this.#fetch?.pump()
+    this.#bypass?.joined()
   }
 
   /**
@@ -111,60 +170,61 @@ export class Download implements DownloadView {
    * before it is taken; else as soon as there is. Rejects as `ready` does.
    */
   async reader(): Promise<DownloadReader> {
-    if (this.#attempts.current === undefined) await this.ready
+    if (this.#attempts.length === 0 && !this.#bypass) await this.ready
     return this.read()
   }
 
   /** A new reader; `ready` has just resolved. */
   read(): DownloadReader {
     clearTimeout(this.#idle)
-    const attempt = this.#attempts.current
-    if (!attempt) throw new Error('the download is not ready')
+    const attempt = this.#attempts.at(-1)
+    if (!attempt && !this.#bypass) throw new Error('the download is not ready')
     const reader = new DownloadReader(this, attempt)
     this.#readers.add(reader)
+    if (this.#bypass) reader.follow(this.#bypass)
     return reader
   }
 
   left(reader: DownloadReader): void {
-    if (!this.#readers.remove(reader)) return
-    this.#watchIdle()
-    this.moved()
-  }
-
-  moved(): void {
-    if (this.#isPassing) this.#attempts.pump()
+    if (this.#readers.remove(reader)) this.#watchIdle()
   }
 
   planned(): void {
     this.#isWanted ||= this.#readers.isWholeWanted
-    this.#attempts.planned()
+    this.#fetch?.planned()
   }
 
   waits(at: number): void {
-    if (this.#isPassing || !this.#attempts.isComing(at)) this.#attempts.pump()
+    if (this.#fetch?.isComing(at) === false) this.#fetch.pump()
   }
 
-  lost(attempt: Attempt, error: unknown): boolean {
-    return attempt.isLost ? !this.isOver : this.#attempts.lost(attempt, error)
+  lost(attempt: Attempt, cause: unknown): boolean {
+    if (attempt.isLost) return !this.isOver
+    if (!this.#fetch || attempt !== this.#attempts.at(-1)) return false
+    attempt.isLost = true
+    this.#fetch.fail(new FileLost('what was written cannot be read again', { cause }))
+    return true
   }
 
-  /** What is here is made durable and noted for a later process. Never rejects. */
+  /** Makes what is here durable, and notes it for a later process. Never rejects. */
   async checkpoint(): Promise<void> {
-    const attempt = this.#attempts.current
-    if (attempt) await this.#keeping.checkpoint(attempt)
-  }
-
-  /** It can be handed over: nothing of it is being made, verified or kept. */
-  get isFilling(): boolean {
-    return this.#isOver || this.#attempts.isFilling
+    const attempt = this.#attempts.at(-1)
+    if (attempt && this.#state !== 'bypassing') await this.#keeping.checkpoint(attempt)
   }
 
   /**
-   * For when another server gets the directory: nothing is written any more, and what is here is left. Who
-   * reads it reads on, what is still to come passes through memory. Never rejects: failures are reported.
+   * For when another server gets the directory: nothing is written any more, and what is good is left. Its
+   * readers read on; what is still to come bypasses the disk. Never rejects: failures are reported.
    */
   async handOver(options: LeaveOptions): Promise<void> {
-    await this.#attempts.handOver(options)
+    if (this.#fetch) {
+      this.#fetch.fail(new DirectoryYielded())
+      await Promise.race([this.#bypassed.promise, this.ended])
+    }
+    for (const attempt of this.#attempts) {
+      if (attempt.leave) await this.#keeping.leave(attempt, options)
+      else await this.#keeping.discard(attempt)
+    }
   }
 
   /** Ends it, for shutdown: readers are cut, what is here is left for later, nothing stays open. */
@@ -172,69 +232,250 @@ export class Download implements DownloadView {
     this.#isStopped = true
     this.#abort.abort(new OciError('UNAVAILABLE', 'the server is shutting down'))
     await this.ended
-    for (const attempt of this.#attempts.all) await this.#release(attempt.end())
+    for (const attempt of this.#attempts) await this.#release(attempt.end())
   }
 
-  #newAttempts(): Attempts {
-    return new Attempts(this.#options, {
-      readers: this.#readers,
-      keeping: this.#keeping,
-      signal: this.#abort.signal,
-      isWanted: () => this.#isWanted,
-      began: () => {
-        this.#ready.resolve()
-        this.#watchIdle()
-      },
-      opened: () => this.#open.resolve(),
-      passes: () => this.#watchIdle(),
-      failed: (error) => (this.#failure = this.#told(error)),
-    })
+  get #isEnded(): boolean {
+    return this.#state === 'kept' || this.#state === 'not-kept' || this.#state === 'failed'
   }
 
   async #run(): Promise<void> {
     const { observer } = this.#options
     observer.downloadStarted()
+    let outcome: 'kept' | 'not-kept' | 'failed'
     try {
-      const attempt = await this.#attempts.good()
-      if (attempt.window) await this.#serve(attempt)
-      else observer.downloadEnded((await this.#keeping.commit(attempt)) ? 'kept' : 'not-kept')
+      outcome = await this.#fillAndKeep()
     } catch (error) {
-      this.#leave(error)
       this.#fail(error)
-      observer.downloadEnded(this.#abort.signal.reason instanceof Idle ? 'not-kept' : 'failed')
+      outcome = this.#abort.signal.reason instanceof Idle ? 'not-kept' : 'failed'
     }
+    observer.downloadEnded(outcome)
     clearTimeout(this.#idle)
-    this.#isOver = true
+    this.#state = outcome
     if (this.#isStopped) return // who stops it closes its files, whoever reads
-    for (const attempt of this.#attempts.all) attempt.retire()
-    for (const attempt of this.#attempts.all) await this.#release(attempt.release())
+    for (const attempt of this.#attempts) await this.#release(attempt.release())
   }
 
-  async #allClosed(): Promise<void> {
-    await this.ended
-    for (const attempt of this.#attempts.all) await attempt.closed
+  async #fillAndKeep(): Promise<'kept' | 'not-kept'> {
+    for (;;) {
+      const attempt = await this.#begin()
+      if (!attempt) return await this.#bypassDisk(undefined)
+      try {
+        const mismatch = (await this.#fill(attempt)) ?? (await this.#verify(attempt))
+        if (!mismatch) return await this.#commit(attempt)
+        const most = Math.min(MAX_ATTEMPTS, Math.max(MIN_ATTEMPTS, this.#queue.length))
+        if (this.#attempts.length >= most) throw leastFinal([...this.#queue.errors, mismatch])
+      } catch (error) {
+        if (!(error instanceof WriteFailed) || this.#abort.signal.aborted) throw error
+        return await this.#bypassDisk(attempt, error)
+      }
+    }
   }
 
-  async #release(released: Promise<void>): Promise<void> {
-    await released.catch((error: unknown) => this.#options.observer.storeError('suspend', error))
+  /** Returns undefined where no file can be made. */
+  async #begin(): Promise<Attempt | undefined> {
+    this.#state = 'filling'
+    try {
+      const attempt = new Attempt(await this.#options.createIngest(this.digest))
+      this.#attempts.push(attempt)
+      return attempt
+    } catch (error) {
+      this.#options.observer.storeError('write', error)
+      return undefined
+    }
   }
 
-  // All of it was good, and some have not read all of it yet.
-  async #serve(attempt: Attempt): Promise<void> {
+  /** Fetches every byte. Returns the mismatch where a source says that nothing follows what is wrong. */
+  async #fill(attempt: Attempt): Promise<UpstreamError | undefined> {
+    if (this.#size !== undefined) await this.#keeping.checkRoom(attempt, this.#size)
+    const fetch = this.#newFetch(attempt)
+    this.#fetch = fetch
+    this.#ready.resolve()
     this.#watchIdle()
-    await this.#attempts.serve(attempt)
+    try {
+      await fetch.run()
+      this.#size = fetch.size
+      this.#open.resolve()
+      return undefined
+    } catch (error) {
+      if (this.#mayBeAll(attempt, error)) return await this.#verifyUnknownSize(attempt)
+      // Record before throwing: a client that joins in between must start a new download.
+      if (!(error instanceof WriteFailed)) this.#failure = this.#told(error)
+      throw error
+    } finally {
+      this.#fetch = undefined
+    }
   }
 
-  // Half a blob is half a blob less to fetch for who comes later, unless it may be wrong.
-  #leave(error: unknown): void {
-    const attempt = this.#attempts.current
-    const isGood = attempt && !attempt.mismatch && !attempt.window
-    if (isGood && !(error instanceof WriteFailed)) attempt.leave = true
+  #newFetch(attempt: Attempt): Fetch {
+    const { digest, observer, fetch } = this.#options
+    const readers = this.#readers
+    const isWhole = () => this.#isWanted || this.#suspect || this.#size === undefined
+    return new Fetch({
+      attempt,
+      fetch,
+      queue: this.#queue,
+      signal: this.#abort.signal,
+      size: this.#size,
+      demand: {
+        // Suspect bytes are sent only once they are verified, and that takes all of them.
+        get isWhole() {
+          return isWhole()
+        },
+        get wanted() {
+          return readers.wanted
+        },
+        get upcoming() {
+          return readers.upcoming
+        },
+      },
+      opened: (size) => this.#opened(attempt, size),
+      progress: () => this.#progress(attempt),
+      failed: (error) => observer.sourceFailed(error, digest),
+      now: () => performance.now(),
+    })
+  }
+
+  #opened(attempt: Attempt, size: number | undefined): void {
+    const isNews = this.#size === undefined && size !== undefined
+    this.#size = size
+    this.#open.resolve()
+    if (isNews) this.#watchRoom(this.#keeping.checkRoom(attempt, size))
+  }
+
+  #progress(attempt: Attempt): void {
+    this.#readers.wake()
+    this.#watchRoom(this.#keeping.grown(attempt, this.#size))
+  }
+
+  #watchRoom(check: Promise<void> | undefined): void {
+    check?.catch((error: Error) => this.#fetch?.fail(error))
+  }
+
+  /** A source says that nothing follows what is here, and nobody how long the blob is. */
+  #mayBeAll(attempt: Attempt, error: unknown): boolean {
+    if (!(error instanceof UpstreamError) || this.#abort.signal.aborted) return false
+    return this.#size === undefined && attempt.have.bytes > 0 && this.#queue.hasMetTheEnd
+  }
+
+  // It is all, or there is too much, or the source is at fault; what is here can only fail again.
+  async #verifyUnknownSize(attempt: Attempt): Promise<UpstreamError | undefined> {
+    this.#state = 'verifying'
+    const size = attempt.contiguousEnd
+    const wrong = await verificationError(attempt, size)
+    if (wrong) {
+      this.#queue.forgetTheEnd()
+      return await this.#discard(attempt, wrong)
+    }
+    this.#size = size
+    this.#open.resolve()
+    return undefined
+  }
+
+  /** Returns why the bytes are not what the digest names, or undefined when they are. */
+  async #verify(attempt: Attempt): Promise<UpstreamError | undefined> {
+    this.#state = 'verifying'
+    const wrong = await verificationError(attempt, this.#size)
+    if (wrong) return await this.#distrust(attempt, wrong)
+    await this.#trust(attempt)
+    return undefined
+  }
+
+  async #distrust(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
+    const error = await this.#discard(attempt, cause)
+    if (attempt.isResumed) return error
+    for (const source of attempt.sources) this.#queue.corrupt(source, error)
+    // Which of several it was shows when a good copy is here.
+    const { digest, observer } = this.#options
+    if (attempt.sources.size === 1) observer.verificationFailed(error.endpoint, digest)
+    return error
+  }
+
+  /** Its readers wait for a better one. */
+  async #discard(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
+    this.#suspect = true
+    this.#size = this.#options.size
+    const error = mismatchError(attempt, cause)
+    attempt.mismatch = error
+    await this.#keeping.discard(attempt)
+    return error
+  }
+
+  async #trust(attempt: Attempt): Promise<void> {
+    attempt.isVerified = true
+    this.#suspect = false
+    this.#readers.wake()
+    await this.#readers.judge(attempt, this.#size)
+    const { digest, observer } = this.#options
+    for (const bad of this.#attempts.slice(0, -1)) {
+      for (const origin of await corruptOrigins(bad, attempt)) {
+        observer.verificationFailed(origin, digest)
+      }
+    }
+  }
+
+  async #commit(attempt: Attempt): Promise<'kept' | 'not-kept'> {
+    this.#state = 'committing'
+    return (await this.#keeping.commit(attempt)) ? 'kept' : 'not-kept'
+  }
+
+  /** Feeds its readers from memory until the last has left. Throws the reason for which that ends. */
+  async #bypassDisk(attempt: Attempt | undefined, cause?: WriteFailed): Promise<never> {
+    if (cause) this.#reportWrite(cause)
+    const file = attempt && cause && (await this.#fileLeft(attempt, cause))
+    if (attempt && file && cause instanceof DirectoryYielded) attempt.leave = true
+    this.#state = 'bypassing'
+    const bypass = this.#newBypass(file)
+    this.#bypass = bypass
+    this.#readers.bypass(bypass, attempt, file !== undefined)
+    this.#bypassed.resolve()
+    this.#ready.resolve()
+    this.#watchIdle()
+    return await bypass.run(this.#abort.signal)
+  }
+
+  #reportWrite(error: WriteFailed): void {
+    const { observer } = this.#options
+    if (error instanceof DirectoryYielded) return
+    if (error instanceof NoRoom) observer.storeError('fit', error)
+    else observer.storeError('write', error instanceof FileLost ? error : error.cause)
+  }
+
+  /** What was written of it, where that can be read. */
+  async #fileLeft(attempt: Attempt, cause: WriteFailed): Promise<FileLeft | undefined> {
+    if (cause instanceof FileLost) return undefined
+    try {
+      return await attempt.endWriting()
+    } catch (error) {
+      this.#options.observer.storeError('write', error)
+      return undefined
+    }
+  }
+
+  #newBypass(file: FileLeft | undefined): Bypass {
+    const { digest, observer, fetch, memory } = this.#options
+    return new Bypass({
+      digest,
+      file,
+      memory,
+      unverifiedEnd,
+      queue: this.#queue,
+      size: this.#size,
+      suspect: this.#suspect,
+      maxDirectReads: Math.max(1, fetch.maxConnections - 1),
+      opened: () => this.#open.resolve(),
+      sourceFailed: (error) => observer.sourceFailed(error, digest),
+      verificationFailed: (endpoint) => observer.verificationFailed(endpoint, digest),
+      fileLost: (error) => observer.storeError('write', error),
+      unreadable: () => unreadable(),
+      now: () => performance.now(),
+    })
   }
 
   #fail(error: unknown): void {
-    if (error instanceof WriteFailed) this.#options.observer.storeError('write', error)
     const told = this.#told(error)
+    this.#leaveGood(error)
+    if (error instanceof WriteFailed) this.#options.observer.storeError('write', error)
     const fault = told instanceof Idle ? undefined : faultIn(told)
     if (fault !== undefined) this.#options.observer.unexpectedError?.('download', fault)
     this.#failure = told
@@ -243,29 +484,41 @@ export class Download implements DownloadView {
     this.#readers.wake()
   }
 
+  // Half a blob is half a blob less to fetch for who comes later, unless it may be wrong.
+  #leaveGood(error: unknown): void {
+    const attempt = this.#attempts.at(-1)
+    if (!attempt || attempt.mismatch || this.#bypass || error instanceof WriteFailed) return
+    attempt.leave = true
+  }
+
   #told(error: unknown): Error {
     const { signal } = this.#abort
     const cause: unknown = signal.aborted ? signal.reason : error
-    if (!(cause instanceof WriteFailed))
-      return cause instanceof Error ? cause : new Error(String(cause))
-    return new OciError('UNAVAILABLE', UNREADABLE, { cause })
+    if (cause instanceof WriteFailed) return unreadable(cause)
+    return cause instanceof Error ? cause : new Error(String(cause))
   }
 
-  get #isPassing(): boolean {
-    return this.#attempts.current?.window !== undefined
+  async #allClosed(): Promise<void> {
+    await this.ended
+    for (const attempt of this.#attempts) await attempt.closed
   }
 
-  // Parts that were read, and nobody there for more.
+  async #release(released: Promise<void>): Promise<void> {
+    await released.catch((error: unknown) => this.#options.observer.storeError('suspend', error))
+  }
+
+  // Parts were read, and nobody is there for more.
   #watchIdle(): void {
     clearTimeout(this.#idle)
-    if (this.#readers.size > 0 || this.#isOver) return
-    if (!this.#isPassing && (this.#isWanted || this.suspect)) return
+    const isBypassing = this.#bypass !== undefined
+    if (this.#readers.size > 0 || this.#isEnded) return
+    if (!isBypassing && (this.#isWanted || this.suspect)) return
     const { idleMs } = this.#options.fetch
     const end = () => {
-      const isWanted = this.#isWanted && !this.#isPassing
+      const isWanted = this.#isWanted && this.#bypass === undefined
       if (this.#readers.size === 0 && !isWanted) this.#abort.abort(new Idle())
     }
-    this.#idle = setTimeout(end, this.#isPassing ? Math.min(idleMs, PASSING_IDLE_MS) : idleMs)
+    this.#idle = setTimeout(end, isBypassing ? Math.min(idleMs, BYPASS_IDLE_MS) : idleMs)
     this.#idle.unref()
   }
 }

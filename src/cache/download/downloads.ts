@@ -1,5 +1,5 @@
-// The downloads that run, one per digest however many want it, and the digests whose bytes were
-// wrong of late. (One per key, to be exact: what that is besides the digest, caller.ts says.)
+// The running downloads, one per digest however many clients want it, and the digests whose bytes were
+// wrong lately. (Strictly one per key: caller.ts says what that is besides the digest.)
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
@@ -7,24 +7,24 @@ import type { Ingest, LeaveOptions } from '../../store/ingest/ingest.ts'
 import type { Source } from '../../upstream/face/source.ts'
 import { Download } from './download.ts'
 import type { DownloadFetchOptions, DownloadObserver } from './options.ts'
-import { PassingMemory } from '../bypass/memory-budget.ts'
+import { MemoryBudget } from '../bypass/memory-budget.ts'
 
-/** A client that was given wrong bytes comes back for the rest within this time, or not at all. */
+/** A client that was given wrong bytes comes back for the rest within this time, in milliseconds, if at all. */
 const SUSPECT_MS = 10 * 60_000
-const MOST_SUSPECTS = 10_000
-/** Of one blob that cannot be kept: one more joins the last, and waits there for its turn. */
-const MOST_PASSING = 4
+const MAX_SUSPECTS = 10_000
+/** At most this many downloads of one blob that cannot be kept; later clients join the newest. */
+const MAX_BYPASSING = 4
 
 export interface DownloadsOptions {
   readonly observer: DownloadObserver
   readonly createIngest: (digest: Digest) => Promise<Ingest>
-  /** Whether so many bytes can be kept, besides what is on its way; default: yes. Never rejects. */
+  /** Reports whether so many bytes can be kept, besides what is on its way. Default: yes. Never rejects. */
   readonly hasRoom?: (bytes: number) => Promise<boolean>
-  /** First pause in milliseconds before a source that broke is asked again. */
+  /** The first pause before a source that broke is asked again, in milliseconds. */
   readonly retryDelayMs?: number
   readonly fetch?: Partial<DownloadFetchOptions>
-  /** That of all blobs that pass through. Default: 256 MiB. */
-  readonly memory?: PassingMemory
+  /** The memory of all blobs that bypass the disk. */
+  readonly memory?: MemoryBudget
 }
 
 const MIB = 1024 * 1024
@@ -40,7 +40,7 @@ export const DEFAULT_FETCH: DownloadFetchOptions = {
 /** A blob that somebody wants. */
 export interface WantedBlob {
   readonly digest: Digest
-  /** The registry that named it. */
+  /** The registry whose manifest named it. */
   readonly registry: string
   readonly sources: readonly Source[]
   /** What the manifest says, in bytes. */
@@ -51,29 +51,29 @@ export interface WantedBlob {
 
 export class Downloads {
   readonly #options: DownloadsOptions
-  /** By key, the one that was begun last. */
+  /** The download that was begun last, by key. */
   readonly #running = new Map<string, Download>()
-  /** Those that nobody can join are among them. */
+  /** All of them, also those that cannot be joined any more, with their keys. */
   readonly #all = new Map<Download, string>()
-  /** Those that are over, with readers that still hold their files. */
+  /** Downloads that are over, whose readers still hold their files. */
   readonly #lingering = new Set<Download>()
-  readonly #suspects = new LRUCache<Digest, true>({ max: MOST_SUSPECTS, ttl: SUSPECT_MS })
-  readonly #memory: PassingMemory
+  readonly #suspects = new LRUCache<Digest, true>({ max: MAX_SUSPECTS, ttl: SUSPECT_MS })
+  readonly #memory: MemoryBudget
   #stopped = false
 
   constructor(options: DownloadsOptions) {
     this.#options = options
-    this.#memory = options.memory ?? new PassingMemory()
+    this.#memory = options.memory ?? new MemoryBudget()
   }
 
-  /** One that can be joined. */
+  /** Returns the download that can be joined. */
   get(key: string): Download | undefined {
     const download = this.#running.get(key)
     if (download === undefined || download.isOver) return undefined
     return download.isPast && this.#isOneMore(key) ? undefined : download
   }
 
-  /** The running download of this key, with these sources added, or a new one. */
+  /** Returns the running download of this key, with these sources added, or a new one. */
   start({ digest, registry, sources, size, key = digest }: WantedBlob): Download {
     if (this.#stopped) throw new OciError('UNAVAILABLE', 'the server is shutting down')
     const running = this.get(key)
@@ -101,27 +101,27 @@ export class Downloads {
     return download
   }
 
-  /** One runs, or broke off and its file is left for later once its readers are gone. */
+  /** Reports whether one runs, or broke off and leaves its file for later once its readers are gone. */
   get isWriting(): boolean {
     return this.#all.size > 0 || [...this.#lingering].some(({ failure }) => failure !== undefined)
   }
 
   /**
-   * What they have is made durable and noted for a later process: one after the other, as who reads held
-   * content needs the disk as well. Never rejects: failures are reported.
+   * Makes what they have durable and notes it for a later process, one after the other: readers of held
+   * content need the disk as well. Never rejects: failures are reported.
    */
   async checkpoint(): Promise<void> {
     for (const download of this.#all.keys()) await download.checkpoint()
   }
 
-  /** None is being made, verified or kept: that is over soon, and better waited for. */
+  /** Reports whether none is being made, verified or kept: that is over soon, and better waited for. */
   get canHandOver(): boolean {
     return [...this.#all.keys()].every(({ isFilling }) => isFilling)
   }
 
   /**
-   * For when another server gets the directory: none can begin, and none writes. Those that run go on through
-   * memory for who reads. Resolves with how many run; never rejects.
+   * Stops writing because another server gets the directory: none can begin, and those that run bypass the
+   * disk for their readers. Resolves with how many run; never rejects.
    */
   async handOver(options: LeaveOptions = {}): Promise<number> {
     this.#stopped = true
@@ -130,7 +130,7 @@ export class Downloads {
     return this.#all.size
   }
 
-  /** Ends all of them, for shutdown: none can begin, none has a file open. Resolves with how many ran. */
+  /** Ends all of them for shutdown: none can begin, and none has a file open. Resolves with how many ran. */
   async stop(): Promise<number> {
     this.#stopped = true
     const running = this.#all.size
@@ -140,16 +140,16 @@ export class Downloads {
   }
 
   #isOneMore(key: string): boolean {
-    return [...this.#all.values()].filter((each) => each === key).length < MOST_PASSING
+    return [...this.#all.values()].filter((each) => each === key).length < MAX_BYPASSING
   }
 
-  /** What the others will still write, in bytes, as far as it is known. */
+  /** Returns how many bytes the others will still write, as far as that is known. */
   #onItsWay(but: Download): number {
     const others = [...this.#all.keys()].filter((each) => each !== but)
     return others.reduce((sum, { missingBytes }) => sum + missingBytes, 0)
   }
 
-  // One that just failed may not have got here: a client that it cut is back sooner.
+  // A download that failed a moment ago may not have ended yet: a client that it cut can be back sooner.
   #isSuspect(digest: Digest, key: string): boolean {
     return this.#suspects.has(digest) || this.#running.get(key)?.suspect === true
   }

@@ -1,10 +1,11 @@
-// What becomes of a blob on the disk: whether there is room for it, what is durable while it grows, and
-// its place in the cache at the end. A disk that fails costs the cache entry, never a reader.
+// What becomes of a blob on the disk: whether there is room for it, what is durable while it grows, and its
+// place in the cache at the end. A disk that fails costs the cache entry, never a reader.
 import type { LeaveOptions } from '../../store/ingest/ingest.ts'
 import type { Attempt } from '../fetch/attempt.ts'
+import { WriteFailed } from '../fetch/write-body.ts'
 import type { DownloadOptions } from './options.ts'
 
-/** While nobody knows how long it is, the room for it is looked at so often. */
+/** How often the room is looked at while nobody knows how long the blob is. */
 const ROOM_STEP_BYTES = 8 * 1024 * 1024
 /** A checkpoint is due after this many more bytes: a crash of a fast download costs no more than that. */
 const CHECKPOINT_BYTES = 64 * 1024 * 1024
@@ -13,8 +14,8 @@ const CHECKPOINT_MS = 2000
 /** The pause after a checkpoint is at least this many times as long as that took: the disk is slow. */
 const PAUSE_FACTOR = 10
 
-/** It was not tried: the file system has not so much left. */
-export class NoRoom extends Error {
+/** Nothing was tried: the file system has not so much left. */
+export class NoRoom extends WriteFailed {
   readonly code = 'ENOSPC'
   constructor(size: number) {
     super(`the file system has no room for ${size} bytes of a blob, which is not kept`)
@@ -22,7 +23,7 @@ export class NoRoom extends Error {
 }
 
 /** Nothing is wrong: another server gets the directory. */
-export class HandedOver extends Error {
+export class DirectoryYielded extends WriteFailed {
   override readonly message = 'another server has the directory'
 }
 
@@ -40,18 +41,13 @@ export class BlobKeeping {
     this.#options = options
   }
 
-  /**
-   * Better no byte on the disk than as many as fit: where a blob of `size` bytes does not, it passes
-   * through from here on. Throws FileLost.
-   */
-  async makeRoom(attempt: Attempt, size: number): Promise<void> {
+  /** Throws NoRoom where a blob of `size` bytes will not fit: better no byte on the disk than as many as fit. */
+  async checkRoom(attempt: Attempt, size: number): Promise<void> {
     const missing = size - attempt.have.bytes
-    if (attempt.window || missing <= 0) return
-    if ((await this.#options.hasRoom?.(missing)) !== false) return
-    await attempt.pass(new NoRoom(size))
+    if (missing > 0 && (await this.#options.hasRoom?.(missing)) === false) throw new NoRoom(size)
   }
 
-  /** More of it is here; `size`: where it is known. Undefined where nothing is to be done; else throws FileLost. */
+  /** More of it is here; `size` where it is known. Returns a check of the room where one is due. */
   grown(attempt: Attempt, size: number | undefined): Promise<void> | undefined {
     const { bytes } = attempt.have
     if (bytes >= this.#notedBytes + CHECKPOINT_BYTES) void this.#note(attempt)
@@ -59,12 +55,27 @@ export class BlobKeeping {
     if (size !== undefined || bytes < this.#roomAt) return undefined
     this.#roomAt = bytes + ROOM_STEP_BYTES
     // It may have no end: it gets no more than there is left for others.
-    return this.makeRoom(attempt, 2 * bytes)
+    return this.checkRoom(attempt, 2 * bytes)
   }
 
-  /** What is here is made durable and noted for a later process. Never rejects. */
+  /** Makes what is here durable, and notes it for a later process. Never rejects. */
   async checkpoint(attempt: Attempt): Promise<void> {
     await this.#tried('checkpoint', () => attempt.checkpoint())
+  }
+
+  /** Leaves what is here for another process, which may have it at once. Never rejects. */
+  async leave(attempt: Attempt, options: LeaveOptions): Promise<void> {
+    await this.#tried('checkpoint', () => attempt.leaveFile(options))
+  }
+
+  /** Gives a verified blob its place. Returns whether it has it. Never rejects. */
+  commit(attempt: Attempt): Promise<boolean> {
+    return this.#tried('commit', () => attempt.commit())
+  }
+
+  /** Removes what is here, which is wrong. Never rejects. */
+  async discard(attempt: Attempt): Promise<void> {
+    await this.#tried('abort', () => attempt.abort())
   }
 
   #noteLater(attempt: Attempt): void {
@@ -83,26 +94,6 @@ export class BlobKeeping {
     this.#pauseMs = Math.max(CHECKPOINT_MS, PAUSE_FACTOR * (performance.now() - startedAt))
     this.#isNoting = false
     if (attempt.have.bytes > this.#notedBytes) this.#noteLater(attempt)
-  }
-
-  /** Nothing more is written, what is still to come passes through. @returns whether it can. Never rejects. */
-  endWriting(attempt: Attempt): Promise<boolean> {
-    return this.#tried('write', () => attempt.pass(new HandedOver()))
-  }
-
-  /** What is here is left for another process, which may have it at once. Never rejects. */
-  async leave(attempt: Attempt, options: LeaveOptions): Promise<void> {
-    await this.#tried('checkpoint', () => attempt.leaveFile(options))
-  }
-
-  /** It is verified: it takes its place. @returns whether it has. Never rejects. */
-  commit(attempt: Attempt): Promise<boolean> {
-    return this.#tried('commit', () => attempt.commit())
-  }
-
-  /** Its bytes are wrong: nothing of it is left. Never rejects. */
-  async discard(attempt: Attempt): Promise<void> {
-    await this.#tried('abort', () => attempt.abort())
   }
 
   async #tried(operation: string, step: () => Promise<void>): Promise<boolean> {

@@ -1,18 +1,23 @@
-// One response's view of a download: it waits only for the bytes it lacks, and holds back what is
-// not verified yet. It outlives the attempt it began on when that turned out to be corrupt.
-import type { Digest } from '../../oci/digest.ts'
+// One response's view of a download: it waits only for the bytes that it lacks, and holds back what is not
+// verified yet. It goes on from another attempt when its own proves to be corrupt, and from the bypass when
+// nothing can be written.
 import type { ByteRange } from '../../http/range.ts'
-import type { Attempt } from '../fetch/attempt.ts'
+import type { Digest } from '../../oci/digest.ts'
+import type { Bypass } from '../bypass/bypass.ts'
+import type { BypassClient, BypassReader } from '../bypass/bypass-reader.ts'
 import type { Content } from '../content.ts'
+import type { Attempt } from '../fetch/attempt.ts'
 import { stretchesAhead } from '../fetch/read-ahead.ts'
 
-/** A whole response keeps its last bytes until the digest is right. */
-export const HELD_BACK_BYTES = 64 * 1024
+/** A whole response keeps this many bytes back until the digest is right. */
+const HELD_BACK_BYTES = 64 * 1024
 /** A body up to this size is sent only when verified. */
-export const SENT_VERIFIED_BYTES = 1024 * 1024
+const SENT_VERIFIED_BYTES = 1024 * 1024
 
-/** How often a reader tells how far it is. */
-const STEP_BYTES = 256 * 1024
+/** Returns how much of a whole body of `size` bytes may be sent before it is verified. */
+export function unverifiedEnd(size: number): number {
+  return size <= SENT_VERIFIED_BYTES ? 0 : size - HELD_BACK_BYTES
+}
 
 /** What a reader needs to know of its download. */
 export interface DownloadView {
@@ -25,21 +30,21 @@ export interface DownloadView {
   planned(): void
   /** A reader waits for the byte at `at`. */
   waits(at: number): void
-  /** A reader has read on, by so much that it may matter. */
-  moved(): void
-  /** What is here cannot be read. False: there is no other way to it. */
+  /** What is here cannot be read. Returns whether there is another way to it. */
   lost(attempt: Attempt, error: unknown): boolean
   left(reader: DownloadReader): void
 }
 
-export class DownloadReader implements Content {
+export class DownloadReader implements Content, BypassClient {
   readonly #download: DownloadView
-  #attempt: Attempt
+  /** Undefined where nothing could be written from the start. */
+  #attempt: Attempt | undefined
+  #bypass: BypassReader | undefined
   #failure: Error | undefined
   #whole = true
   #planned: readonly ByteRange[] | undefined
   #position = 0
-  /** Of the planned ones, the index of the one that is read. */
+  /** The index of the planned range that is being read. */
   #part = 0
   #promised: number | undefined
   #closed = false
@@ -48,10 +53,10 @@ export class DownloadReader implements Content {
   #first = Infinity
   #last = 0
 
-  constructor(download: DownloadView, attempt: Attempt) {
+  constructor(download: DownloadView, attempt: Attempt | undefined) {
     this.#download = download
     this.#attempt = attempt
-    attempt.retain()
+    attempt?.retain()
   }
 
   get digest(): Digest {
@@ -62,18 +67,21 @@ export class DownloadReader implements Content {
     return this.#download.size
   }
 
-  get attempt(): Attempt {
+  get attempt(): Attempt | undefined {
     return this.#attempt
   }
 
-  /** All that it was given is what the digest names. */
+  /** Everything that it was given is what the digest names. */
   get verified(): boolean {
-    return this.#attempt.verified
+    return (this.#bypass ?? this.#attempt)?.isVerified === true
   }
 
-  /** The span of bytes handed out so far; empty when none were. */
   get given(): ByteRange {
     return this.#first < this.#last ? { start: this.#first, end: this.#last } : { start: 0, end: 0 }
+  }
+
+  get isWhole(): boolean {
+    return this.#whole
   }
 
   plan(ranges: readonly ByteRange[] | undefined): void {
@@ -85,57 +93,56 @@ export class DownloadReader implements Content {
     this.#download.planned()
   }
 
-  /** Everything is to be read; undefined until it is known. */
+  /** Whether everything is to be read; undefined until that is known. */
   get whole(): boolean | undefined {
     return this.#planned && this.#whole
   }
 
-  /** What is still to be read, from where the reader is to the end of its present range. */
-  get wanted(): ByteRange | undefined {
-    const at = this.#position
-    const range = this.#planned?.find(({ start, end }) => start <= at && at < end)
-    return range && { start: at, end: range.end }
-  }
-
-  /** The same, and of several parts what is missing of those that follow. */
-  get wantedNext(): readonly ByteRange[] {
-    const { wanted } = this
+  /** What is missing of what is to be read next: the rest of the present range, and of several parts of those that follow. */
+  get upcoming(): readonly ByteRange[] {
     const parts = this.#planned ?? []
-    if (parts.length < 2) return wanted ? [wanted] : []
-    return stretchesAhead(parts, this.#part, this.#attempt.have)
+    const at = this.#position
+    if (parts.length > 1 && this.#attempt)
+      return stretchesAhead(parts, this.#part, this.#attempt.have)
+    const range = parts.find(({ start, end }) => start <= at && at < end)
+    return range ? [{ start: at, end: range.end }] : []
   }
 
-  /** It waits for the first byte of that. */
-  get waits(): boolean {
-    return this.#wake !== undefined
+  stretchEnd(at: number): number {
+    const parts = this.#planned ?? []
+    const everything = { missing: (start: number, end: number) => [{ start, end }] }
+    const [stretch] = stretchesAhead(parts, this.#partAt(at), everything)
+    return stretch?.end ?? Infinity
   }
 
   promise(): void {
     this.#promised = this.size
   }
 
-  /** Whether `size` is what this reader's response announced, if it announced any. */
+  /** Reports whether `size` is what this reader's response announced, if it announced any. */
   promised(size: number | undefined): boolean {
     return this.#promised === undefined || this.#promised === size
   }
 
   available(at: number): number {
-    const attempt = this.#attempt
-    const readable = this.#whole ? attempt.provenFrom(at) : attempt.readableFrom(at)
-    return Math.max(0, Math.min(readable, this.#trustedTo()) - at)
+    if (this.#failure) return 0
+    if (this.#bypass) return this.#bypass.available(at)
+    const end = this.#attempt?.have.endFrom(at) ?? at
+    return Math.max(0, Math.min(end, this.#trustedTo()) - at)
   }
 
   async wait(at: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
     while (this.available(at) === 0) {
-      if (this.#isEnd(at)) return
       const failure = this.#failure ?? this.#download.failure
+      if (this.#isEnd(at) && !this.#failure) return
       if (failure) throw failure
       if (this.#closed) throw new Error('the reader was closed')
       this.#position = at
       this.#part = this.#partAt(at)
       const progress = this.#progress(signal)
-      this.#download.waits(at)
+      if (this.#bypass) this.#bypass.need(at)
+      else this.#download.waits(at)
       await progress
     }
   }
@@ -143,19 +150,61 @@ export class DownloadReader implements Content {
   async read(into: Uint8Array, at: number): Promise<number> {
     const length = Math.min(into.length, this.available(at))
     if (length === 0) return 0
-    const count = await this.#readAttempt(into.subarray(0, length), at)
-    const before = this.#position
+    const part = into.subarray(0, length)
+    const count = await (this.#bypass ? this.#readBypass(part, at) : this.#readAttempt(part, at))
     this.#position = at + count
-    if (stepOf(before) !== stepOf(this.#position)) this.#download.moved()
     return count
   }
 
-  // Of a file that cannot be read any more nothing is there: it comes in another way.
+  async close(): Promise<void> {
+    if (this.#closed) return
+    this.#closed = true
+    this.wake()
+    this.#bypass?.close()
+    this.#download.left(this)
+    await this.#attempt?.release()
+  }
+
+  /** Something changed: bytes arrived, the digest was verified, the download failed. */
+  wake(): void {
+    const wake = this.#wake
+    this.#wake = undefined
+    wake?.()
+  }
+
+  /** Goes on from a good attempt that has the same bytes where this reader was given any. */
+  async moveTo(attempt: Attempt): Promise<void> {
+    if (this.#closed) return
+    const before = this.#attempt
+    attempt.retain()
+    this.#attempt = attempt
+    this.wake()
+    await before?.release()
+  }
+
+  /** Goes on past the disk, which cannot be written. */
+  follow(bypass: Bypass): void {
+    if (this.#closed || this.#failure) return
+    this.#bypass = bypass.reader(this)
+    this.wake()
+  }
+
+  cut(failure: Error): void {
+    this.#failure = failure
+    this.wake()
+  }
+
+  async #readBypass(into: Uint8Array, at: number): Promise<number> {
+    const count = (await this.#bypass?.read(into, at)) ?? 0
+    if (count > 0) this.#give(at, at + count)
+    return count
+  }
+
+  // A file that cannot be read any more has nothing: the bytes come in another way.
   async #readAttempt(into: Uint8Array, at: number): Promise<number> {
-    const attempt = this.#attempt
+    const attempt = this.#attempt!
     const given = { first: this.#first, last: this.#last }
-    this.#first = Math.min(this.#first, at)
-    this.#last = Math.max(this.#last, at + into.length)
+    this.#give(at, at + into.length)
     try {
       return await attempt.read(into, at)
     } catch (error) {
@@ -166,38 +215,12 @@ export class DownloadReader implements Content {
     }
   }
 
-  async close(): Promise<void> {
-    if (this.#closed) return
-    this.#closed = true
-    this.wake()
-    this.#download.left(this)
-    await this.#attempt.release()
+  #give(first: number, last: number): void {
+    this.#first = Math.min(this.#first, first)
+    this.#last = Math.max(this.#last, last)
   }
 
-  /** Something changed: bytes arrived, the digest was verified, the download failed. */
-  wake(): void {
-    const wake = this.#wake
-    this.#wake = undefined
-    wake?.()
-  }
-
-  /** Goes on from a good attempt, all that was given being the same in both. */
-  async moveTo(attempt: Attempt): Promise<void> {
-    if (this.#closed) return
-    const before = this.#attempt
-    attempt.retain()
-    this.#attempt = attempt
-    this.wake()
-    await before.release()
-  }
-
-  /** This reader alone cannot go on: it was given bytes that are wrong. */
-  cut(failure: Error): void {
-    this.#failure = failure
-    this.wake()
-  }
-
-  // They are read in their order, and may be anywhere.
+  // The parts are read in their order, and may be anywhere.
   #partAt(at: number): number {
     const parts = this.#planned ?? []
     for (let part = this.#part; part < parts.length; part++) {
@@ -209,16 +232,15 @@ export class DownloadReader implements Content {
 
   // The first offset that may not be sent yet.
   #trustedTo(): number {
-    if (this.#failure) return 0
-    if (this.#attempt.verified) return Infinity
-    if (this.#attempt.mismatch || this.#attempt.isLost) return 0
+    const attempt = this.#attempt
+    if (attempt === undefined || attempt.mismatch || attempt.isLost) return 0
+    if (attempt.isVerified) return Infinity
     if (!this.#whole) return this.#download.suspect ? 0 : Infinity
-    const end = this.size ?? this.#attempt.frontier
-    return end <= SENT_VERIFIED_BYTES ? 0 : end - HELD_BACK_BYTES
+    return unverifiedEnd(this.size ?? attempt.contiguousEnd)
   }
 
   #isEnd(at: number): boolean {
-    return this.#attempt.verified && this.size !== undefined && at >= this.size
+    return this.verified && this.size !== undefined && at >= this.size
   }
 
   #progress(signal: AbortSignal): Promise<void> {
@@ -234,8 +256,4 @@ export class DownloadReader implements Content {
       }
     })
   }
-}
-
-function stepOf(position: number): number {
-  return Math.floor(position / STEP_BYTES)
 }

@@ -1,169 +1,107 @@
-// One try at filling a blob: the local file, or what passes through memory where that cannot be
-// written, and whether the bytes can be trusted. Readers of it and the download that fills it hold it
-// together; the last one out closes the file.
+// One attempt to fill a blob: its file, who gave the bytes, and whether they can be trusted. The download
+// that fills it and the readers that read it hold it together; the last one out closes the file.
 import type { Intervals } from '../../http/intervals.ts'
 import type { ByteRange } from '../../http/range.ts'
 import type { Digest } from '../../oci/digest.ts'
-import type { Ingest, LeaveOptions } from '../../store/ingest/ingest.ts'
+import type { PrefixDigest, Ingest, LeaveOptions } from '../../store/ingest/ingest.ts'
 import type { UpstreamError } from '../../upstream/face/failure.ts'
 import type { Source } from '../../upstream/face/source.ts'
-import { MemoryWindow } from '../bypass/memory-window.ts'
-import type { PassingMemory } from '../bypass/memory-budget.ts'
 import { FileLost } from './write-body.ts'
 
 const COMPARED_BYTES = 256 * 1024
 
-export interface AttemptOptions {
-  readonly digest: Digest
-  /** Absent where no file could be made: it passes through from the start. */
-  readonly ingest: Ingest | undefined
-  /** What it passes through, once it cannot be kept. */
-  readonly memory: PassingMemory
-  /** The file cannot be written: from here on nothing is kept. Called once. */
-  readonly passes: (cause: unknown) => void
-  /** More of what passes through is hashed, or cannot be any more, or there is memory to go on with. */
-  readonly changed: () => void
+/** A file that stays readable, though it cannot be written any more. */
+export interface FileLeft {
+  readonly have: Intervals
+  read(into: Uint8Array, at: number): Promise<number>
+  /** What has hashed it up to its first gap. */
+  readonly prefix: PrefixDigest
+  /** Who gave its bytes. */
+  readonly sources: ReadonlySet<Source>
+  /** An earlier download left some of it, and nobody knows who gave that. */
+  readonly isResumed: boolean
 }
 
 export class Attempt {
+  readonly digest: Digest
   /** Every source that gave bytes. */
   readonly sources = new Set<Source>()
+  /** Which source gave what. */
+  readonly spans: { readonly source: Source; readonly range: ByteRange }[] = []
   /** It began with what an earlier download left: nobody knows any more who gave that. */
-  readonly resumed: boolean
+  readonly isResumed: boolean
   /** What is here is of use to a later download: it is left for it. */
   leave = false
-  verified = false
+  isVerified = false
   /** Why its bytes are not what the digest names, once that is known. */
   mismatch: UpstreamError | undefined
   /** Its file cannot be read any more. */
   isLost = false
-  readonly #options: AttemptOptions
-  readonly #ingest: Ingest | undefined
-  #window: MemoryWindow | undefined
-  #passing: Promise<void> | undefined
+  readonly #ingest: Ingest
   #holders = 1
   readonly #closed = Promise.withResolvers<void>()
 
-  constructor(options: AttemptOptions) {
-    const { digest, ingest, changed, memory } = options
-    this.#options = options
+  constructor(ingest: Ingest) {
+    this.digest = ingest.digest
     this.#ingest = ingest
-    this.resumed = ingest !== undefined && ingest.have().bytes > 0
-    if (ingest === undefined) this.#window = new MemoryWindow({ digest, changed, memory })
+    this.isResumed = ingest.have().bytes > 0
   }
 
-  /** Which source gave what. */
-  readonly spans: { readonly source: Source; readonly range: ByteRange }[] = []
-
-  get digest(): Digest {
-    return this.#options.digest
-  }
-
-  /** What passes through memory, where nothing can be kept. */
-  get window(): MemoryWindow | undefined {
-    return this.#window
-  }
-
-  /** The bytes that can be read; ask again each time, as another object may take its place. */
+  /** What is written, live. */
   get have(): Intervals {
-    return this.#window?.have ?? this.#ingest!.have()
+    return this.#ingest.have()
   }
 
-  /** What need not be asked for: it can be read, or will be when it was compared. */
-  get held(): Intervals {
-    return this.#window?.held ?? this.#ingest!.have()
+  /** Where the bytes end that are here without a gap from 0. */
+  get contiguousEnd(): number {
+    return this.have.endFrom(0)
   }
 
-  /** Another number whenever anything was gained: bytes in the file, or what passes through was hashed or read. */
-  get gained(): number {
-    return this.#window?.gained ?? this.have.bytes
-  }
-
-  /** The first offset at or after `at` that has not arrived. */
-  readableFrom(at: number): number {
-    return this.have.endFrom(at)
-  }
-
-  /** The same for who reads all of it, and whose bytes must be those that are verified. */
-  provenFrom(at: number): number {
-    return this.#window?.provenFrom(at) ?? this.have.endFrom(at)
-  }
-
-  /** Where the first byte at or after `at` is that has been written and cannot be read yet. */
-  settled(at: number): number {
-    return this.#window?.settled(at) ?? at
-  }
-
-  /** Where the bytes end that are here, or were and are hashed, without a gap from 0. */
-  get frontier(): number {
-    return this.readableFrom(this.#window?.hashed ?? 0)
-  }
-
-  /** Whether all of a blob of this size is here, or was and is hashed. */
-  holds(size: number): boolean {
-    return this.#window ? this.#window.hashed >= size : this.have.has(0, size)
+  /** Whether all of a blob of this size is here. */
+  isComplete(size: number): boolean {
+    return this.have.has(0, size)
   }
 
   read(into: Uint8Array, at: number): Promise<number> {
-    return this.#window?.read(into, at) ?? this.#ingest!.read(into, at)
+    return this.#ingest.read(into, at)
   }
 
-  /** Where that fails, what is written passes through memory from then on. */
-  async write(at: number, bytes: readonly Uint8Array[]): Promise<void> {
+  write(at: number, bytes: readonly Uint8Array[]): Promise<void> {
+    return this.#ingest.write(at, bytes)
+  }
+
+  /** Throws ContentError; `size` is what it should be, in bytes. */
+  verify(size: number | undefined): Promise<void> {
+    return this.#ingest.verify(size)
+  }
+
+  /** Ends writing for good; what is written stays readable. Throws FileLost. */
+  async endWriting(): Promise<FileLeft> {
+    const { have, sources, isResumed } = this
     try {
-      if (!this.#window) return await this.#ingest!.write(at, bytes)
+      const prefix = await this.#ingest.endWriting()
+      return { have, prefix, sources, isResumed, read: (into, at) => this.read(into, at) }
     } catch (cause) {
-      await this.pass(cause)
+      throw new FileLost('what was written cannot be read again', { cause })
     }
-    await this.#window!.write(at, bytes)
   }
 
-  /** Gives up keeping it, because of this. Throws FileLost. */
-  pass(cause: unknown): Promise<void> {
-    this.#passing ??= this.#pass(cause)
-    return this.#passing
+  commit(): Promise<void> {
+    return this.#ingest.commit()
   }
 
-  async #pass(cause: unknown): Promise<void> {
-    const ingest = this.#ingest
-    if (!ingest || this.#window) return
-    const { digest, changed, memory, passes } = this.#options
-    const handedOver = await ingest.handOver().catch(() => {
-      throw new FileLost('what was written cannot be read again either', { cause })
-    })
-    const file = { ingest, handedOver }
-    this.#window = new MemoryWindow({ digest, changed, memory, file })
-    passes(cause)
+  checkpoint(): Promise<void> {
+    return this.#ingest.checkpoint()
   }
 
-  /** Throws ContentError; `size`: what it should be, in bytes. */
-  async verify(size: number | undefined): Promise<void> {
-    if (this.#window) this.#window.verify(size)
-    else await this.#ingest!.verify(size)
+  /** Leaves its file for another process, which may have it at once; it can be read on. */
+  leaveFile(options: LeaveOptions): Promise<void> {
+    return this.#ingest.leave(options)
   }
 
-  async commit(): Promise<void> {
-    if (this.#window) throw new Error('what passed through cannot be kept')
-    await this.#ingest!.commit()
-  }
-
-  async checkpoint(): Promise<void> {
-    if (!this.#window) await this.#ingest!.checkpoint()
-  }
-
-  /** Its file is left for another process, which may have it at once; it can be read on. */
-  async leaveFile(options: LeaveOptions): Promise<void> {
-    await this.#ingest?.leave(options)
-  }
-
-  /** Its file is removed; it can be read on. */
-  async abort(): Promise<void> {
-    await this.#ingest?.abort()
-  }
-
-  /** Nothing fills it any more. Its readers may lose what is only in memory, where others need that. */
-  retire(): void {
-    this.#window?.retire()
+  /** Removes its file; it can be read on. */
+  abort(): Promise<void> {
+    return this.#ingest.abort()
   }
 
   retain(): void {
@@ -175,12 +113,10 @@ export class Attempt {
     if (this.#holders === 0) await this.end()
   }
 
-  /** Closes the file whoever still holds it: at the end of a server another may open it at once. */
+  /** Closes the file, whoever still holds it: at the end of a server another may open it at once. */
   async end(): Promise<void> {
     try {
-      await this.#passing?.catch(() => {}) // or what it takes would not be given back
-      if (this.#window) await this.#window.close()
-      else await (this.leave ? this.#ingest!.suspend() : this.#ingest!.close())
+      await (this.leave ? this.#ingest.suspend() : this.#ingest.close())
     } finally {
       this.#closed.resolve()
     }
@@ -191,7 +127,7 @@ export class Attempt {
     return this.#closed.promise
   }
 
-  /** Whether another attempt holds the same bytes in [start, end). */
+  /** Whether another attempt has the same bytes in [start, end). */
   async agrees(other: Attempt, start: number, end: number): Promise<boolean> {
     const mine = Buffer.allocUnsafe(COMPARED_BYTES)
     const theirs = Buffer.allocUnsafe(COMPARED_BYTES)

@@ -1,26 +1,26 @@
-// How many connections one download uses: one where a link is near and fast, several where it is far,
-// more where it loses packets and more of them prove to bring more. Pure: time is an argument.
+// Decides how many connections one download uses: one where a link is near and fast, several where it is
+// far, and more where it loses packets, as long as more of them bring more. Pure: time is an argument.
 
 export interface ConcurrencyOptions {
-  /** On a link that is far or slow. */
+  /** The connections on a link that is far or slow. */
   readonly connections: number
-  /** Never more than this. */
+  /** The most connections, whatever the link. */
   readonly most: number
 }
 
-/** A first byte this late means a far link: the window of one connection will not fill it. */
+/** A first byte this late, in milliseconds, means a far link: one TCP window will not fill it. */
 const FAR_MS = 15
-/** A connection that brings this many bytes a millisecond is not worth a second one. */
+/** A connection that brings this many bytes per millisecond needs no second one beside it. */
 const FAST_BYTES_PER_MS = 64_000
-/** How long a near link has to show how fast it is. */
+/** How long a near link has to show how fast it is, in milliseconds. */
 const PROOF_MS = 100
-/** The time over which a rate is measured. */
+/** The time over which a rate is measured, in milliseconds. */
 const WINDOW_MS = 1000
-/** Connections slower than this are losing packets, or the upstream limits each of them. */
+/** Connections slower than this, in bytes per millisecond, lose packets, or the upstream limits each. */
 const SLOW_BYTES_PER_MS = 4_000
-/** What twice the connections must bring to be kept, times as much as before. */
+/** Twice the connections are kept if they bring at least this many times the bytes. */
 const WORTH = 1.2
-/** After connections that brought nothing: when to try again. */
+/** How long to wait before trying more connections again after they brought nothing, in milliseconds. */
 const REST_MS = 15_000
 
 export class Concurrency {
@@ -41,12 +41,12 @@ export class Concurrency {
     return this.#limit
   }
 
-  /** Whether it will be several, as far as the `latencyMs` of the endpoint tells before anything came. */
+  /** Reports whether there will be several connections, from the endpoint's latency before anything came. */
   looksFar(latencyMs: number | undefined): boolean {
     return this.#openedAt === undefined && latencyMs !== undefined && latencyMs >= FAR_MS
   }
 
-  /** A response began, `waitedMs` after it was asked for; the first decides, with its source's `options`. */
+  /** A response began, `waitedMs` after its request; the first one decides, with its source's `options`. */
   opened(waitedMs: number, now: number, options = this.#options): void {
     if (this.#openedAt !== undefined) return
     this.#options = options

@@ -1,5 +1,5 @@
-// Which bytes of a blob to ask an upstream for next. Pure: it knows what is here, what is on its
-// way and who waits where; it asks nobody.
+// Which bytes of a blob to ask an upstream for next. Pure: it knows what is here, what is on its way and
+// who waits where; it makes no requests.
 import type { Intervals } from '../../http/intervals.ts'
 import type { ByteRange } from '../../http/range.ts'
 
@@ -9,22 +9,22 @@ const NEAR_BYTES = 1024 * 1024
 /** A request that is running. */
 export interface Running {
   /** Its first byte that cannot be read yet. */
-  readonly from: number
+  readonly pendingFrom: number
   /** The next byte it will get: those before may still be on their way to the disk. */
   readonly at: number
-  /** Where what it is about to bring ends. */
-  readonly upTo: number
+  /** Where it will stop. */
+  readonly end: number
 }
 
 export interface PiecePlanOptions {
   readonly have: Intervals
   readonly pieceBytes: number
   readonly running: Iterable<Running>
-  /** Of the whole blob; undefined until an upstream has said it. */
+  /** The size of the whole blob; undefined until an upstream has said it. */
   readonly size: number | undefined
 }
 
-/** What is asked for first: where a reader waits and nobody is about to bring the bytes. */
+/** Returns the piece to ask for first: where a reader waits and no request is about to bring the bytes. */
 export function urgentPiece(
   plan: PiecePlanOptions,
   wanted: readonly ByteRange[],
@@ -39,7 +39,7 @@ export function urgentPiece(
   return undefined
 }
 
-/** The first bytes of a range that are neither here nor on their way. */
+/** Returns the first bytes of a range that are neither here nor on their way. */
 export function missingPiece(
   plan: PiecePlanOptions,
   { start, end }: ByteRange,
@@ -54,16 +54,16 @@ export function missingPiece(
   }
 }
 
-/** Whether a request that runs is about to bring this byte. */
+/** Reports whether a running request is about to bring this byte. */
 export function isComing(running: Iterable<Running>, wanted: number): boolean {
-  for (const { from, at, upTo } of running) {
-    if (from <= wanted && wanted < upTo && wanted - at <= NEAR_BYTES) return true
+  for (const { pendingFrom, at, end } of running) {
+    if (pendingFrom <= wanted && wanted < end && wanted - at <= NEAR_BYTES) return true
   }
   return false
 }
 
 function skip(at: number, running: Iterable<Running>): number {
-  for (const { from, upTo } of running) if (from <= at && at < upTo) return upTo
+  for (const { pendingFrom, end } of running) if (pendingFrom <= at && at < end) return end
   return at
 }
 
@@ -74,6 +74,6 @@ function pieceFrom(
   { have, pieceBytes, running }: PiecePlanOptions,
 ): ByteRange {
   let stop = Math.min(end, at + pieceBytes, have.startFrom(at))
-  for (const { from } of running) if (from > at) stop = Math.min(stop, from)
+  for (const { pendingFrom } of running) if (pendingFrom > at) stop = Math.min(stop, pendingFrom)
   return { start: at, end: stop }
 }

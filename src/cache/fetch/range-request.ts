@@ -1,77 +1,70 @@
-// One request for a piece of a blob: it asks one source and carries what comes into the attempt. It
-// goes on past its piece, or ends before, as its end is moved; what to ask next is not its business.
+// One request for a piece of a blob: it asks one source and writes what comes into the attempt. Its end may
+// move while it runs, past its piece or back; what to ask for next is not its business.
 import type { ByteRange } from '../../http/range.ts'
 import type { Source, SourceResponse } from '../../upstream/face/source.ts'
 import type { Attempt } from './attempt.ts'
-import { pour } from './write-body.ts'
 import { refusalOf, sourceFault } from './errors.ts'
+import { writeBody } from './write-body.ts'
 
-/** Who asked, as the request knows it. */
-export interface PieceAsker {
+/** The fetch that makes the request, as the request knows it. */
+export interface RequestOwner {
   readonly attempt: Attempt
   readonly signal: AbortSignal
   /** Nothing is wanted any more. */
   readonly isOver: boolean
-  /** Of the blob, in bytes; undefined until somebody said it. */
+  /** The size of the blob in bytes; undefined until somebody has said it. */
   readonly size: number | undefined
   /** Milliseconds, monotonic. */
   now(): number
-  /** An answer began. False: it is of no use. It may set where the request is, and its end. */
-  isUseful(request: PieceRequest, response: SourceResponse): boolean
-  /** An answer of use began. */
-  opened(request: PieceRequest, response: SourceResponse): void
+  /** Reports whether an answer is of use. It may move where the request is, and its end. */
+  isUseful(request: RangeRequest, response: SourceResponse): boolean
+  /** A useful answer began. */
+  opened(request: RangeRequest, response: SourceResponse): void
   /** So many bytes came, and wait to be written. */
-  arrived(request: PieceRequest, bytes: number): void
+  arrived(request: RangeRequest, bytes: number): void
   /** Bytes became readable. */
   progress(): void
-  /** What it brings waits for readers. */
-  waits(): void
 }
 
-export interface PieceRequestOptions {
-  readonly asker: PieceAsker
+export interface RangeRequestOptions {
+  readonly owner: RequestOwner
   readonly source: Source
   readonly piece: ByteRange
   /** Asked for without an end: it goes on until it meets what is here or on its way. */
-  readonly open: boolean
-  /** For a reader that is elsewhere than the others. */
-  readonly apart: boolean
+  readonly isOpen: boolean
 }
 
-export class PieceRequest {
+export class RangeRequest {
   readonly source: Source
-  readonly open: boolean
-  readonly apart: boolean
+  readonly isOpen: boolean
   /** Asked for as the whole blob, without Range. */
-  readonly whole: boolean
+  readonly isWhole: boolean
   /** Milliseconds, monotonic. */
   readonly startedAt: number
   /** Its first byte that cannot be read yet. */
-  from: number
-  /** The next byte it will get. */
+  pendingFrom: number
+  /** The next byte that it will get. */
   at: number
   /** Where it will stop. */
   end: number
   #given = 0
-  #waitsAt: number | undefined
-  readonly #asker: PieceAsker
+  readonly #owner: RequestOwner
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
 
-  constructor({ asker, source, piece, open, apart }: PieceRequestOptions) {
-    this.#asker = asker
+  constructor({ owner, source, piece, isOpen }: RangeRequestOptions) {
+    this.#owner = owner
     this.source = source
-    this.open = open
-    this.apart = apart
-    this.whole = piece.start === 0 && (open || piece.end >= (asker.size ?? Infinity))
-    this.startedAt = asker.now()
-    this.from = piece.start
+    this.isOpen = isOpen
+    this.isWhole = piece.start === 0 && (isOpen || piece.end >= (owner.size ?? Infinity))
+    this.startedAt = owner.now()
+    this.pendingFrom = piece.start
     this.at = piece.start
     this.end = piece.end
-    this.#signal = AbortSignal.any([asker.signal, this.#stop.signal])
+    this.#signal = AbortSignal.any([owner.signal, this.#stop.signal])
   }
 
-  /** How many bytes came of it. */
+  /** How many bytes it has brought. */
   get given(): number {
     return this.#given
   }
@@ -80,87 +73,71 @@ export class PieceRequest {
     return this.#stop.signal.aborted
   }
 
-  /** What it brings waits to be written, until readers have gone on. */
-  get isWaiting(): boolean {
-    const { window } = this.#asker.attempt
-    return this.#waitsAt !== undefined && window?.admits(this.#waitsAt, this.apart) === 'wait'
-  }
-
-  /** Where what it is about to bring ends: one that waits for readers brings nothing of what follows. */
-  get upTo(): number {
-    return this.isWaiting ? Math.min(this.at, this.end) : this.end
-  }
-
-  /** It is asked for again elsewhere, or nobody waits for it. */
+  /** Ends it: what it has not brought is asked for elsewhere, or nobody waits for it. */
   stop(): void {
     this.#stop.abort()
   }
 
+  /** Ends the request where it is now, to keep its connection. */
+  endWithin(bytes: number): void {
+    this.end = Math.min(this.end, this.at + bytes)
+  }
+
   /**
-   * Ends when all of it is here: true; or false, where nobody wants it, or the rest of it.
-   * @throws what the source throws, UpstreamError, and what `pour` throws
+   * Returns whether the answer was of use, once all of it is here.
+   * Throws what the source throws, UpstreamError, and what `writeBody` throws.
    */
   async run(): Promise<boolean> {
-    const { source, open, whole, from: start, end } = this
-    const range = open || whole ? { start } : { start, end }
-    const response = await source.fetch(this.#asker.attempt.digest, range, this.#signal)
+    const { source, isOpen, isWhole, pendingFrom: start, end } = this
+    const range = isOpen || isWhole ? { start } : { start, end }
+    const response = await source.fetch(this.#owner.attempt.digest, range, this.#signal)
     if (!this.#accept(response)) return false
-    this.#asker.opened(this, response)
-    if (!(await this.#pour(response))) return false
+    this.#owner.opened(this, response)
+    await this.#write(response)
     this.#checkEnd(response)
     return true
   }
 
   #accept(response: SourceResponse): boolean {
-    const refusal = refusalOf(this.source, response, { at: this.at, size: this.#asker.size })
-    if (!refusal && !this.#asker.isOver && this.#asker.isUseful(this, response)) return true
+    const refusal = refusalOf(this.source, response, { at: this.at, size: this.#owner.size })
+    if (!refusal && !this.#owner.isOver && this.#owner.isUseful(this, response)) return true
     response.body.discard() // or its connection would wait for a reader for ever
     if (refusal) throw refusal
     return false
   }
 
-  /** @returns false where nobody wants the rest */
-  async #pour({ body, start }: SourceResponse): Promise<boolean> {
-    const { attempt, size = Infinity } = this.#asker
+  async #write({ body, start }: SourceResponse): Promise<void> {
+    const { attempt, size = Infinity } = this.#owner
     const from = this.at
-    const end = () => this.end
-    const taken = (bytes: number) => this.#taken(bytes)
-    const room = (at: number) => this.#room(at)
-    const written = (at: number) => this.#written(at)
-    const pouring = { into: attempt, body, from: start, at: from, limit: size, end }
     try {
-      return await pour({ ...pouring, taken, room, written })
+      await writeBody({
+        into: attempt,
+        body,
+        from: start,
+        at: from,
+        limit: size,
+        end: () => this.end,
+        onChunk: (bytes) => this.#arrived(bytes),
+        written: () => this.#written(),
+      })
     } finally {
       attempt.spans.push({ source: this.source, range: { start: from, end: this.at } })
     }
   }
 
-  #taken(bytes: number): void {
+  #arrived(bytes: number): void {
     this.at += bytes
     this.#given += bytes
-    this.#asker.arrived(this, bytes)
+    this.#owner.arrived(this, bytes)
   }
 
-  #written(at: number): void {
-    const { attempt } = this.#asker
-    // What was dropped since is not coming from here.
-    this.from = attempt.window ? attempt.settled(at) : attempt.readableFrom(this.from)
-    this.#asker.progress()
-  }
-
-  #room(at: number): Promise<boolean> | undefined {
-    const { window } = this.#asker.attempt
-    if (!window) return undefined
-    const answer = window.admits(at, this.apart)
-    if (answer !== 'wait') return Promise.resolve(answer === 'yes')
-    this.#waitsAt = at
-    const room = window.room(at, this.apart, this.#signal)
-    this.#asker.waits() // what it will not bring now may be asked for elsewhere
-    return room.finally(() => (this.#waitsAt = undefined))
+  #written(): void {
+    this.pendingFrom = this.#owner.attempt.have.endFrom(this.pendingFrom)
+    this.#owner.progress()
   }
 
   #checkEnd(response: SourceResponse): void {
-    const { size = this.at } = this.#asker
+    const { size = this.at } = this.#owner
     const end = Math.min(this.end, response.end ?? this.end, size)
     if (this.at < end) throw sourceFault(this.source, 'cut', `ended at byte ${this.at} of ${end}`)
   }

@@ -1,5 +1,7 @@
-// Which source a download asks next: the order they joined in, minus those that refused,
-// last those that lied. It decides only; it asks nobody.
+// Decides which source a download asks next. It makes no requests itself.
+//
+// Sources are ranked by what is known about them: corrupt bytes weigh most, then the health of the
+// endpoint, then recent failures, then slowness. Ties go to the source that joined first.
 import {
   type FailureKind,
   type FailureReason,
@@ -8,20 +10,20 @@ import {
 } from '../../upstream/face/failure.ts'
 import type { Source } from '../../upstream/face/source.ts'
 
-/** What counts as getting on: a source that gave this many bytes before it broke starts afresh. */
+/** A source that gave this many bytes before it broke has made progress: its failures count from 0 again. */
 const PROGRESS_BYTES = 1024 * 1024
-/** Tries in a row without progress, once bytes have flowed; a lossy link breaks often. */
+/** Failures in a row without progress, once bytes have flowed; a lossy link breaks often. */
 const TRIES_WHEN_FLOWING = 5
-/** Of one that has begun to give: what it refuses now, it may give at the next try, from another host. */
-const TRIES_WHEN_IT_HAS_IT = 2
+/** A source that has given some of the blob has it: what it refuses now, another of its hosts may give. */
+const TRIES_WHEN_RESPONDED = 2
 /** A connection broken before its first byte may have been an idle one the other side closed. */
 const TRIES_WHEN_BROKEN_EARLY = 2
-/** A limit that ends soon is waited for, but only once in a row: clients give up after 30 s. */
+/** A rate limit that ends soon is waited for, once: clients give up after 30 s. */
 const TRIES_WHEN_LIMITED = 2
-const LONGEST_PAUSE_MS = 5000
+const MAX_PAUSE_MS = 5000
 const RANGE_NOT_SATISFIABLE = 416
 
-/** What the same source may well not suffer from at the next try; anything else is a refusal. */
+/** Failures that the next request to the same source may well not meet; anything else is a refusal. */
 const MAY_PASS: ReadonlySet<FailureReason> = new Set([
   'cut',
   'reset',
@@ -31,30 +33,30 @@ const MAY_PASS: ReadonlySet<FailureReason> = new Set([
   'name-not-resolved',
 ])
 
-/** Wrong bytes and limits are not refused by chance. */
+/** The kinds that are a refusal; corrupt bytes and rate limits are dealt with apart. */
 const REFUSALS: ReadonlySet<FailureKind> = new Set(['denied', 'gone', 'unavailable'])
 
 interface Entry {
   readonly source: Source
-  /** Failures in a row, without limits that end soon. */
+  /** Failures in a row, without rate limits that end soon. */
   tries: number
-  /** Limits that end soon, in a row. */
+  /** Rate limits that end soon, in a row. */
   limits: number
-  lies: number
-  crawls: number
-  spent: boolean
+  corruptions: number
+  slowness: number
+  isExhausted: boolean
   ignoresRange: boolean
   metTheEnd: boolean
-  /** It began an answer with some of it. */
-  began: boolean
+  /** It has begun an answer with some of the blob. */
+  hasResponded: boolean
   failedAt: number
   pausedUntil: number
   /** Its last failure, until it succeeds. */
   error: UpstreamError | undefined
 }
 
-/** A try that failed: when it began, and what it gave before. */
-export interface FailedTry {
+/** A request that failed: when it began, and what it gave before. */
+export interface FailedRequest {
   readonly source: Source
   /** Milliseconds of the clock that `next` is told. */
   readonly startedAt: number
@@ -73,7 +75,7 @@ export class SourceQueue {
     this.#random = random
   }
 
-  /** Adds what is not there yet; a source is known by its id. */
+  /** Adds the sources that are not queued yet. A source is identified by its `id`. */
   add(sources: readonly Source[]): void {
     for (const source of sources) {
       if (this.#entries.some((entry) => entry.source.id === source.id)) continue
@@ -81,12 +83,12 @@ export class SourceQueue {
         source,
         tries: 0,
         limits: 0,
-        lies: 0,
-        crawls: 0,
-        spent: false,
+        corruptions: 0,
+        slowness: 0,
+        isExhausted: false,
         ignoresRange: false,
         metTheEnd: false,
-        began: false,
+        hasResponded: false,
         failedAt: -Infinity,
         pausedUntil: -Infinity,
         error: undefined,
@@ -99,38 +101,45 @@ export class SourceQueue {
   }
 
   /**
-   * The last failure of each source that has not succeeded since, in the order in which they joined:
-   * what decides when no source is left. Earlier failures were overcome and decide nothing.
+   * Returns the last failure of each source that has not succeeded since, in the order in which they
+   * joined: it decides when no source is left. Earlier failures were overcome and decide nothing.
    */
   get errors(): readonly UpstreamError[] {
     return this.#entries.flatMap(({ error }) => error ?? [])
   }
 
-  /** Whether it answers a question for a part with the whole. */
+  /** Reports whether it answers a Range request with the whole blob. */
   isUnranged(source: Source): boolean {
     return this.#entry(source).ignoresRange
   }
 
-  /** The best one that may be asked now; `ranged`: for a part, beside what runs already. */
+  /**
+   * Returns the best source that may be asked at `now`, or undefined if every source is exhausted or
+   * paused. With `ranged`, sources that ignore Range requests are skipped.
+   */
   next(now: number, { ranged = false } = {}): Source | undefined {
     const able = this.#entries.filter((entry) => {
-      return !entry.spent && entry.pausedUntil <= now && !(ranged && entry.ignoresRange)
+      return !entry.isExhausted && entry.pausedUntil <= now && !(ranged && entry.ignoresRange)
     })
     return able.reduce<Entry | undefined>((best, entry) => {
       return best === undefined || isBetter(entry, best) ? entry : best
     }, undefined)?.source
   }
 
-  /** How long until `next` has one that it has not now, in milliseconds; undefined: never. */
-  waitMs(now: number): number | undefined {
-    const left = this.#entries.filter((entry) => !entry.spent)
+  /** Returns the milliseconds until `next` has something new to offer, or undefined if it never will. */
+  msUntilNext(now: number): number | undefined {
+    const left = this.#entries.filter((entry) => !entry.isExhausted)
     if (left.length === 0) return undefined
     return Math.max(1, Math.min(...left.map((entry) => entry.pausedUntil)) - now)
   }
 
-  /** Notes a failure; several requests that break together are one. `flowing`: bytes came from somewhere already. */
+  /**
+   * Records a failed request; `flowing` reports whether bytes came from anywhere already. Requests that
+   * were running when an earlier one failed belong to the same outage and are not counted again:
+   * otherwise one dropped link with eight connections would exhaust a source at once.
+   */
   failed(
-    { source, startedAt, given }: FailedTry,
+    { source, startedAt, given }: FailedRequest,
     error: UpstreamError,
     flowing: boolean,
     now: number,
@@ -147,74 +156,69 @@ export class SourceQueue {
     // Not counted as a try: the limit that follows a response that broke off is still the first.
     else if (isShortLimit(error)) entry.limits += 1
     else entry.tries += 1
-    if (entry.limits >= TRIES_WHEN_LIMITED) entry.spent = true
-    if (!isShortLimit(error) && entry.tries >= allowedTries(error, flowing, entry.began)) {
-      entry.spent = true
+    if (entry.limits >= TRIES_WHEN_LIMITED) entry.isExhausted = true
+    if (!isShortLimit(error) && entry.tries >= allowedTries(error, flowing, entry.hasResponded)) {
+      entry.isExhausted = true
     }
     const doubled = this.#retryDelayMs * 2 ** Math.max(0, entry.tries - 1)
-    // Never less than it was asked for, and not in step with others.
-    const pause = shortPauseMs(error) ?? Math.min(doubled, LONGEST_PAUSE_MS)
+    // Never less than the source asked for, and not in step with other downloads.
+    const pause = shortPauseMs(error) ?? Math.min(doubled, MAX_PAUSE_MS)
     entry.pausedUntil = now + pause * (1 + this.#random() / 2)
   }
 
-  /** It is asked no more, whatever it gave before. */
-  giveUp(source: Source, error: UpstreamError): void {
+  /** Asks it no more, whatever it gave before. */
+  exhaust(source: Source, error: UpstreamError): void {
     const entry = this.#entry(source)
     entry.error = error
-    entry.spent = true
+    entry.isExhausted = true
   }
 
-  /** Whether one said that nothing follows what is here (416): it need not fail at anything else. */
+  /** Reports whether a source said that nothing follows what is here (416); that is not a failure of its own. */
   get hasMetTheEnd(): boolean {
     return this.#entries.some(({ metTheEnd }) => metTheEnd)
   }
 
-  /** What was here is given up: who had nothing behind it may be asked again. */
+  /** What was here is given up: sources that had nothing behind it may be asked again. */
   forgetTheEnd(): void {
     for (const entry of this.#entries) {
       if (!entry.metTheEnd) continue
       entry.metTheEnd = false
-      entry.spent = false
+      entry.isExhausted = false
       entry.tries = 0
     }
   }
 
   /** It gave all that it was asked for. */
-  gotOn(source: Source): void {
+  succeeded(source: Source): void {
     const entry = this.#entry(source)
     entry.tries = 0
     entry.limits = 0
     // Another request to a source that was given up may still succeed: why it was given up stays.
-    if (!entry.spent) entry.error = undefined
+    if (!entry.isExhausted) entry.error = undefined
   }
 
-  /** It answers with some of what it was asked for, so it has it. */
-  began(source: Source): void {
-    this.#entry(source).began = true
+  /** It answers with some of the blob, so it has it. */
+  responded(source: Source): void {
+    this.#entry(source).hasResponded = true
   }
 
-  /** It answers a question for a part with the whole. */
+  /** It answers a Range request with the whole blob. */
   ignoresRange(source: Source): void {
     this.#entry(source).ignoresRange = true
   }
 
-  /** It was much slower than others: they come first. */
-  crawled(source: Source): void {
-    this.#entry(source).crawls += 1
+  /** It was much slower than others, which come first from now on. */
+  slow(source: Source): void {
+    this.#entry(source).slowness += 1
   }
 
-  /** The bytes this source gave did not hash to the digest: it comes last from now on. */
-  lied(source: Source, error: UpstreamError): void {
+  /** The bytes that it gave are not what the digest names: it comes last from now on. */
+  corrupt(source: Source, error: UpstreamError): void {
     const entry = this.#entry(source)
     entry.error = error
-    entry.lies += 1
+    entry.corruptions += 1
     entry.tries = 0
     entry.limits = 0
-  }
-
-  /** Another one turned out to have lied. */
-  absolve(source: Source): void {
-    this.#entry(source).lies -= 1
   }
 
   #entry(source: Source): Entry {
@@ -224,27 +228,26 @@ export class SourceQueue {
   }
 }
 
-/** Who lied comes last, then who is known to fail; of equals the one that joined first. */
 function isBetter(a: Entry, b: Entry): boolean {
   const [ranksA, ranksB] = [ranksOf(a), ranksOf(b)]
   const index = ranksA.findIndex((rank, each) => rank !== ranksB[each])
   return index >= 0 && ranksA[index]! < ranksB[index]!
 }
 
-function ranksOf({ source, lies, tries, crawls }: Entry): number[] {
-  return [lies, HEALTH_RANK[source.health], tries, crawls]
+function ranksOf({ source, corruptions, tries, slowness }: Entry): number[] {
+  return [corruptions, HEALTH_RANK[source.health], tries, slowness]
 }
 
 const HEALTH_RANK = { ok: 0, limited: 1, open: 2 } as const
 
-function allowedTries(error: UpstreamError, flowing: boolean, began: boolean): number {
+function allowedTries(error: UpstreamError, flowing: boolean, hasResponded: boolean): number {
   const { reason } = error
   if (flowing && MAY_PASS.has(reason)) return TRIES_WHEN_FLOWING
-  if (flowing) return began && isRefusal(error) ? TRIES_WHEN_IT_HAS_IT : 1
+  if (flowing) return hasResponded && isRefusal(error) ? TRIES_WHEN_RESPONDED : 1
   return reason === 'cut' || reason === 'reset' ? TRIES_WHEN_BROKEN_EARLY : 1
 }
 
-/** Of what it has: not that it has nothing behind it. */
+/** Of something that it has; that nothing follows what is here is not a refusal. */
 function isRefusal({ kind, status }: UpstreamError): boolean {
   return REFUSALS.has(kind) && status !== RANGE_NOT_SATISFIABLE
 }

@@ -1,27 +1,24 @@
-// Carries one response's bytes into an ingest: reading goes on while the last batch is being written,
-// up to a bound, so that neither the link nor the disk waits for the other.
-import { OtherBytes } from '../bypass/block-hashes.ts'
+// Writes the body of one response into a file: reading goes on while the last batch is being written, up
+// to a bound, so that neither the link nor the disk waits for the other.
 
-/** How much may wait for the disk: past it, the upstream waits. */
-const WAITING_BYTES = 1024 * 1024
+/** The most bytes that wait for the disk; past it, the upstream waits. */
+const MAX_WAITING_BYTES = 1024 * 1024
 
-export interface Pouring {
+export interface WriteBodyOptions {
   readonly into: { write(at: number, bytes: readonly Uint8Array[]): Promise<void> }
   readonly body: AsyncIterable<Uint8Array>
   /** Offset in the blob of the body's first byte. */
   readonly from: number
-  /** First offset that is wanted: what comes before it was fetched already and is passed over. */
+  /** First offset that is wanted: what comes before it was fetched already and is skipped. */
   readonly at: number
   /** The blob may not be longer than this. */
   readonly limit: number
   /** The offset to stop at: it may move while bytes arrive. */
   readonly end: () => number
-  /** Called with the bytes of each chunk that is to be written. */
-  readonly taken: (bytes: number) => void
-  /** Asked before a batch is written at `at`; false: nobody wants it, and it ends. Default: at once. */
-  readonly room?: ((at: number) => Promise<boolean> | undefined) | undefined
-  /** Called after each batch is written, up to `at`. */
-  readonly written: (at: number) => void
+  /** Called with the length of each chunk that is to be written. */
+  readonly onChunk: (bytes: number) => void
+  /** Called after each batch is written. */
+  readonly written: () => void
 }
 
 /** More bytes came than the blob has. */
@@ -34,17 +31,16 @@ export class WriteFailed extends Error {}
 export class FileLost extends WriteFailed {}
 
 /**
- * Ends when all that came, or all up to `end`, is written: true; or false, where nobody wants the rest.
- * @throws what the body throws, after all that came before is written; TooLong; WriteFailed; OtherBytes;
- * what one of the callbacks throws
+ * Ends when all that came, or all up to `end`, is written.
+ * Throws what the body throws, after all that came before is written; TooLong; WriteFailed; and what one
+ * of the callbacks throws.
  */
-export async function pour(options: Pouring): Promise<boolean> {
-  const { into, body, from, at, limit, end, taken, room, written } = options
+export async function writeBody(options: WriteBodyOptions): Promise<void> {
+  const { into, body, from, at, limit, end, onChunk, written } = options
   let batch: Uint8Array[] = []
   let batchBytes = 0
   let writtenTo = at
-  let broken: Error | undefined
-  let isWanted = true
+  let failure: Error | undefined
   let writing: Promise<void> | undefined
 
   const writeAll = async () => {
@@ -54,16 +50,16 @@ export async function pour(options: Pouring): Promise<boolean> {
         const length = batchBytes
         batch = []
         batchBytes = 0
-        isWanted &&= (await room?.(writtenTo)) ?? true
-        if (!isWanted) break
-        await into.write(writtenTo, bytes).catch(failWrite)
+        await into.write(writtenTo, bytes).catch((cause: unknown) => {
+          throw new WriteFailed('writing to the cache failed', { cause })
+        })
         writtenTo += length
-        written(writtenTo)
+        written()
       }
     } catch (error) {
-      broken = error instanceof Error ? error : new Error(String(error))
+      failure = error instanceof Error ? error : new Error(String(error))
     }
-    // In the same turn as the last look at the batch: a chunk that comes now starts a writer anew.
+    // Clear this in the same tick, or the next chunk finds no writer.
     writing = undefined
   }
 
@@ -73,28 +69,22 @@ export async function pour(options: Pouring): Promise<boolean> {
       const start = position
       position += chunk.length
       if (position > limit) throw new TooLong(`more than the ${limit} bytes announced`)
-      // What is taken may move the end on, into the same chunk: the rest of that is wanted then.
+      // onChunk may move the end on, into the same chunk: the rest of that is wanted then.
       let next = Math.max(at, start)
       for (let stop = end(); next < Math.min(position, stop); stop = end()) {
         const fresh = chunk.subarray(next - start, Math.min(position, stop) - start)
         next += fresh.length
         batch.push(fresh)
         batchBytes += fresh.length
-        taken(fresh.length)
+        onChunk(fresh.length)
       }
       if (batch.length > 0) writing ??= writeAll()
-      if (batchBytes >= WAITING_BYTES) await writing
-      if (broken) throw broken
-      if (position >= end() || !isWanted) break
+      if (batchBytes >= MAX_WAITING_BYTES) await writing
+      if (failure) throw failure
+      if (position >= end()) break
     }
   } finally {
     await writing
   }
-  if (broken) throw broken
-  return isWanted
-}
-
-function failWrite(cause: unknown): never {
-  if (cause instanceof OtherBytes || cause instanceof FileLost) throw cause
-  throw new WriteFailed('writing to the cache failed', { cause })
+  if (failure) throw failure
 }

@@ -47,28 +47,36 @@ export class PreconditionFailed extends Error {
   }
 }
 
-/** The part of a driver that cannot change anything. */
-export type StorageReader = Pick<StorageDriver, 'get' | 'stat'>
-
-/** Keys are relative paths of plain components, as `checkKey` has them; no key is a prefix of another. */
-export interface StorageDriver {
+/** Reads what is kept. */
+export interface ObjectReader {
   get(key: string): Promise<{ bytes: Buffer; etag: string } | undefined>
-  /** Atomic: a reader sees the former or the new value as a whole. Returns the etag. */
-  put(key: string, value: Uint8Array, options?: PutOptions): Promise<string>
   open(key: string): Promise<StoredObject | undefined>
   stat(key: string): Promise<StoredEntry | undefined>
-  /** "Used now". Absent: done. */
-  touch(key: string): Promise<void>
-  /** Takes over a finished, fsynced local file. Already there (without `replace`): done, the file is removed. */
-  adopt(key: string, file: string, options?: { readonly replace?: boolean }): Promise<void>
-  /** Renames, in place of what is at `to`; a power failure may undo it. False: nothing is at `key`. */
-  move(key: string, to: string): Promise<boolean>
-  /** Absent: done. */
-  remove(key: string): Promise<void>
   /** Every entry under a prefix that is empty or ends in "/", in no order. What changes meanwhile may be missed. */
   walk(prefix: string, options?: WalkOptions): AsyncIterable<StoredEntry>
+}
+
+/** Changes what is kept. */
+export interface ObjectWriter {
+  /** Atomic: a reader sees the former or the new value as a whole. Returns the etag. */
+  put(key: string, value: Uint8Array, options?: PutOptions): Promise<string>
+  /** Takes over a finished, fsynced local file. Already there (without `replace`): done, the file is removed. */
+  adopt(key: string, file: string, options?: { readonly replace?: boolean }): Promise<void>
+  /** Renames, in place of what is at `to`; a power failure may undo it. Returns false if nothing is at `key`. */
+  move(key: string, to: string): Promise<boolean>
+  /** Sets the time of use to now. Absent: done. */
+  touch(key: string): Promise<void>
+  /** Absent: done. */
+  remove(key: string): Promise<void>
+}
+
+/** Keys are relative paths of plain components, as `checkKey` has them; no key is a prefix of another. */
+export interface StorageDriver extends ObjectReader, ObjectWriter {
   space(): Promise<{ freeBytes: number; totalBytes: number }>
 }
+
+/** The part of a driver that cannot change anything. */
+export type StorageReader = Pick<ObjectReader, 'get' | 'stat'>
 
 /** Where the store tells of failures that cost a cache entry but not an answer. */
 export interface StoreObserver {

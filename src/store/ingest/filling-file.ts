@@ -57,9 +57,9 @@ export class FillingFile {
     return await this.#prefix.digestOf(size, mayGoOn)
   }
 
-  /** Of all up to the first gap: for who goes on without the file. No write may follow. */
-  async handOver(mayGoOn: () => void): Promise<{ digester: Digester; at: number }> {
-    return await this.#prefix.handOver(mayGoOn)
+  /** Returns the hash of everything up to the first gap, for whoever goes on without the file. No write may follow. */
+  async prefixDigest(mayGoOn: () => void): Promise<{ digester: Digester; at: number }> {
+    return await this.#prefix.prefixDigest(mayGoOn)
   }
 
   /** Nothing is read any more to be hashed, unless for `digestOf`. */

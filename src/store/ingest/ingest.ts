@@ -13,34 +13,43 @@ import { openNew } from '../disk/file-io.ts'
 import { FillingFile } from './filling-file.ts'
 import { extentOf, readJournal, removeJournal, writeJournal } from './journal.ts'
 
-export interface Ingest {
+/** What is written so far; it can be read until `close`. */
+export interface IngestContent {
   readonly digest: Digest
+  /** The intervals that are written, live: the same object for the ingest's life. Read it, do not change it. */
+  have(): Intervals
+  /** Reads only bytes that `have()` holds: 0 at a byte that is missing, fewer than asked for in front of one. */
+  read(into: Uint8Array, at: number): Promise<number>
+}
+
+/** Writing, until every byte is here and right. */
+export interface IngestWriter {
   /**
    * Writes at byte `at`; `bytes` must not change until it resolves, and are readable then. What is there
    * already stays as it is, whatever came: a reader may have been given it. Any order is hashed while the
    * rest arrives; calls in order cost no second read.
    */
   write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void>
-  /** Only bytes that `have()` holds: 0 at a byte that is missing, fewer than asked for in front of one. */
-  read(into: Uint8Array, at: number): Promise<number>
-  /** What is written, live: the same object for the ingest's life. Read it, do not change it. */
-  have(): Intervals
   /** Reads and hashes what was not hashed yet. Throws ContentError; afterwards nothing more can be written. */
   verify(size?: number): Promise<void>
   /**
-   * For who goes on without the file, because it cannot be written: what has hashed all up to the first gap.
+   * Ends writing because the file cannot be written. Returns what has hashed everything up to the first gap.
    * What is there stays readable; it can no longer be written or verified.
    */
-  handOver(): Promise<HandedOver>
+  endWriting(): Promise<PrefixDigest>
+}
+
+/** What becomes of the file. */
+export interface IngestEnding {
   /** After `verify`: fsync, size, digest, rename, fsync of the directory. Already there (without `replace`): done. */
   commit(options?: CommitOptions): Promise<void>
   /**
-   * What `have()` holds is made durable and noted for a later process. It costs a flush to the disk: call it
+   * Makes what `have()` holds durable and notes it for a later process. It costs a flush to the disk: call it
    * every few seconds or 64 MiB. Nothing new, or not to be left for later: done at once.
    */
   checkpoint(): Promise<void>
   /**
-   * Like `close`, but leaves what `have()` holds for the next ingest of the digest. Removes it where it
+   * Closes like `close`, but leaves what `have()` holds for the next ingest of the digest. Removes it where it
    * cannot be left: nothing there, found wrong, aborted, another was open. Throws what `checkpoint` throws.
    */
   suspend(): Promise<void>
@@ -49,13 +58,16 @@ export interface Ingest {
    * `close`. No write may follow. Throws what `checkpoint` throws.
    */
   leave(options?: LeaveOptions): Promise<void>
-  /** The file is unlinked; reads go on until `close`. Does nothing after a commit. */
+  /** Unlinks the file; reads go on until `close`. Does nothing after a commit. */
   abort(): Promise<void>
   /** Releases the descriptor; aborts first unless committed. */
   close(): Promise<void>
 }
 
-export interface HandedOver {
+export interface Ingest extends IngestContent, IngestWriter, IngestEnding {}
+
+/** The hash of a file up to its first gap, for whoever goes on without the file. */
+export interface PrefixDigest {
   readonly digester: Digester
   /** The first byte that it has not seen. */
   readonly at: number
@@ -111,7 +123,7 @@ export class LocalIngest implements Ingest {
   #isWrong = false
   /** Why the disk may not hold what was written: a system says so once, its next flush succeeds. */
   #lost: { readonly cause: unknown } | undefined
-  #isHandedOver = false
+  #isWritingEnded = false
   #closing: Promise<void> | undefined
 
   private constructor(file: FileHandle, options: IngestOptions, have?: Intervals) {
@@ -183,12 +195,12 @@ export class LocalIngest implements Ingest {
     await verifying
   }
 
-  async handOver(): Promise<HandedOver> {
+  async endWriting(): Promise<PrefixDigest> {
     while (this.#verifying !== undefined) await this.#verifying
     this.#checkWritable()
-    this.#isHandedOver = true
+    this.#isWritingEnded = true
     await this.#filling.writesEnded()
-    return await this.#filling.handOver(() => this.#checkOpen())
+    return await this.#filling.prefixDigest(() => this.#checkOpen())
   }
 
   commit(options: CommitOptions = {}): Promise<void> {
@@ -306,8 +318,8 @@ export class LocalIngest implements Ingest {
     if (this.#closing !== undefined) throw new Error('the ingest is closed')
   }
 
-  #checkNotHandedOver(): void {
-    if (this.#isHandedOver) throw new Error('the ingest was handed over')
+  #checkWriting(): void {
+    if (this.#isWritingEnded) throw new Error('writing to the ingest has ended')
   }
 
   #checkOnItsWay(): void {
@@ -316,14 +328,14 @@ export class LocalIngest implements Ingest {
 
   #checkWritable(): void {
     this.#checkOpen()
-    this.#checkNotHandedOver()
+    this.#checkWriting()
     this.#checkOnItsWay()
     if (this.#verifiedSize !== undefined) throw new Error('the ingest is verified and complete')
   }
 
   async #verify(expected?: number): Promise<void> {
     this.#checkOpen()
-    this.#checkNotHandedOver()
+    this.#checkWriting()
     await this.#filling.writesEnded()
     const size = this.#contiguousSize(expected)
     if (this.#verifiedSize === size) return

@@ -57,7 +57,7 @@ export class PrefixHash {
   }
 
   /** The digester itself when it has seen the whole prefix: nothing may be written or asked any more. */
-  async handOver(mayGoOn: () => void): Promise<{ digester: Digester; at: number }> {
+  async prefixDigest(mayGoOn: () => void): Promise<{ digester: Digester; at: number }> {
     await this.stop()
     await this.#readOn(() => {
       mayGoOn()

@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { Downloads } from '../../../src/cache/download/downloads.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
 import type { Source } from '../../../src/upstream/face/source.ts'
-import { begin, createOn, MIB, read } from '../bypass/passing-fixture.ts'
+import { begin, createOn, MIB, read } from '../bypass/bypass-fixture.ts'
 
 const FREE = 48 * MIB
 /** Looked at so often. */

@@ -9,14 +9,7 @@ import { digestOf } from '../../../src/oci/digest.ts'
 import { openStore, type Store } from '../../../src/store/store.ts'
 import { filesBelow } from '../../support/cache-files.ts'
 import { type TemporaryDirectory, temporaryDirectory } from '../../support/temporary-directory.ts'
-import {
-  begin,
-  blob,
-  MIB,
-  read,
-  upstream,
-  type UpstreamOptions,
-} from '../bypass/passing-fixture.ts'
+import { begin, blob, MIB, read, upstream, type UpstreamOptions } from '../bypass/bypass-fixture.ts'
 
 const SLOW = { delayMs: 1 } satisfies UpstreamOptions
 const bytes = blob(24 * MIB)

@@ -17,7 +17,6 @@ const attempt = {
   get have() {
     return { bytes }
   },
-  window: undefined,
   checkpoint: async () => {
     noted.push(bytes)
     await vi.advanceTimersByTimeAsync(0)

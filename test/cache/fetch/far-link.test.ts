@@ -14,7 +14,7 @@ import {
   SILENT,
   type TestSource,
   upstream,
-} from '../bypass/passing-fixture.ts'
+} from '../bypass/bypass-fixture.ts'
 
 const KIB = 1024
 const PIECE = 256 * KIB

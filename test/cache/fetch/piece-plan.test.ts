@@ -12,7 +12,7 @@ function plan(
 ) {
   return {
     have: new Intervals(have.map(([start, end]) => ({ start, end }))),
-    running: running.map(([from, upTo]) => ({ from, at: from, upTo })),
+    running: running.map(([start, end]) => ({ pendingFrom: start, at: start, end })),
     size,
     pieceBytes: 8 * MIB,
   }
@@ -55,7 +55,7 @@ describe('where a reader waits', () => {
     const given = plan([], [[0, 100 * MIB]])
     expect(urgentPiece(given, [{ start: 100, end: 200 }])).toBeUndefined()
     expect(urgentPiece(given, [far])).toEqual(far)
-    expect(isComing([{ from: 0, at: 50, upTo: 100 }], 20)).toBe(true) // on its way to the disk
+    expect(isComing([{ pendingFrom: 0, at: 50, end: 100 }], 20)).toBe(true) // on its way to the disk
   })
 
   test('begins after what is here, and is nothing where all of it is', () => {

@@ -1,9 +1,9 @@
 import { expect, test } from 'vitest'
-import { pour, TooLong, WriteFailed } from '../../../src/cache/fetch/write-body.ts'
+import { writeBody, TooLong, WriteFailed } from '../../../src/cache/fetch/write-body.ts'
 import type { Ingest } from '../../../src/store/ingest/ingest.ts'
 
 /** Nothing moves the end, and nobody counts. */
-const UNBOUNDED = { end: () => Infinity, taken: () => {} }
+const UNBOUNDED = { end: () => Infinity, onChunk: () => {} }
 const CHUNK = Buffer.alloc(1000, 'c')
 
 async function* threeChunks() {
@@ -39,7 +39,7 @@ test('a chunk that comes in the moment in which a write ends is written too', as
       for (let turn = 0; turn < turns; turn++) await Promise.resolve()
       yield CHUNK
     }
-    await pour({
+    await writeBody({
       into: ingest,
       body: body(),
       from: 0,
@@ -54,7 +54,7 @@ test('a chunk that comes in the moment in which a write ends is written too', as
 
 test('what came before the body broke is written, and the reason thrown', async () => {
   const { ingest, bytes } = recording(() => Promise.resolve())
-  const pouring = pour({
+  const pouring = writeBody({
     into: ingest,
     body: brokenBody(),
     from: 0,
@@ -78,10 +78,10 @@ test('a body that is too long, or a disk that fails, ends it and leaves the body
   }
   const { ingest } = recording(() => Promise.resolve())
   const common = { from: 0, at: 0, ...UNBOUNDED, written: () => {} }
-  const long = pour({ ...common, into: ingest, body: endless(), limit: 5500 })
+  const long = writeBody({ ...common, into: ingest, body: endless(), limit: 5500 })
   await expect(long).rejects.toBeInstanceOf(TooLong)
   const full = recording(() => Promise.reject(new Error('full')))
-  const failed = pour({ ...common, into: full.ingest, body: endless(), limit: Infinity })
+  const failed = writeBody({ ...common, into: full.ingest, body: endless(), limit: Infinity })
   await expect(failed).rejects.toBeInstanceOf(WriteFailed)
   expect(left).toBe(2)
 })
@@ -93,7 +93,8 @@ function bug(): never {
 test('a mistake in what is called for each part written is not a failed write', async () => {
   const { ingest } = recording(() => Promise.resolve())
   const common = { from: 0, at: 0, limit: Infinity, ...UNBOUNDED, written: bug }
-  await expect(pour({ ...common, into: ingest, body: threeChunks() })).rejects.toThrow(TypeError)
+  const writing = writeBody({ ...common, into: ingest, body: threeChunks() })
+  await expect(writing).rejects.toThrow(TypeError)
 })
 
 test('an end that moves on in the middle of a chunk loses none of its bytes', async () => {
@@ -103,7 +104,7 @@ test('an end that moves on in the middle of a chunk loses none of its bytes', as
   }
   let end = 1500
   let taken = 0
-  await pour({
+  await writeBody({
     into: { write },
     body: threeChunks(),
     from: 0,
@@ -111,7 +112,7 @@ test('an end that moves on in the middle of a chunk loses none of its bytes', as
     limit: Infinity,
     end: () => end,
     // At its end it finds that nobody has what follows.
-    taken: (bytes) => {
+    onChunk: (bytes) => {
       taken += bytes
       if (taken === end) end = 2500
     },

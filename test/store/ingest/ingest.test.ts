@@ -321,13 +321,13 @@ describe('LocalIngest', () => {
     })
   })
 
-  describe('hand-over', () => {
+  describe('ended writing', () => {
     test('gives what has hashed the prefix, so that its taker can go on', async () => {
       const ingest = await create()
       await ingest.write(100_000, content.subarray(100_000, 200_000))
       await ingest.write(250_000, content.subarray(250_000))
       const writing = ingest.write(0, content.subarray(0, 100_000))
-      const { digester, at } = await ingest.handOver()
+      const { digester, at } = await ingest.endWriting()
       await writing
       expect(at).toBe(200_000)
       digester.update(content.subarray(at))
@@ -337,11 +337,13 @@ describe('LocalIngest', () => {
     test('leaves the bytes readable, and nothing else', async () => {
       const ingest = await create()
       await ingest.write(0, content.subarray(0, 1000))
-      await ingest.handOver()
+      await ingest.endWriting()
       expect((await readBack(ingest, 500, 1000)).equals(content.subarray(500, 1000))).toBe(true)
-      await expect(ingest.write(1000, content.subarray(1000))).rejects.toThrow(/handed over/)
-      await expect(ingest.verify(1000)).rejects.toThrow(/handed over/)
-      await expect(ingest.handOver()).rejects.toThrow(/handed over/)
+      await expect(ingest.write(1000, content.subarray(1000))).rejects.toThrow(
+        /writing to the ingest has ended/,
+      )
+      await expect(ingest.verify(1000)).rejects.toThrow(/writing to the ingest has ended/)
+      await expect(ingest.endWriting()).rejects.toThrow(/writing to the ingest has ended/)
       await ingest.close()
       expect(await files()).toEqual([])
     })

@@ -9,6 +9,7 @@ import type { Content } from '../../../src/cache/content.ts'
 import type { Download } from '../../../src/cache/download/download.ts'
 import type { DownloadObserver } from '../../../src/cache/download/options.ts'
 import { Downloads, type DownloadsOptions } from '../../../src/cache/download/downloads.ts'
+import { MemoryBudget } from '../../../src/cache/bypass/memory-budget.ts'
 import type { ByteRange } from '../../../src/http/range.ts'
 import type { Digest } from '../../../src/oci/digest.ts'
 import { type Ingest, LocalIngest } from '../../../src/store/ingest/ingest.ts'
@@ -17,8 +18,8 @@ import type { Source } from '../../../src/upstream/face/source.ts'
 
 const KIB = 1024
 export const MIB = 1024 * KIB
-/** The bound on what one blob takes: the window, and four readers elsewhere. */
-export const MOST_BYTES = (16 + 4 * 2.25 + 0.5) * MIB
+/** The most that one blob takes: the shared window, and four direct reads. */
+export const MAX_BYTES = (16 + 4 * 1.25) * MIB
 
 /** More questions than this are a loop: they are refused, so that a test fails and does not run on. */
 const MOST_ASKED = 2000
@@ -215,21 +216,24 @@ export function expectSame(got: Buffer, wanted: Buffer): void {
   expect(got.equals(wanted)).toBe(true)
 }
 
-export interface PassingScene {
+export interface BypassScene {
   /** What its downloads reported. */
   readonly events: string[]
   /** What was kept. */
   readonly kept: Digest[]
+  /** The budget of the downloads that were opened last. */
+  readonly memory: () => MemoryBudget
   readonly ingestsOn: (room: number) => DownloadsOptions['createIngest']
   /** Downloads on a disk with so much room; default: not even a file can be made. */
   readonly open: (options?: Partial<DownloadsOptions> & { room?: number }) => Downloads
 }
 
 /** A directory for each test of a file, of which nothing must be left in the end. */
-export function passingScene(): PassingScene {
+export function bypassScene(): BypassScene {
   let directory = ''
   const [events, kept, running]: [string[], Digest[], Downloads[]] = [[], [], []]
   const observer = observerOf(events)
+  let memory = new MemoryBudget()
   const ingestsOn = (room: number) => {
     return createOn({ directory, room, kept: (digest) => kept.push(digest) })
   }
@@ -246,10 +250,12 @@ export function passingScene(): PassingScene {
     events,
     kept,
     ingestsOn,
+    memory: () => memory,
     open({ room = -1, fetch, ...rest } = {}) {
+      memory = rest.memory ?? new MemoryBudget()
       const createIngest = ingestsOn(room)
-      const options = { observer, retryDelayMs: 1, createIngest, fetch: { idleMs: 30, ...fetch } }
-      const downloads = new Downloads({ ...options, ...rest })
+      const options = { observer, memory, retryDelayMs: 1, createIngest }
+      const downloads = new Downloads({ ...options, fetch: { idleMs: 30, ...fetch }, ...rest })
       running.push(downloads)
       return downloads
     },

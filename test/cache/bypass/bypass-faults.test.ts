@@ -3,11 +3,13 @@
 import { describe, expect, test } from 'vitest'
 import type { DownloadsOptions } from '../../../src/cache/download/downloads.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
-import { begin, blob, expectSame, MIB, passingScene, read, upstream } from './passing-fixture.ts'
+import { UpstreamError } from '../../../src/upstream/face/failure.ts'
+import type { Source } from '../../../src/upstream/face/source.ts'
+import { begin, blob, expectSame, MIB, bypassScene, read, upstream } from './bypass-fixture.ts'
 
 const KIB = 1024
 const signal = new AbortController().signal
-const { events, kept, ingestsOn, open } = passingScene()
+const { events, kept, ingestsOn, open } = bypassScene()
 
 describe.each([true, false])('a size that is wrong, ranges honoured: %s', (ranged) => {
   const bytes = blob(20 * MIB)
@@ -54,6 +56,26 @@ test('the whole is held back until its digest is right, and is cut when it is wr
   expect(events).toContain('wrong bytes from one')
 })
 
+test('a source that refuses further requests still feeds the readers of the one that runs', async () => {
+  const bytes = blob(48 * MIB)
+  const one = upstream(() => bytes)
+  const refusing: Source = {
+    ...one,
+    health: 'ok',
+    fetch: async (...parameters) => {
+      if (one.asked.length === 0) return await one.fetch(...parameters)
+      throw new UpstreamError('not-found', 'gone', { endpoint: 'one' })
+    },
+  }
+  const download = begin(open(), digestOf(bytes), [refusing], bytes.length)
+  const first = await read(download, { pauseMs: 3 })
+  await expect.poll(() => one.sent, { timeout: 10_000 }).toBeGreaterThan(24 * MIB)
+  const late = await read(download)
+  await expect(late.done).rejects.toMatchObject({ reason: 'not-found' })
+  expect(one.sent).toBe(bytes.length)
+  expectSame(await first.done, bytes)
+}, 20_000)
+
 test('after wrong bytes a good source is read to its end before anybody is given a part', async () => {
   const bytes = blob(30 * MIB)
   const wrong = Buffer.from(bytes)
@@ -78,7 +100,7 @@ test('after wrong bytes a good source is read to its end before anybody is given
   expectSame(await (await read(downloaded)).done, bytes)
 }, 20_000)
 
-test('what is fetched again and differs from what was hashed is not given', async () => {
+test('a reader that comes late and is sent other bytes than the first is not given the end', async () => {
   const bytes = blob(48 * MIB)
   const wrong = Buffer.from(bytes)
   wrong[2 * MIB]! ^= 1
@@ -90,8 +112,8 @@ test('what is fetched again and differs from what was hashed is not given', asyn
   lies = true
   const late = await read(download)
   await expect(late.done).rejects.toMatchObject({ reason: 'wrong-digest' })
-  await first.done.catch(() => {})
-  expect(events).toContain('one wrong-digest')
+  expectSame(await first.done, bytes)
+  expect(events).toContain('wrong bytes from one')
 }, 20_000)
 
 test('a blob that would not fit is not begun on the disk, also where its size is learned late', async () => {
@@ -152,7 +174,8 @@ describe.each(['when more is written', 'before it begins'])('a disk that is full
     const [whole, part] = [await read(download), await read(download, { range })]
     expectSame(await part.done, bytes.subarray(range.start, range.end))
     expectSame(await whole.done, bytes)
-    expect(one.sent).toBeLessThan(36 * MIB)
+    // 33 MiB are missing, 2 MiB are read apart; the rest was on its way when the disk was full.
+    expect(one.sent).toBeLessThan(39 * MIB)
   })
 
   test('makes nobody trust what an earlier download left, if that is wrong', async () => {
@@ -186,9 +209,9 @@ function ioError(): Promise<never> {
   return Promise.reject(Object.assign(new Error('I/O error'), { code: 'EIO' }))
 }
 
-describe.each(['read', 'handOver', 'verify'] as const)('where a file fails in %s too', (step) => {
+describe.each(['read', 'endWriting', 'verify'] as const)('where a file fails in %s too', (step) => {
   const bytes = blob(20 * MIB)
-  const room = { read: Infinity, verify: Infinity, handOver: 6 * MIB }[step]
+  const room = { read: Infinity, verify: Infinity, endWriting: 6 * MIB }[step]
 
   function unreadable(bytesOfRoom: number): DownloadsOptions['createIngest'] {
     return async (digest) => {
@@ -215,7 +238,7 @@ describe.each(['read', 'handOver', 'verify'] as const)('where a file fails in %s
   // A read that fails after that is too late: it is kept by then.
   test.skipIf(step === 'read')('a small blob, given when it is verified, is read', async () => {
     const small = blob(MIB)
-    const downloads = open({ createIngest: unreadable(step === 'handOver' ? 1000 : Infinity) })
+    const downloads = open({ createIngest: unreadable(step === 'endWriting' ? 1000 : Infinity) })
     const download = begin(downloads, digestOf(small), [upstream(() => small)], small.length)
     const first = await read(download)
     const second = await read(download)
