@@ -55,6 +55,7 @@ export class FakeContent implements Content {
   }
 
   async wait(at: number, signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
     while (this.available(at) === 0 && !(this.size !== undefined && at >= this.size)) {
       if (this.#failure) throw this.#failure
       await this.#progress(signal)
