@@ -13,7 +13,7 @@ import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import { begin, blob, createOn, MIB, read, SILENT, upstream } from './bypass-fixture.ts'
 
 /** For a longer search: `BYPASS_SECONDS=600 npx vitest run test/cache/bypass/bypass-random.test.ts`. */
-const SECONDS = Number(process.env.BYPASS_SECONDS ?? 3)
+const SECONDS = Number(process.env.BYPASS_SECONDS ?? 6)
 const MOST_MS = 15_000
 
 const bytes = blob(40 * MIB + 12_345)
