@@ -118,6 +118,7 @@ export class Exchange implements RequestRecord {
   /** Sends a whole response. The answer to a HEAD has the length of the body that it leaves out. */
   respond(status: number, headers: Headers, body?: Buffer): void {
     const reply = this.#reply
+    if (reply.sent) return // refused at the end of the server; the record keeps that status
     try {
       reply.code(status).headers(this.#withCommon(headers)).send(body)
     } catch (error) {

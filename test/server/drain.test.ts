@@ -4,8 +4,10 @@ import { Agent, get } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
 import { afterEach, describe, expect, it } from 'vitest'
+import { digestOf } from '../../src/oci/digest.ts'
 import { Connections } from '../../src/server/connections.ts'
 import { drain, type DrainOptions } from '../../src/server/drain.ts'
+import type { ServedManifest } from '../../src/server/faces.ts'
 import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
@@ -13,6 +15,14 @@ import { blobsOf, type RunningApp, sleep, startApp, type TestOptions, until } fr
 
 const MIB = 1024 * 1024
 const PATH = `/v2/library/alpine/blobs/sha256:${'a'.repeat(64)}`
+const BYTES = Buffer.from('{"schemaVersion":2}')
+const LATE: ServedManifest = {
+  digest: digestOf(BYTES),
+  mediaType: 'application/vnd.oci.image.manifest.v1+json',
+  size: BYTES.length,
+  bytes: BYTES,
+  cache: { state: 'hit' },
+}
 const PING = 'GET /v2/ HTTP/1.1\r\nHost: here\r\n\r\n'
 
 let app: RunningApp | undefined
@@ -117,6 +127,21 @@ describe('draining', () => {
     expect(got.text).toMatch(/retry-after: 5/i)
     expect(got.text).toMatch(/connection: close/i)
     expect(records.at(-1)).toMatchObject({ status: 503, aborted: false, failure: 'UNAVAILABLE' })
+  })
+
+  it('keeps its 503 on record when the answer turns up in the same moment', async () => {
+    const { promise, resolve } = Promise.withResolvers<ServedManifest>()
+    const { port, records, running } = await start({
+      manifests: { get: () => promise, head: () => promise },
+    })
+    const { socket, got } = await open(port)
+    socket.write('GET /v2/a/manifests/latest HTTP/1.1\r\nHost: here\r\n\r\n')
+    await until(() => running() === 1)
+    connections.cut()
+    resolve(LATE)
+    await until(() => running() === 0 && got.text !== '')
+    expect(got.text).toMatch(/^HTTP\/1\.1 503 /)
+    expect(records.at(-1)).toMatchObject({ status: 503, failure: 'UNAVAILABLE' })
   })
 
   it('begins the answer whose first byte is awaited, and cuts that: a client goes on after it', async () => {
