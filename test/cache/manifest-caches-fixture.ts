@@ -1,5 +1,5 @@
-// The manifest rooms over a real upstream, a real registry and a real store, with a clock of the
-// test's own. What the cache reports is recorded.
+// The caches of manifests and lists over a real upstream, a real registry and a real store, with a clock
+// of the test's own. What the caches report is recorded.
 import type { FreshnessOptions } from '../../src/cache/policy/freshness.ts'
 import { DEFAULT_FRESHNESS, FreshnessPolicy } from '../../src/cache/policy/freshness.ts'
 import {
@@ -18,20 +18,21 @@ import {
 } from '../support/registry.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 import { REPO, upstreamOver } from '../upstream/upstream-fixture.ts'
+import type { Requester } from '../../src/upstream/face/requester.ts'
 import type { Upstream } from '../../src/upstream/upstream.ts'
 
 export { REPO }
 export const NAME = REPO.name
 
-export interface RoomFixture extends AsyncDisposable {
+export interface CachesFixture extends AsyncDisposable {
   readonly registry: TestRegistry
-  readonly caller: Parameters<ManifestCaches['manifests']['get']>[2]
+  readonly requester: Requester
   readonly store: Store
   readonly observed: string[]
-  /** What the upstream room reported. */
+  /** The failures that the upstream reported. */
   readonly failures: readonly UpstreamError[]
   readonly clock: { now: number }
-  room: ManifestCaches
+  caches: ManifestCaches
   /** A new process on the same directory: nothing is in memory, all that was written is there. */
   restart(): Promise<void>
   /** "GET latest", "HEAD sha256:…": the requests for manifests since the last call. */
@@ -40,13 +41,13 @@ export interface RoomFixture extends AsyncDisposable {
 
 type AskedUpstream = ManifestCachesOptions['upstream']
 
-export interface RoomFixtureOptions {
+export interface CachesFixtureOptions {
   readonly freshness?: Partial<FreshnessOptions>
   readonly registry?: RegistryOptions
   readonly driver?: StorageDriver
-  /** The clock goes on by itself too. */
+  /** The clock also advances on its own. */
   readonly runs?: boolean
-  /** Thrown by every question to the upstream while it is there. */
+  /** Returns the error that every request to the upstream throws, if there is one. */
   readonly fault?: () => Error | undefined
 }
 
@@ -55,7 +56,7 @@ const PATIENT_MS = 5000
 /** For tests of upstreams that take longer than that. */
 export const IMPATIENT = { freshness: { revalidateTimeoutMs: 150 } } as const
 
-export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFixture> {
+export async function openCaches(options: CachesFixtureOptions = {}): Promise<CachesFixture> {
   const registry = new TestRegistry(options.registry ?? {})
   await registry.listen()
   const directory = await temporaryDirectory()
@@ -74,7 +75,7 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
     const observer = recording(observed)
     return {
       store,
-      room: createManifestCaches({ upstream: asking, store, observer, freshness, now }),
+      caches: createManifestCaches({ upstream: asking, store, observer, freshness, now }),
     }
   }
   const first = await open()
@@ -82,7 +83,7 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
   const fixture = {
     ...first,
     registry,
-    caller: requester,
+    requester,
     observed,
     failures: events.failures,
     clock,
@@ -92,13 +93,13 @@ export async function openRoom(options: RoomFixtureOptions = {}): Promise<RoomFi
       return requests.map(asText)
     },
     restart: async () => {
-      await fixture.room.drain()
+      await fixture.caches.drain()
       await fixture.store.close()
       Object.assign(fixture, await open())
     },
     [Symbol.asyncDispose]: async () => {
       await registry.close()
-      await fixture.room.drain()
+      await fixture.caches.drain()
       await fixture.store.close()
       await client.close()
       await directory.remove()

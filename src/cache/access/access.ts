@@ -4,12 +4,12 @@
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
-import { type Caller, sharedKey } from '../flight/caller.ts'
+import { sharedKey } from '../flight/shared-key.ts'
 import { Coalescer } from '../flight/coalescer.ts'
 import { retryDelayMs, toAccessError } from '../policy/failure.ts'
 import type { Grants } from './grants.ts'
 import { retryRateLimited } from '../flight/patience.ts'
-import type { UpstreamFace } from '../../upstream/face/requester.ts'
+import type { Requester, UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface AccessOptions {
   readonly upstream: Pick<UpstreamFace, 'headManifest' | 'headBlob'>
@@ -60,15 +60,20 @@ export class Access {
    * One upstream HEAD, shared by all who ask at once; success is recorded as a link. Throws
    * OciError: 404 and 403 as the upstream said, 503 where it cannot be asked.
    */
-  prove(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
-    const key = sharedKey(`${kind} ${repo.registry}/${repo.name}@${digest}`, caller)
-    return this.#proofs.run(key, () => this.#ask(repo, kind, digest, caller)).promise
+  prove(repo: Repository, kind: Link['kind'], digest: Digest, requester: Requester): Promise<Link> {
+    const key = sharedKey(`${kind} ${repo.registry}/${repo.name}@${digest}`, requester)
+    return this.#proofs.run(key, () => this.#ask(repo, kind, digest, requester)).promise
   }
 
-  async #ask(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
+  async #ask(
+    repo: Repository,
+    kind: Link['kind'],
+    digest: Digest,
+    requester: Requester,
+  ): Promise<Link> {
     try {
       const link = await retryRateLimited(
-        () => this.#head(repo, kind, digest, caller),
+        () => this.#head(repo, kind, digest, requester),
         (error, waitedMs) => retryDelayMs(error, { what: kind, onlyAccess: true, waitedMs }),
       )
       this.#grants.recordFetched(repo, digest, link)
@@ -78,22 +83,22 @@ export class Access {
     }
   }
 
-  #head(repo: Repository, kind: Link['kind'], digest: Digest, caller: Caller): Promise<Link> {
+  #head(repo: Repository, kind: Link['kind'], digest: Digest, requester: Requester): Promise<Link> {
     return kind === 'blob'
-      ? this.#headBlob(repo, digest, caller)
-      : this.#headManifest(repo, digest, caller)
+      ? this.#headBlob(repo, digest, requester)
+      : this.#headManifest(repo, digest, requester)
   }
 
-  async #headBlob(repo: Repository, digest: Digest, caller: Caller): Promise<Link> {
-    const { size, grantedBy } = await this.#upstream.headBlob(repo, digest, caller)
+  async #headBlob(repo: Repository, digest: Digest, requester: Requester): Promise<Link> {
+    const { size, grantedBy } = await this.#upstream.headBlob(repo, digest, requester)
     const at = this.#now()
     return size === undefined
       ? { kind: 'blob', grantedBy, at }
       : { kind: 'blob', size, grantedBy, at }
   }
 
-  async #headManifest(repo: Repository, digest: Digest, caller: Caller): Promise<Link> {
-    const head = await this.#upstream.headManifest(repo, digest, caller)
+  async #headManifest(repo: Repository, digest: Digest, requester: Requester): Promise<Link> {
+    const head = await this.#upstream.headManifest(repo, digest, requester)
     const size = 'bytes' in head ? head.bytes.length : head.size
     const { mediaType, grantedBy } = head
     return { kind: 'manifest', mediaType, size, grantedBy, at: this.#now() }

@@ -9,7 +9,7 @@ import { storageTrouble } from '../../store/disk/errno.ts'
 import type { Link } from '../../store/records/links.ts'
 import type { Source } from '../../upstream/face/source.ts'
 import type { Access } from '../access/access.ts'
-import { type Caller, downloadKey } from '../flight/caller.ts'
+import { downloadKey } from '../flight/shared-key.ts'
 import { type Content, HeldContent } from '../content.ts'
 import type { Download } from '../download/download.ts'
 import type { DownloadReader } from '../download/reader.ts'
@@ -20,7 +20,7 @@ import type { Grants } from '../access/grants.ts'
 import type { HeldBlobs } from './held-blobs.ts'
 import type { NegativeCache } from '../policy/negative-cache.ts'
 import { RepairingContent } from './repairing-content.ts'
-import type { UpstreamFace } from '../../upstream/face/requester.ts'
+import type { Requester, UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface BlobCacheOptions {
   readonly held: HeldBlobs
@@ -44,7 +44,7 @@ export interface OpenBlob {
 interface BlobRequest {
   readonly repo: Repository
   readonly digest: Digest
-  readonly caller: Caller
+  readonly requester: Requester
   /** The link of the repository: a manifest there names the blob, or the upstream gave it there. */
   readonly named: Link | undefined
   /** What is known about its size before an upstream answers, in bytes. */
@@ -67,35 +67,35 @@ export class BlobCache {
   }
 
   /** Opens a blob for one response; a cold one resolves when the upstream has begun to answer. Throws OciError. */
-  async open(repo: Repository, digest: Digest, caller: Caller): Promise<OpenBlob> {
+  async open(repo: Repository, digest: Digest, requester: Requester): Promise<OpenBlob> {
     const { access, downloads } = this.#options
     const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
-    const content = await this.#openHeld(repo, digest, named, caller)
+    const content = await this.#openHeld(repo, digest, named, requester)
     if (content) return { content, cache: { state: 'hit' } }
     if (named === undefined) this.#checkGone(repo, digest)
-    const joined = downloads.get(downloadKey(digest, caller)) !== undefined
-    const reader = await this.#read({ repo, digest, named, caller, claimedSize: named?.size })
+    const joined = downloads.get(downloadKey(digest, requester)) !== undefined
+    const reader = await this.#read({ repo, digest, named, requester, claimedSize: named?.size })
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
-    return { content: this.#arrivingContent(reader, repo, digest, named, caller), cache }
+    return { content: this.#arrivingContent(reader, repo, digest, named, requester), cache }
   }
 
   /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
-  async head(repo: Repository, digest: Digest, caller: Caller): Promise<BlobHead> {
+  async head(repo: Repository, digest: Digest, requester: Requester): Promise<BlobHead> {
     const { downloads } = this.#options
     const named = await this.#named(repo, digest)
     const { held } = this.#options
     const heldSize = await held.size(digest)
     if (heldSize !== undefined) {
-      await this.#authorise(repo, digest, caller)
+      await this.#authorise(repo, digest, requester)
       const isSound = await held.isSizeSound(digest, heldSize, named?.size)
       if (isSound) return { size: heldSize, cache: { state: 'hit' } }
     }
-    const size = downloads.get(downloadKey(digest, caller))?.size
+    const size = downloads.get(downloadKey(digest, requester))?.size
     if (size !== undefined) {
-      await this.#authorise(repo, digest, caller)
+      await this.#authorise(repo, digest, requester)
       return { size, cache: { state: 'collapsed' } }
     }
-    const link = await this.#prove(repo, digest, caller, named)
+    const link = await this.#prove(repo, digest, requester, named)
     return { size: named?.size ?? link.size, cache: { state: 'miss', fwdStatus: 200 } }
   }
 
@@ -104,13 +104,13 @@ export class BlobCache {
     repo: Repository,
     digest: Digest,
     named: Link | undefined,
-    caller: Caller,
+    requester: Requester,
   ): Promise<Content | undefined> {
     const { held } = this.#options
     const object = await held.open(digest)
     if (object === undefined) return undefined
-    const content = this.#heldContent(object, repo, digest, named, caller)
-    await this.#authorised(content, repo, digest, caller)
+    const content = this.#heldContent(object, repo, digest, named, requester)
+    await this.#authorised(content, repo, digest, requester)
     if (await held.isSound(digest, object, named?.size)) return content
     await held.close(object)
     return undefined
@@ -125,22 +125,22 @@ export class BlobCache {
     throw new OciError('BLOB_UNKNOWN', `${digest} is a manifest in ${repo.name}, not a blob`)
   }
 
-  async #authorise(repo: Repository, digest: Digest, caller: Caller): Promise<void> {
+  async #authorise(repo: Repository, digest: Digest, requester: Requester): Promise<void> {
     const { access } = this.#options
     if (access.peek(repo, 'blob', digest)) return
     if (await access.find(repo, 'blob', digest)) return
-    await this.#prove(repo, digest, caller, await access.named(repo, 'blob', digest))
+    await this.#prove(repo, digest, requester, await access.named(repo, 'blob', digest))
   }
 
   async #prove(
     repo: Repository,
     digest: Digest,
-    caller: Caller,
+    requester: Requester,
     named: Link | undefined,
   ): Promise<Link> {
     if (named === undefined) this.#checkGone(repo, digest)
     try {
-      return await this.#options.access.prove(repo, 'blob', digest, caller)
+      return await this.#options.access.prove(repo, 'blob', digest, requester)
     } catch (error) {
       this.#rememberGone(repo, digest, error instanceof OciError ? error.cause : error)
       throw error
@@ -152,10 +152,10 @@ export class BlobCache {
     content: Content,
     repo: Repository,
     digest: Digest,
-    caller: Caller,
+    requester: Requester,
   ): Promise<Content> {
     try {
-      await this.#authorise(repo, digest, caller)
+      await this.#authorise(repo, digest, requester)
       return content
     } catch (error) {
       await content.close()
@@ -180,12 +180,12 @@ export class BlobCache {
     repo: Repository,
     digest: Digest,
     named: Link | undefined,
-    caller: Caller,
+    requester: Requester,
   ): Content {
     const repair = async (why: unknown) => {
       await this.#options.held.readFailed(digest, object, why)
       const claimedSize = named?.size ?? object.size
-      return await this.#read({ repo, digest, named, caller, claimedSize })
+      return await this.#read({ repo, digest, named, requester, claimedSize })
     }
     return new RepairingContent({ content: new HeldContent(digest, object), repair })
   }
@@ -196,21 +196,21 @@ export class BlobCache {
     repo: Repository,
     digest: Digest,
     named: Link | undefined,
-    caller: Caller,
+    requester: Requester,
   ): Content {
     const repair = async (why: unknown) => {
       if (!reader.verified || storageTrouble(why) === undefined) throw why
       await this.#options.held.damaged(digest, undefined, why)
-      return await this.#read({ repo, digest, named, caller, claimedSize: reader.size })
+      return await this.#read({ repo, digest, named, requester, claimedSize: reader.size })
     }
     return new RepairingContent({ content: reader, repair })
   }
 
   /** A reader of the download that fetches the blob: of a running one, or of a new one. Throws OciError. */
   async #read(request: BlobRequest): Promise<DownloadReader> {
-    const { digest, caller } = request
+    const { digest, requester } = request
     for (;;) {
-      const running = this.#options.downloads.get(downloadKey(digest, caller))
+      const running = this.#options.downloads.get(downloadKey(digest, requester))
       if (running === undefined || isShared(running, request)) return await this.#start(request)
       const reader = await this.#joinOther(running, request)
       if (reader) return reader
@@ -223,7 +223,7 @@ export class BlobCache {
    * Undefined: the download failed meanwhile.
    */
   async #joinOther(running: Download, request: BlobRequest): Promise<DownloadReader | undefined> {
-    const { repo, digest, caller } = request
+    const { repo, digest, requester } = request
     let reader: DownloadReader | undefined
     try {
       // Take the reader before anything is awaited: the download may be over, and its file closed, by
@@ -234,7 +234,7 @@ export class BlobCache {
       await reader?.close()
       return undefined
     }
-    await this.#authorised(reader, repo, digest, caller)
+    await this.#authorised(reader, repo, digest, requester)
     if (running.failure === undefined) {
       running.join(this.#sources(request))
       return reader
@@ -248,9 +248,9 @@ export class BlobCache {
    * blob from its own registry, and what that gives is the proof where there is no such word.
    */
   async #start(request: BlobRequest): Promise<DownloadReader> {
-    const { repo, digest, named, caller, claimedSize: size } = request
+    const { repo, digest, named, requester, claimedSize: size } = request
     const { registry } = repo
-    const key = downloadKey(digest, caller)
+    const key = downloadKey(digest, requester)
     const sources = this.#sources(request)
     const download = this.#options.downloads.start({ digest, registry, sources, size, key })
     download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
@@ -261,7 +261,7 @@ export class BlobCache {
       if (size === undefined) await download.opened
       // Another repository's source may have answered, or an earlier download of another registry have
       // left these bytes.
-      if (named === undefined || download.resumed) await this.#authorise(repo, digest, caller)
+      if (named === undefined || download.resumed) await this.#authorise(repo, digest, requester)
       return reader
     } catch (error) {
       await reader?.close()
@@ -269,8 +269,8 @@ export class BlobCache {
     }
   }
 
-  #sources({ repo, caller }: BlobRequest): Source[] {
-    const sources = this.#options.upstream.blobSources(repo, caller)
+  #sources({ repo, requester }: BlobRequest): Source[] {
+    const sources = this.#options.upstream.blobSources(repo, requester)
     return sources.map((each) => this.#granting(repo, each))
   }
 

@@ -1,5 +1,5 @@
 // The running downloads, one per digest however many clients want it, and the digests whose bytes were
-// wrong lately. (Strictly one per key: caller.ts says what that is besides the digest.)
+// wrong lately. (Strictly one per key: shared-key.ts says what that is besides the digest.)
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'

@@ -8,9 +8,8 @@ import { isIndexType } from '../../oci/media-types.ts'
 import { readManifest } from '../../oci/manifest.ts'
 import { referrersTag, type Repository } from '../../oci/reference.ts'
 import type { Referrers, ReferrersEntry } from '../../store/records/referrers.ts'
-import type { UpstreamFace } from '../../upstream/face/requester.ts'
+import type { Requester, UpstreamFace } from '../../upstream/face/requester.ts'
 import type { Grants } from '../access/grants.ts'
-import type { Caller } from '../flight/caller.ts'
 import { RecordCache } from '../flight/record-cache.ts'
 import type { WriteBehind } from '../flight/write-behind.ts'
 import type { ManifestCache } from '../manifest/manifest-cache.ts'
@@ -66,20 +65,20 @@ export class ReferrersCache {
       {
         peek: ({ key }) => heldAs(this.#records.peek(key)),
         load: async (subject) => heldAs(await this.#load(subject)),
-        fetch: (subject, before, caller) => this.#fetch(subject, before, caller),
+        fetch: (subject, before, requester) => this.#fetch(subject, before, requester),
       },
       { ...options, what: 'referrers', operation: 'revalidate referrers' },
     )
   }
 
   /** Returns every referrer of `digest`; the server filters by artifactType. Throws OciError. */
-  async list(repo: Repository, digest: Digest, caller: Caller): Promise<ReferrersList> {
+  async list(repo: Repository, digest: Digest, requester: Requester): Promise<ReferrersList> {
     const key = `referrers ${repo.registry}/${repo.name}@${digest}`
     // The fallback tag's settings, wherever the list comes from.
     const settings = this.#options.freshness().settingsFor(repo, referrersTag(digest))
     const subject: Subject = { repo, digest, key, settings }
     try {
-      const { value: manifests, cache } = await this.#revalidation.get(subject, caller)
+      const { value: manifests, cache } = await this.#revalidation.get(subject, requester)
       return { manifests, cache }
     } catch (error) {
       reportFault(error, 'list referrers', this.#options.observer)
@@ -99,14 +98,14 @@ export class ReferrersCache {
   async #fetch(
     subject: Subject,
     before: Held<Descriptor[]> | undefined,
-    caller: Caller,
+    requester: Requester,
   ): Promise<Fetched<Descriptor[]>> {
     const { repo, digest } = subject
     const checkedAt = this.#now()
-    const listed = await this.#options.upstream.referrers(repo, digest, caller)
+    const listed = await this.#options.upstream.referrers(repo, digest, requester)
     const { manifests, stale } = listed
       ? { manifests: listed.manifests, stale: undefined }
-      : await this.#fallback(subject, before, caller)
+      : await this.#fallback(subject, before, requester)
     // What the upstream said about the tag some time ago is not what it says about the list now.
     if (stale) return { value: manifests, outcome: stale }
     await this.#put(subject, { manifests, checkedAt }, before)
@@ -122,10 +121,10 @@ export class ReferrersCache {
   async #fallback(
     subject: Subject,
     before: Held<Descriptor[]> | undefined,
-    caller: Caller,
+    requester: Requester,
   ): Promise<{ manifests: Descriptor[]; stale?: CacheOutcome | undefined }> {
     const { repo, digest } = subject
-    const index = this.#options.manifests.get(repo, referrersTag(digest), caller)
+    const index = this.#options.manifests.get(repo, referrersTag(digest), requester)
     const found = await index.catch((error: unknown) => {
       const isGone = error instanceof OciError && error.status === 404
       if (!isGone || this.#isLost(subject, before)) throw error

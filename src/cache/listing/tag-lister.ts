@@ -4,8 +4,7 @@ import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Tags } from '../../store/records/tags.ts'
 import type { TagPage } from '../../upstream/face/answers.ts'
-import type { UpstreamFace } from '../../upstream/face/requester.ts'
-import type { Caller } from '../flight/caller.ts'
+import type { Requester, UpstreamFace } from '../../upstream/face/requester.ts'
 import type { CacheObserver } from '../observer.ts'
 import { reportFault, toClientError } from '../policy/failure.ts'
 import type { FreshnessPolicy } from '../policy/freshness.ts'
@@ -46,7 +45,7 @@ export class TagLister {
       {
         peek: () => undefined, // the upstream's lists are not kept
         load: (wanted) => this.#substitute(wanted),
-        fetch: (wanted, _, caller) => this.#fetch(wanted, caller),
+        fetch: (wanted, _, requester) => this.#fetch(wanted, requester),
       },
       { ...options, what: 'tags', operation: 'revalidate tags' },
     )
@@ -56,7 +55,7 @@ export class TagLister {
    * Returns one page. `query` is the client's raw query string: `n` and `last` (OCI distribution
    * spec, "Listing Tags"), or what an upstream's own `Link` said. Throws OciError.
    */
-  async list(repo: Repository, query: string, caller: Caller): Promise<TagList> {
+  async list(repo: Repository, query: string, requester: Requester): Promise<TagList> {
     const page = parsePage(query)
     if (page.n === 0) return { tags: [], cache: { state: 'hit' } }
     const key = `tags ${repo.registry}/${repo.name}?${withoutNamespace(query)}`
@@ -64,7 +63,7 @@ export class TagLister {
     const settings = { ...this.#options.freshness().defaults, negativeTtlMs: 0 }
     const wanted: ListedPage = { repo, key, settings, query, page }
     try {
-      const { value, cache } = await this.#revalidation.get(wanted, caller)
+      const { value, cache } = await this.#revalidation.get(wanted, requester)
       return { ...value, cache }
     } catch (error) {
       reportFault(error, 'list tags', this.#options.observer)
@@ -77,10 +76,10 @@ export class TagLister {
     this.#revalidation.forgetFailures()
   }
 
-  async #fetch({ repo, query }: ListedPage, caller: Caller): Promise<Fetched<TagPage>> {
+  async #fetch({ repo, query }: ListedPage, requester: Requester): Promise<Fetched<TagPage>> {
     const { upstream } = this.#options
     const value = await fillPage(withoutNamespace(query), (next) => {
-      return upstream.tags(repo, next, caller)
+      return upstream.tags(repo, next, requester)
     })
     return { value, outcome: { state: 'miss', fwdStatus: 200 } }
   }

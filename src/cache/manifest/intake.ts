@@ -5,14 +5,14 @@ import { isSchema1Type } from '../../oci/media-types.ts'
 import { readManifest } from '../../oci/manifest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
-import { type Caller, sharedKey } from '../flight/caller.ts'
+import { sharedKey } from '../flight/shared-key.ts'
 import { Coalescer, type Flight } from '../flight/coalescer.ts'
 import { retryDelayMs } from '../policy/failure.ts'
 import type { Grants } from '../access/grants.ts'
 import type { HeldManifest, HeldManifests } from './held-manifests.ts'
 import { type RetryPolicy, retryRateLimited } from '../flight/patience.ts'
 import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.ts'
-import type { UpstreamFace } from '../../upstream/face/requester.ts'
+import type { Requester, UpstreamFace } from '../../upstream/face/requester.ts'
 
 export interface ManifestIntakeOptions {
   readonly upstream: Pick<UpstreamFace, 'headManifest' | 'getManifest'>
@@ -39,34 +39,41 @@ export class ManifestIntake {
   }
 
   /** One upstream GET, by tag or digest. Throws what the upstream throws. */
-  askGet(repo: Repository, reference: string, caller: Caller): Promise<FetchedManifest> {
-    return this.#upstream.getManifest(repo, reference, caller)
+  askGet(repo: Repository, reference: string, requester: Requester): Promise<FetchedManifest> {
+    return this.#upstream.getManifest(repo, reference, requester)
   }
 
   /** One upstream HEAD, by tag or digest. Throws what the upstream throws. */
   askHead(
     repo: Repository,
     reference: string,
-    caller: Caller,
+    requester: Requester,
   ): Promise<ManifestHead | FetchedManifest> {
-    return this.#upstream.headManifest(repo, reference, caller)
+    return this.#upstream.headManifest(repo, reference, requester)
   }
 
   /** One GET by digest for all who want it at once. */
-  fetch(repo: Repository, digest: Digest, caller: Caller): Flight<FetchedManifest> {
-    return this.#gets.run(keyOf(repo, digest, caller), async () => {
-      const fetched = await retryRateLimited(() => this.askGet(repo, digest, caller), nothingHeld)
+  fetch(repo: Repository, digest: Digest, requester: Requester): Flight<FetchedManifest> {
+    return this.#gets.run(keyOf(repo, digest, requester), async () => {
+      const fetched = await retryRateLimited(
+        () => this.askGet(repo, digest, requester),
+        nothingHeld,
+      )
       this.keep(repo, fetched)
       return fetched
     })
   }
 
   /** One HEAD by digest for all who want it at once; a GET that is running anyway will do. */
-  head(repo: Repository, digest: Digest, caller: Caller): Flight<ManifestHead | FetchedManifest> {
-    const key = keyOf(repo, digest, caller)
-    if (this.#gets.has(key)) return this.fetch(repo, digest, caller)
+  head(
+    repo: Repository,
+    digest: Digest,
+    requester: Requester,
+  ): Flight<ManifestHead | FetchedManifest> {
+    const key = keyOf(repo, digest, requester)
+    if (this.#gets.has(key)) return this.fetch(repo, digest, requester)
     return this.#heads.run(key, async () => {
-      const head = await retryRateLimited(() => this.askHead(repo, digest, caller), nothingHeld)
+      const head = await retryRateLimited(() => this.askHead(repo, digest, requester), nothingHeld)
       if ('bytes' in head) this.keep(repo, head)
       else this.link(repo, head)
       return head
@@ -112,6 +119,6 @@ export class ManifestIntake {
 const nothingHeld: RetryPolicy = (error, waitedMs) =>
   retryDelayMs(error, { what: 'manifest', waitedMs })
 
-function keyOf(repo: Repository, digest: Digest, caller: Caller): string {
-  return sharedKey(`${repo.registry}/${repo.name}@${digest}`, caller)
+function keyOf(repo: Repository, digest: Digest, requester: Requester): string {
+  return sharedKey(`${repo.registry}/${repo.name}@${digest}`, requester)
 }

@@ -5,10 +5,10 @@ import { parseDigest, type Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
 import { isManifestType, isSchema1Type } from '../../oci/media-types.ts'
 import { isTag, type Repository } from '../../oci/reference.ts'
+import type { Requester } from '../../upstream/face/requester.ts'
 import type { Link } from '../../store/records/links.ts'
 import { UpstreamError } from '../../upstream/face/failure.ts'
 import type { Access } from '../access/access.ts'
-import type { Caller } from '../flight/caller.ts'
 import type { Flight } from '../flight/coalescer.ts'
 import { reportFault, toClientError } from '../policy/failure.ts'
 import type { FreshnessPolicy } from '../policy/freshness.ts'
@@ -43,41 +43,42 @@ export class ManifestCache {
   }
 
   /** With bytes. Throws OciError. */
-  async get(repo: Repository, reference: string, caller: Caller): Promise<ServedManifest> {
+  async get(repo: Repository, reference: string, requester: Requester): Promise<ServedManifest> {
     const digest = digestIn(reference)
     try {
       return digest === undefined
-        ? await this.#getTag(repo, reference, caller)
-        : await this.#getDigest(repo, digest, caller)
+        ? await this.#getTag(repo, reference, requester)
+        : await this.#getDigest(repo, digest, requester)
     } catch (error) {
       throw this.#clientError('get manifest', error)
     }
   }
 
   /** As get, but bytes are never fetched only for this. */
-  async head(repo: Repository, reference: string, caller: Caller): Promise<ServedManifest> {
+  async head(repo: Repository, reference: string, requester: Requester): Promise<ServedManifest> {
     const digest = digestIn(reference)
     try {
       if (digest === undefined) {
-        return await this.#options.resolver.resolve(repo, reference, caller, 'head')
+        return await this.#options.resolver.resolve(repo, reference, requester, 'head')
       }
       return (
-        (await this.#heldAt(repo, digest, caller)) ?? (await this.#headDigest(repo, digest, caller))
+        (await this.#heldAt(repo, digest, requester)) ??
+        (await this.#headDigest(repo, digest, requester))
       )
     } catch (error) {
       throw this.#clientError('head manifest', error)
     }
   }
 
-  async #getTag(repo: Repository, tag: string, caller: Caller): Promise<ServedManifest> {
+  async #getTag(repo: Repository, tag: string, requester: Requester): Promise<ServedManifest> {
     const { held, resolver } = this.#options
-    const resolved = await resolver.resolve(repo, tag, caller, 'get')
+    const resolved = await resolver.resolve(repo, tag, requester, 'get')
     if (resolved.bytes !== undefined) return resolved
     const hot = held.peek(resolved.digest)
     if (hot !== undefined) held.noteUse(resolved.digest)
     const bytes = hot?.bytes ?? (await this.#recalled(repo, resolved.digest))
     if (bytes !== undefined) return { ...resolved, size: bytes.length, bytes }
-    const fetched = await this.#fetch(repo, resolved.digest, caller)
+    const fetched = await this.#fetch(repo, resolved.digest, requester)
     // What was said about the tag stays true; only a plain hit was none after all.
     return resolved.cache.state === 'hit' ? fetched : { ...fetched, cache: resolved.cache }
   }
@@ -92,15 +93,19 @@ export class ManifestCache {
     return found.bytes
   }
 
-  async #getDigest(repo: Repository, digest: Digest, caller: Caller): Promise<ServedManifest> {
-    return (await this.#heldAt(repo, digest, caller)) ?? this.#fetch(repo, digest, caller)
+  async #getDigest(
+    repo: Repository,
+    digest: Digest,
+    requester: Requester,
+  ): Promise<ServedManifest> {
+    return (await this.#heldAt(repo, digest, requester)) ?? this.#fetch(repo, digest, requester)
   }
 
   /** What is held, for those who may read it; undefined: it is not held. */
   async #heldAt(
     repo: Repository,
     digest: Digest,
-    caller: Caller,
+    requester: Requester,
   ): Promise<ServedManifest | undefined> {
     const { held, access, intake } = this.#options
     const hot = held.peek(digest)
@@ -112,19 +117,23 @@ export class ManifestCache {
     const found = await held.get(digest)
     if (found === undefined) return undefined
     const link = await access.find(repo, 'manifest', digest)
-    const proof = link ?? (await access.prove(repo, 'manifest', digest, caller))
+    const proof = link ?? (await access.prove(repo, 'manifest', digest, requester))
     intake.recall(repo, found, proof)
     if (link !== undefined) return served(digest, found, link, HIT)
     const cache: CacheOutcome = { state: 'revalidated', fwdStatus: 200, detail: 'access-checked' }
     return served(digest, found, proof, cache)
   }
 
-  #fetch(repo: Repository, digest: Digest, caller: Caller): Promise<ServedManifest> {
-    return this.#fromUpstream(repo, digest, () => this.#options.intake.fetch(repo, digest, caller))
+  #fetch(repo: Repository, digest: Digest, requester: Requester): Promise<ServedManifest> {
+    return this.#fromUpstream(repo, digest, () =>
+      this.#options.intake.fetch(repo, digest, requester),
+    )
   }
 
-  #headDigest(repo: Repository, digest: Digest, caller: Caller): Promise<ServedManifest> {
-    return this.#fromUpstream(repo, digest, () => this.#options.intake.head(repo, digest, caller))
+  #headDigest(repo: Repository, digest: Digest, requester: Requester): Promise<ServedManifest> {
+    return this.#fromUpstream(repo, digest, () =>
+      this.#options.intake.head(repo, digest, requester),
+    )
   }
 
   async #fromUpstream(

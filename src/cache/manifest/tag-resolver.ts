@@ -5,8 +5,7 @@ import { isSchema1Type } from '../../oci/media-types.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { TagEntry, Tags } from '../../store/records/tags.ts'
 import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.ts'
-import type { UpstreamFace } from '../../upstream/face/requester.ts'
-import type { Caller } from '../flight/caller.ts'
+import type { Requester, UpstreamFace } from '../../upstream/face/requester.ts'
 import { RecordCache } from '../flight/record-cache.ts'
 import type { WriteBehind } from '../flight/write-behind.ts'
 import type { CacheObserver } from '../observer.ts'
@@ -56,8 +55,10 @@ export class TagResolver {
       {
         peek: (tag) => heldAs(this.#records.peek(tag.key)),
         load: async (tag) => heldAs(await this.#load(tag)),
-        fetch: (tag, before, caller) =>
-          before === undefined ? this.#fetch(tag, caller) : this.#revalidate(tag, before, caller),
+        fetch: (tag, before, requester) =>
+          before === undefined
+            ? this.#fetch(tag, requester)
+            : this.#revalidate(tag, before, requester),
         hasContent: async ({ value }) => (await held.get(value.digest)) !== undefined,
       },
       { ...options, what: 'manifest', operation: 'revalidate tag' },
@@ -71,13 +72,13 @@ export class TagResolver {
   async resolve(
     repo: Repository,
     name: string,
-    caller: Caller,
+    requester: Requester,
     want: Want,
   ): Promise<ServedManifest> {
     const key = `${repo.registry}/${repo.name}:${name}` // a name holds no colon, so keys are unique
     const settings = this.#options.freshness().settingsFor(repo, name)
     const tag: Tag = { repo, name, want, key, settings, needsNoContent: want === 'head' }
-    const { value, cache } = await this.#revalidation.get(tag, caller)
+    const { value, cache } = await this.#revalidation.get(tag, requester)
     return { ...value, cache }
   }
 
@@ -95,14 +96,14 @@ export class TagResolver {
   }
 
   /** The first request for a tag. A HEAD costs the upstream a HEAD, so nothing is stored then. */
-  async #fetch(tag: Tag, caller: Caller): Promise<Fetched<Target>> {
+  async #fetch(tag: Tag, requester: Requester): Promise<Fetched<Target>> {
     const { intake } = this.#options
     const { repo, name, want } = tag
     const at = this.#now()
     const found =
       want === 'get'
-        ? await intake.askGet(repo, name, caller)
-        : await intake.askHead(repo, name, caller)
+        ? await intake.askGet(repo, name, requester)
+        : await intake.askHead(repo, name, requester)
     if (isSchema1Type(found.mediaType)) return bypassed(found)
     const stored = 'bytes' in found
     if (stored) intake.keep(repo, found)
@@ -111,12 +112,16 @@ export class TagResolver {
   }
 
   /** A later request asks with HEAD, which registries do not count towards their limits. */
-  async #revalidate(tag: Tag, before: Held<Target>, caller: Caller): Promise<Fetched<Target>> {
+  async #revalidate(
+    tag: Tag,
+    before: Held<Target>,
+    requester: Requester,
+  ): Promise<Fetched<Target>> {
     const at = this.#now()
-    const head = await this.#options.intake.askHead(tag.repo, tag.name, caller)
+    const head = await this.#options.intake.askHead(tag.repo, tag.name, requester)
     if (isSchema1Type(head.mediaType)) return bypassed(head)
     const { digest } = before.value
-    await this.#takeIn(tag.repo, caller, digest, head)
+    await this.#takeIn(tag.repo, requester, digest, head)
     const outcome: CacheOutcome =
       head.digest === digest
         ? { state: 'revalidated', fwdStatus: 200 }
@@ -131,7 +136,7 @@ export class TagResolver {
    */
   async #takeIn(
     repo: Repository,
-    caller: Caller,
+    requester: Requester,
     before: TagEntry['digest'],
     head: ManifestHead | FetchedManifest,
   ): Promise<void> {
@@ -141,7 +146,7 @@ export class TagResolver {
     } else if (head.digest === before || (await held.get(head.digest)) !== undefined) {
       intake.link(repo, head)
     } else if ((await held.get(before)) !== undefined) {
-      await intake.fetch(repo, head.digest, caller).promise
+      await intake.fetch(repo, head.digest, requester).promise
     } else {
       intake.link(repo, head)
     }
