@@ -1,6 +1,6 @@
-// Who may read held content. The bytes of a digest are kept once for all repositories, but a
-// client of repository R is given them only where R is known to have them: by a link in R, or by
-// one upstream HEAD under R. Not client authentication: that is policy/.
+// Decides who may read held content. The bytes of a digest are kept once for all repositories, but a
+// client of repository R gets them only if R is known to have them: by a link in R, or by one upstream
+// HEAD under R. This is not client authentication.
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
@@ -30,7 +30,7 @@ export class Access {
     this.#proofs = new Coalescer(this.#now)
   }
 
-  /** As `find`, from memory alone and at once: undefined may also mean "ask find". */
+  /** As `find`, but from memory only and at once: undefined may also mean that only `find` knows. */
   peek(repo: Repository, kind: Link['kind'], digest: Digest): Link | undefined {
     const link = this.#grants.peek(repo, kind, digest)
     if (link?.grantedBy === 'imported') return link
@@ -38,9 +38,10 @@ export class Access {
   }
 
   /**
-   * The link that lets clients of `repo` have the held bytes of `digest`; undefined: nothing shows
-   * it yet, so prove it. A manifest's word counts only for content that came from the same
-   * registry: another registry could name any digest, and so read what is private elsewhere.
+   * Returns the link that lets clients of `repo` have the held bytes of `digest`, or undefined if
+   * nothing shows that they may: then use `prove`. What a manifest names counts only for content that
+   * came from the same registry: otherwise any registry could name a digest that is private elsewhere
+   * and have it served.
    */
   async find(repo: Repository, kind: Link['kind'], digest: Digest): Promise<Link | undefined> {
     const link = await this.named(repo, kind, digest)
@@ -49,16 +50,16 @@ export class Access {
   }
 
   /**
-   * The link alone, wherever the held bytes came from: enough to join a download whose sources are
-   * of the same registry, and for what is known about size and type.
+   * Returns the link without regard to where the held bytes came from. That is enough to join a
+   * download whose sources belong to the same registry, and to learn size and type.
    */
   named(repo: Repository, kind: Link['kind'], digest: Digest): Promise<Link | undefined> {
     return this.#grants.find(repo, kind, digest)
   }
 
   /**
-   * One upstream HEAD, shared by all who ask at once; success is recorded as a link. Throws
-   * OciError: 404 and 403 as the upstream said, 503 where it cannot be asked.
+   * Asks the upstream with one HEAD, shared by all who ask at once, and records success as a link.
+   * Throws OciError: 404 and 403 as the upstream said, 503 if it cannot be asked.
    */
   prove(repo: Repository, kind: Link['kind'], digest: Digest, requester: Requester): Promise<Link> {
     const key = sharedKey(`${kind} ${repo.registry}/${repo.name}@${digest}`, requester)

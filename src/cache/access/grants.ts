@@ -1,6 +1,6 @@
-// Which repository may read what: links in memory, written to the store behind the answer. A link
-// in repository R says that R has the content: the upstream gave it there, or gave a manifest
-// there that names it. Not the decision itself: see access.ts.
+// Records which repository has what, as links. A link in repository R says that R has the content: the
+// upstream gave it there, or gave a manifest there that names it. What follows from a link is decided in
+// access.ts.
 import type { Descriptor } from '../../oci/descriptor.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { ManifestSummary } from '../../oci/manifest.ts'
@@ -10,11 +10,11 @@ import type { CacheObserver } from '../observer.ts'
 import { RecordCache } from '../flight/record-cache.ts'
 import type { WriteBehind } from '../flight/write-behind.ts'
 
-/** A manifest that names more than this is hostile or broken: the rest needs a HEAD each. */
+/** A manifest that names more is hostile or broken: each of the rest needs a HEAD. */
 export const MAX_GRANTS_PER_MANIFEST = 4096
 
 /**
- * No legal repository name starts with a dot, so it meets no real one. A link here says that the registry itself
+ * Stands for a whole registry; no repository name starts with a dot. A link here says that the registry
  * was seen to have the content, in whatever repository.
  */
 const REGISTRY_WIDE = '.registry'
@@ -36,27 +36,27 @@ export class Grants {
     this.#records = new RecordCache({ name: 'link', writes, observer, capacity: MAX_LINKS })
   }
 
-  /** The link of `digest` in `repo`, from memory alone. */
+  /** Returns the link of `digest` in `repo` if it is in memory. */
   peek(repo: Repository, kind: Link['kind'], digest: Digest): Link | undefined {
     return this.#records.peek(keyOf(repo, kind, digest))
   }
 
-  /** The link of `digest` in `repo`. An unreadable one counts as none and is reported. */
+  /** Returns the link of `digest` in `repo`. One that cannot be read counts as absent and is reported. */
   find(repo: Repository, kind: Link['kind'], digest: Digest): Promise<Link | undefined> {
     return this.#records.load(keyOf(repo, kind, digest), () => this.#links.get(repo, kind, digest))
   }
 
-  /** Whether the registry was seen to have `digest`, from memory alone. */
+  /** Reports whether the registry is known, from memory, to have `digest`. */
   peekOrigin(registry: string, kind: Link['kind'], digest: Digest): boolean {
     return this.peek({ registry, name: REGISTRY_WIDE }, kind, digest) !== undefined
   }
 
-  /** Whether the registry was seen to have `digest`, in any of its repositories. */
+  /** Reports whether the registry was seen to have `digest`, in any of its repositories. */
   async hasOrigin(registry: string, kind: Link['kind'], digest: Digest): Promise<boolean> {
     return (await this.find({ registry, name: REGISTRY_WIDE }, kind, digest)) !== undefined
   }
 
-  /** The upstream gave (or answered a HEAD for) `digest` under `repo` itself. */
+  /** Records that the upstream gave `digest` under `repo` itself, or answered a HEAD for it. */
   recordFetched(repo: Repository, digest: Digest, link: Link): void {
     const kept = link.kind === 'blob' ? asNamed(link, this.peek(repo, 'blob', digest)) : link
     this.#record(repo, digest, kept, true)
@@ -64,9 +64,9 @@ export class Grants {
   }
 
   /**
-   * A manifest of `repo` names these: the registry checked at push that the repository has them
-   * (OCI distribution spec, "Pushing Manifests"). `subject` may be absent there, so it grants
-   * nothing. `persist: false` for links that only memory lacks, as after a restart.
+   * Records what a manifest of `repo` names: the registry checked at push that the repository has it
+   * (OCI distribution spec, "Pushing Manifests"). A `subject` may be absent there, so it grants
+   * nothing. `persist: false` is for links that only memory lacks, as after a restart.
    */
   recordNamed(
     repo: Repository,
@@ -92,7 +92,7 @@ export class Grants {
     if (this.#records.peek(key) === undefined) this.#records.put(key, link)
   }
 
-  /** `replace`: this link knows better than one that is there already. */
+  /** Records a link; without `replace`, only if there is none yet. */
   #record(repo: Repository, digest: Digest, link: Link, replace: boolean): void {
     const key = keyOf(repo, link.kind, digest)
     const known = this.#records.peek(key)
@@ -118,8 +118,9 @@ function sameLink(a: Link, b: Link): boolean {
 }
 
 /**
- * Size and type of a blob are a manifest's to say, whose own digest vouches for them. A header that
- * is wrong once (a page with 200, a proxy in between) would make good bytes look damaged for ever.
+ * Returns a blob's link with the size and type that a manifest named, which the manifest's digest
+ * vouches for, and never with those of a response: one wrong header (an error page with 200, a proxy in
+ * between) would make good bytes look damaged for ever.
  */
 function asNamed({ kind, grantedBy, at }: Link, named: Link | undefined): Link {
   return {

@@ -1,12 +1,13 @@
-// One piece of work per key, however many wait for it. Every waiter gets the same outcome, the
-// failure included. The work belongs to nobody's request: it takes no client's signal, so what it
-// calls has to be bounded by itself.
-/** Work that runs, as one of its waiters sees it. */
+// Runs one piece of work per key, however many wait for it. Every waiter gets the same outcome, a
+// failure included. The work belongs to no request and takes no client's signal, so what it calls must
+// have time limits of its own.
+
+/** Running work, as one of its waiters sees it. */
 export interface Flight<T> {
   readonly promise: Promise<T>
-  /** False for the one that started it. */
+  /** False for the waiter that started the work. */
   readonly joined: boolean
-  /** When it began, in milliseconds of the given clock. */
+  /** When the work began, in milliseconds of the given clock. */
   readonly startedAt: number
 }
 
@@ -32,13 +33,13 @@ export class Coalescer<T> {
     if (running !== undefined) return { ...running, joined: true }
     const flight = { promise: this.#perform(key, work), startedAt: this.#now() }
     this.#running.set(key, flight)
-    // Everybody may have stopped waiting: then a failure has no one to be told to.
+    // Nobody may be waiting any more when the work fails: that is not an unhandled rejection.
     flight.promise.catch(() => undefined)
     return { ...flight, joined: false }
   }
 
   async #perform(key: string, work: () => Promise<T>): Promise<T> {
-    // Not before the caller has entered the flight into the map, or the removal would come first.
+    // Let `run` enter the flight into the map first, or work that ends at once is never removed.
     await Promise.resolve()
     try {
       return await work()

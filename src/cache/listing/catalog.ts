@@ -1,15 +1,15 @@
-// The repositories that something is held of. Not what upstreams have: nobody could list that.
+// Lists the repositories of which something is held. What upstreams have cannot be listed.
 import { isRepositoryName, type Repository } from '../../oci/reference.ts'
 import { Coalescer } from '../flight/coalescer.ts'
 
 export interface CatalogOptions {
   readonly links: { repositories(): AsyncIterable<Repository> }
-  /** More are not listed. */
+  /** The most repositories listed. */
   readonly maxRepositories?: number
   readonly now?: () => number
 }
 
-/** Listing walks the store: a client that asks again and again shares one walk for so long. */
+/** How long one walk of the store answers: a client that asks repeatedly costs one walk per 5 s. */
 const REMEMBERED_MS = 5_000
 
 export class Catalog {
@@ -23,7 +23,7 @@ export class Catalog {
     this.#now = options.now ?? Date.now
   }
 
-  /** Sorted names; of one registry as they are there, of all with the registry in front. */
+  /** Returns sorted names: those of one registry, or of all with the registry in front. */
   async repositories(registry: string | undefined): Promise<string[]> {
     const all = await this.#all()
     const names =
@@ -44,7 +44,7 @@ export class Catalog {
     const { links, maxRepositories = 100_000 } = this.#options
     const found: Repository[] = []
     for await (const repo of links.repositories()) {
-      // What is recorded for a registry as a whole stands under a name that none can have.
+      // Links of a registry as a whole stand under a name that no repository can have.
       if (!isRepositoryName(repo.name)) continue
       found.push(repo)
       if (found.length >= maxRepositories) break

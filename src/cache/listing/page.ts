@@ -2,9 +2,9 @@
 import { OciError } from '../../oci/errors.ts'
 
 export interface Page {
-  /** At most so many; undefined: all. */
+  /** The most items on the page; undefined for all. */
   readonly n?: number
-  /** Only what sorts after this. */
+  /** The page starts after this item. */
   readonly last?: string
 }
 
@@ -19,7 +19,7 @@ export function parsePage(query: string): Page {
   return { ...(n !== null && { n: Number(n) }), ...(last !== null && last !== '' && { last }) }
 }
 
-/** The page of a sorted list, and the raw query string of the one after it. */
+/** Returns the page of a sorted list, and the raw query string of the page after it. */
 export function pageOf(sorted: readonly string[], page: Page): { items: string[]; next?: string } {
   const { n, last } = page
   const rest = last === undefined ? [...sorted] : sorted.filter((item) => item > last)

@@ -1,16 +1,16 @@
-// One page of an upstream's tags, as long as the client wants it: registries cap their pages, and
-// leave out of them what they do not list, but clients take a short page for the last one.
+// Fills one page of an upstream's tags up to the size that the client wants. Registries cap their pages
+// and omit tags that they do not list, but clients take a short page for the last one.
 import { parsePage } from './page.ts'
 import type { TagPage } from '../../upstream/face/answers.ts'
 
 const MAX_PAGES = 20
 const MAX_TAGS = 100_000
-/** After this the page is given as it is: clients have time limits of their own. */
+/** After this the page is returned as it is: clients have time limits of their own. */
 const ENOUGH_MS = 5_000
 
 /**
- * The page of `query`, with as many of the following ones as fit into its `n`; without `n` it stays
- * as the upstream cuts it. Throws what `ask` throws for the first.
+ * Returns the page of `query` with as many of the following pages as fit into its `n`; without `n`, the
+ * page as the upstream cuts it. Throws what `ask` throws for the first page.
  */
 export async function fillPage(
   query: string,
@@ -24,14 +24,14 @@ export async function fillPage(
     const missing = Math.min(n, MAX_TAGS) - page.tags.length
     if (missing <= 0 || performance.now() - startedAt > ENOUGH_MS) break
     const more = await following(page.next, missing, ask)
-    // Of a page that the upstream made longer than asked for, no rest could be named.
+    // If the upstream sends more than was asked for, no query names the rest: leave that page out.
     if (more === undefined || more.tags.length > missing) break
     page = { ...more, tags: [...page.tags, ...more.tags] }
   }
   return page.next === undefined ? page : { ...page, next: withSize(page.next, n) }
 }
 
-/** Undefined: what there is already is better than this failure. */
+/** Returns the next page, or undefined if it fails: the tags that are there already are better than an error. */
 async function following(
   query: string,
   missing: number,
@@ -42,7 +42,7 @@ async function following(
   return more?.next !== undefined && withSize(more.next, missing) === next ? undefined : more
 }
 
-/** The query with another `n`; all else stays as it was written. */
+/** Returns the query with another `n`; everything else stays as it was written. */
 function withSize(query: string, n: number): string {
   const others = query.split('&').filter((part) => part !== '' && !/^n(=|$)/.test(part))
   return [`n=${n}`, ...others].join('&')

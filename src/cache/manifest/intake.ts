@@ -1,5 +1,6 @@
-// What comes in from the upstream: fetched once per digest and repository, kept, and recorded as
-// what the repository has. A store that cannot be written costs nothing here: see write-behind.ts.
+// Takes in manifests from the upstream: fetches each once per digest and repository, keeps it, and
+// records that the repository has it. A store that cannot be written does not matter here: see
+// write-behind.ts.
 import type { Digest } from '../../oci/digest.ts'
 import { isSchema1Type } from '../../oci/media-types.ts'
 import { readManifest } from '../../oci/manifest.ts'
@@ -38,12 +39,12 @@ export class ManifestIntake {
     this.#heads = new Coalescer(this.#now)
   }
 
-  /** One upstream GET, by tag or digest. Throws what the upstream throws. */
+  /** Sends one upstream GET, by tag or digest. Throws what the upstream throws. */
   askGet(repo: Repository, reference: string, requester: Requester): Promise<FetchedManifest> {
     return this.#upstream.getManifest(repo, reference, requester)
   }
 
-  /** One upstream HEAD, by tag or digest. Throws what the upstream throws. */
+  /** Sends one upstream HEAD, by tag or digest. Throws what the upstream throws. */
   askHead(
     repo: Repository,
     reference: string,
@@ -52,7 +53,7 @@ export class ManifestIntake {
     return this.#upstream.headManifest(repo, reference, requester)
   }
 
-  /** One GET by digest for all who want it at once. */
+  /** Sends one GET by digest for all who want it at once, and keeps the manifest. */
   fetch(repo: Repository, digest: Digest, requester: Requester): Flight<FetchedManifest> {
     return this.#gets.run(keyOf(repo, digest, requester), async () => {
       const fetched = await retryRateLimited(
@@ -64,7 +65,7 @@ export class ManifestIntake {
     })
   }
 
-  /** One HEAD by digest for all who want it at once; a GET that is running anyway will do. */
+  /** Sends one HEAD by digest for all who want it at once, or joins a GET that is running anyway. */
   head(
     repo: Repository,
     digest: Digest,
@@ -81,21 +82,20 @@ export class ManifestIntake {
   }
 
   /**
-   * Keeps what the upstream gave under `repo`, and what it grants there. False: nothing was kept,
-   * as for schema 1, whose digest is not that of its bytes and so proves nothing to a later reader.
+   * Keeps what the upstream gave under `repo`, and records what it grants there. Schema 1 is not kept:
+   * its digest is not that of its bytes, so it proves nothing later.
    */
-  keep(repo: Repository, fetched: FetchedManifest): boolean {
-    if (isSchema1Type(fetched.mediaType)) return false
+  keep(repo: Repository, fetched: FetchedManifest): void {
+    if (isSchema1Type(fetched.mediaType)) return
     const { digest, mediaType, bytes } = fetched
     if (this.#held.peek(digest) === undefined) this.#held.put(digest, { bytes, mediaType })
     this.link(repo, { ...fetched, size: bytes.length })
     const summary = readManifest(bytes, mediaType)
     const { grantedBy } = fetched
     if (summary) this.#grants.recordNamed(repo, summary, { grantedBy, at: this.#now() })
-    return true
   }
 
-  /** The upstream has just shown that `repo` has this manifest. */
+  /** Records that `repo` has this manifest, as the upstream has just shown. */
   link(
     repo: Repository,
     head: Pick<ManifestHead, 'digest' | 'mediaType' | 'size' | 'grantedBy'>,
@@ -107,8 +107,8 @@ export class ManifestIntake {
   }
 
   /**
-   * What a held manifest of `repo` grants, into memory: after a restart, on a read-only disk or
-   * after a crash between the writes the store may lack it.
+   * Puts what a held manifest of `repo` grants into memory. The store may lack it: after a crash between
+   * the writes, or on a read-only disk.
    */
   recall(repo: Repository, held: HeldManifest, link: Pick<Link, 'grantedBy' | 'at'>): void {
     const summary = readManifest(held.bytes, held.mediaType)

@@ -1,5 +1,5 @@
-// Manifests for clients, by tag or digest: from memory, from the store, from the upstream, in that
-// order. What a tag points at is decided in tag-resolver.ts, who may read in access.ts.
+// Serves manifests by tag or digest: from memory, from the store or from the upstream, in that order.
+// What a tag points to is found in tag-resolver.ts; who may read is decided in access.ts.
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
@@ -32,7 +32,7 @@ export interface ManifestCacheOptions {
   readonly observer: Pick<CacheObserver, 'unexpectedError'>
 }
 
-/** Content by digest does not change: there is no time to tell. */
+/** Content by digest does not change, so it has no ttl. */
 const HIT: CacheOutcome = { state: 'hit' }
 
 export class ManifestCache {
@@ -42,7 +42,7 @@ export class ManifestCache {
     this.#options = options
   }
 
-  /** With bytes. Throws OciError. */
+  /** Returns the manifest with its bytes. Throws OciError. */
   async get(repo: Repository, reference: string, requester: Requester): Promise<ServedManifest> {
     const digest = digestIn(reference)
     try {
@@ -54,7 +54,7 @@ export class ManifestCache {
     }
   }
 
-  /** As get, but bytes are never fetched only for this. */
+  /** As `get`, but never fetches the bytes. */
   async head(repo: Repository, reference: string, requester: Requester): Promise<ServedManifest> {
     const digest = digestIn(reference)
     try {
@@ -79,11 +79,11 @@ export class ManifestCache {
     const bytes = hot?.bytes ?? (await this.#recalled(repo, resolved.digest))
     if (bytes !== undefined) return { ...resolved, size: bytes.length, bytes }
     const fetched = await this.#fetch(repo, resolved.digest, requester)
-    // What was said about the tag stays true; only a plain hit was none after all.
+    // How the tag was resolved stays true, but a hit without the content was not one.
     return resolved.cache.state === 'hit' ? fetched : { ...fetched, cache: resolved.cache }
   }
 
-  /** From the store, with what it grants: a tag of `repo` points there. */
+  /** Returns the bytes from the store, and recalls what they grant: a tag of `repo` points to them. */
   async #recalled(repo: Repository, digest: Digest): Promise<Buffer | undefined> {
     const { held, intake, access } = this.#options
     const found = await held.get(digest)
@@ -101,7 +101,7 @@ export class ManifestCache {
     return (await this.#heldAt(repo, digest, requester)) ?? this.#fetch(repo, digest, requester)
   }
 
-  /** What is held, for those who may read it; undefined: it is not held. */
+  /** Returns what is held if the requester may read it, undefined if nothing is. Throws OciError. */
   async #heldAt(
     repo: Repository,
     digest: Digest,
@@ -162,16 +162,16 @@ export class ManifestCache {
   }
 }
 
-/** The digest, or undefined for a tag. A reference that is neither is an error of the client's. */
+/** Returns the digest, or undefined for a tag. A reference that is neither is the client's error. */
 function digestIn(reference: string): Digest | undefined {
   const digest = parseDigest(reference)
   if (digest !== undefined || isTag(reference)) return digest
   if (reference.includes(':')) throw new OciError('DIGEST_INVALID')
-  // 404 and not 400: the conformance suite asks for an illegal tag and wants "unknown".
-  throw new OciError('MANIFEST_UNKNOWN', 'no such manifest: the reference is no legal tag')
+  // 404 and not 400: the conformance suite asks for an illegal tag and expects "unknown".
+  throw new OciError('MANIFEST_UNKNOWN', 'no such manifest: the reference is not a valid tag')
 }
 
-/** The type that the repository knows it by, if that is a manifest's; else what the bytes say. */
+/** Serves what is held, with the type by which the repository knows it if that is a manifest's. */
 function served(
   digest: Digest,
   { bytes, mediaType }: HeldManifest,

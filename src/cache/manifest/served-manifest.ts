@@ -6,14 +6,14 @@ import type { FetchedManifest, ManifestHead } from '../../upstream/face/answers.
 export interface ServedManifest {
   readonly digest: Digest
   readonly mediaType: string
-  /** Bytes, as Content-Length. */
+  /** In bytes, as Content-Length says it. */
   readonly size: number
-  /** Always there on get; on head only where they came anyway. */
+  /** Always present on `get`; on `head` only if they came anyway. */
   readonly bytes?: Buffer
   readonly cache: CacheOutcome
 }
 
-/** Docker schema 1: its digest says nothing of its bytes, so it is neither kept nor remembered. */
+/** Serves Docker schema 1, which is not kept: its digest is not that of its bytes. */
 export function passedThrough(found: ManifestHead | FetchedManifest): ServedManifest {
   const { digest, mediaType } = found
   const cache: CacheOutcome = { state: 'bypass', fwdStatus: 200 }

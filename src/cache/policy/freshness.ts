@@ -1,23 +1,23 @@
-// For how long a tag's answer holds, and what may be served after that. Pure: time is an argument.
-// The words are those of RFC 9111 and RFC 5861. Digests never go stale, so they are not asked here.
+// How long a tag's answer stays fresh, and what may be served after that, in the words of RFC 9111 and
+// RFC 5861. Digests never go stale and have no business here. Pure: time is an argument.
 import type { Repository } from '../../oci/reference.ts'
 import { isDigestTag } from '../../oci/reference.ts'
 import { Glob } from './glob.ts'
 import type { StaleReason } from '../observer.ts'
 
-/** What a rule may change. All durations in milliseconds. */
+/** What a rule may change. All durations are in milliseconds. */
 export interface FreshnessSettings {
   /** A tag's answer is fresh for this long. */
   readonly ttlMs: number
-  /** After `ttlMs`, for this long: answer at once what is held, and ask the upstream behind it. */
+  /** For this long after `ttlMs`, what is held is served at once and revalidated in the background. */
   readonly staleWhileRevalidateMs: number
-  /** Something is held: wait this long for the upstream, then answer the held one. */
+  /** How long to wait for the upstream before what is held is served. */
   readonly revalidateTimeoutMs: number
-  /** After `ttlMs`, for this long: what is held is served while the upstream fails. */
+  /** For this long after `ttlMs`, what is held is served while the upstream fails. */
   readonly staleIfErrorMs: number | 'forever'
-  /** The upstream says 404 to something held. */
+  /** What to do when the upstream answers 404 to something held. */
   readonly whenGone: 'serve' | 'refuse'
-  /** For how long a 404 of every endpoint is remembered. */
+  /** How long a 404 of every endpoint is remembered. */
   readonly negativeTtlMs: number
 }
 
@@ -27,7 +27,7 @@ export interface FreshnessRule extends Partial<FreshnessSettings> {
 }
 
 export interface FreshnessOptions extends FreshnessSettings {
-  /** The first that matches wins; what it leaves out comes from the settings above. */
+  /** The first rule that matches wins; what it leaves out comes from the settings above. */
   readonly rules?: readonly FreshnessRule[]
 }
 
@@ -44,7 +44,7 @@ export const DEFAULT_FRESHNESS: FreshnessSettings = {
 const DIGEST_TAG_TTL_MS = 10_000
 const DIGEST_TAG_NEGATIVE_TTL_MS = 2_000
 
-/** Saving requests must not hide for longer that a tag has moved. */
+/** Saving requests must not hide for longer than this that a tag has moved. */
 const LONGEST_PROLONGING_MS = 60 * 60_000
 
 export type Freshness = 'fresh' | 'stale-while-revalidate' | 'expired'
@@ -73,7 +73,7 @@ export class FreshnessPolicy {
     }
   }
 
-  /** The `match` of the rule that decides; undefined: none does. */
+  /** Returns the `match` of the rule that decides, or undefined if none matches. */
   ruleFor(repo: Repository, tag: string): string | undefined {
     return this.#ruleFor(repo, tag)?.match
   }
@@ -93,8 +93,8 @@ interface CompiledRule {
 }
 
 /**
- * Where something checked at `checkedAt` stands `now` (both in milliseconds). Checked in the future
- * means that the clock went back: its age is unknown, and it would never end, so it is expired.
+ * Returns how fresh something is at `now` that was checked at `checkedAt` (both in milliseconds). If it
+ * was checked in the future, the clock went back: its age is unknown, so it counts as expired.
  */
 export function freshnessAt(
   checkedAt: number,
@@ -109,14 +109,14 @@ export function freshnessAt(
     : 'expired'
 }
 
-/** Seconds for which it is still fresh; negative since when it is not. */
+/** Returns for how many seconds it is still fresh; negative for how long it has been stale. */
 export function ttlSeconds(checkedAt: number, ttlMs: number, now: number): number {
   return Math.floor((checkedAt + ttlMs - now) / 1000)
 }
 
 /**
- * Whether what was last checked at `checkedAt` may still be served when asking again failed so, or
- * takes too long.
+ * Reports whether what was last checked at `checkedAt` may be served for this reason: asking again
+ * failed, or takes too long.
  */
 export function mayServeStale(
   checkedAt: number,
@@ -126,13 +126,13 @@ export function mayServeStale(
 ): boolean {
   if (reason === 'upstream-gone') return settings.whenGone === 'serve'
   if (settings.staleIfErrorMs === 'forever') return true
-  // The distance, not the age: after a jump back it ends as well.
+  // The distance, not the age: otherwise it would never end after the clock went back.
   return Math.abs(now - checkedAt) < settings.ttlMs + settings.staleIfErrorMs
 }
 
 /**
- * Whether what was last checked at `checkedAt` counts as fresh a while longer, to save the last
- * requests that a registry grants.
+ * Reports whether what was last checked at `checkedAt` counts as fresh for a while longer, to save the
+ * last requests that a registry grants.
  */
 export function mayProlong(
   checkedAt: number,

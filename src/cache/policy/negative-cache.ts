@@ -1,5 +1,6 @@
-// What every endpoint said 404 to, for a short while. Only that: a 401, 403, 429 or 5xx may be
-// otherwise at the next try or for the next client (protocol.md E1.4). In memory and bounded.
+// Remembers for a short while what every endpoint answered with 404. Other failures are not remembered:
+// a 401, 403, 429 or 5xx may turn out differently at the next try or for the next client (protocol.md
+// E1.4). In memory and bounded.
 import { LRUCache } from 'lru-cache'
 import { UpstreamError } from '../../upstream/face/failure.ts'
 
@@ -8,7 +9,7 @@ export interface NegativeCacheOptions {
   readonly now?: () => number
 }
 
-/** A failure from memory: nobody was asked for this answer. */
+/** A failure from memory: no upstream was asked for it. */
 export class RememberedFailure extends UpstreamError {
   constructor({ reason, message, endpoint, status }: UpstreamError) {
     super(reason, message, { endpoint, status })
@@ -24,7 +25,7 @@ export class NegativeCache {
     this.#entries = new LRUCache({ max: options.maxEntries ?? 10_000 })
   }
 
-  /** The failure remembered for this key. */
+  /** Returns the failure remembered for this key. */
   get(key: string): RememberedFailure | undefined {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
@@ -32,7 +33,7 @@ export class NegativeCache {
     return age >= 0 && age < entry.ttlMs ? entry.error : undefined
   }
 
-  /** Remembers a failure, if it is one that may be remembered; what is from here stays as old as it is. */
+  /** Remembers a failure for `ttlMs` if it is a 404. One that comes from here keeps its age. */
   remember(key: string, error: unknown, ttlMs: number): void {
     if (!(error instanceof UpstreamError) || error.kind !== 'gone' || ttlMs <= 0) return
     if (error instanceof RememberedFailure) return
