@@ -2,7 +2,7 @@
 // same, and content is kept again once it can be.
 import { execFileSync } from 'node:child_process'
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
-import { describe, expect, test } from 'vitest'
+import { describe, expect, test, vi } from 'vitest'
 import { type Digest, digestOf } from '../src/oci/digest.ts'
 import type { TestClient } from './support/client.ts'
 import { failFiles } from './support/failing-files.ts'
@@ -111,7 +111,8 @@ describe.skipIf(!canMount())('on a small file system', () => {
     const { upstream, client } = world
     const held = upstream.addSyntheticBlob(MIB, 'held')
     await pullUntilHeld(world, held.digest)
-    disk.remount('ro')
+    // Refused while a download still closes its file.
+    await vi.waitFor(() => disk.remount('ro'))
     const blob = upstream.addSyntheticBlob(2 * MIB, 'unwritable')
     expect(digestOf(await pull(client, blob.digest))).toBe(blob.digest)
     const part = await pull(client, blob.digest, { range: 'bytes=1000000-1000099' })
@@ -128,7 +129,8 @@ describe.skipIf(!canMount())('on a small file system', () => {
     await using disk = await startOnSmallDisk(world)
     const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1')
-    disk.remount('ro')
+    // Refused while a download still closes its file.
+    await vi.waitFor(() => disk.remount('ro'))
     for (let each = 0; each < 2; each++) {
       const response = await client.manifest('v1')
       expect(response.status).toBe(200)
