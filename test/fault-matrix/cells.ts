@@ -78,12 +78,13 @@ const ANY_FAULT = 'reset'
  * Left out, because they would add nothing:
  * - what is held by digest, and a standby, with more than one fault: the endpoint is not asked;
  * - a token server with every kind of content: the token comes before the content, so one document
- *   and one blob stand for all;
- * - a CDN with anything but blobs: registries redirect nothing else;
- * - two endpoints that fail, with every kind of content: what decides is the failures, so one
- *   document and one blob stand for all; and with what is held, which is served after any failure;
+ *   and one blob stand for all; and what is held with another endpoint: any failure leads to it;
  * - a token that is renewed where another endpoint has the blob: the rest comes from there;
- * - a token server that nobody can talk to, in mid-blob: there would have been no first token.
+ * - a token server that nobody can talk to, in mid-blob: there would have been no first token;
+ * - a CDN with anything but blobs: registries redirect nothing else;
+ * - a second endpoint after one that has nothing or fails, with manifests by digest, with large
+ *   blobs, and with what is held: the failures decide what becomes of it, not what was asked for;
+ *   and after one that fails, with referrers and at token servers and CDNs, for the same reason.
  */
 export const GROUPS: readonly Group[] = numbered([
   ...CONTENTS.map((content): [string, Combination[]] => {
@@ -127,10 +128,13 @@ function occurs(cell: Combination): boolean {
 
 function adds(cell: Combination): boolean {
   const { content, fault, host, position, held } = cell
+  const isOneOf = (...contents: Content[]) => contents.includes(content)
   if (position === 'standby') return fault === ANY_FAULT && !held
-  if (position === 'after 500') return ['manifest by tag', 'blob'].includes(content) && !held
-  if (!held || !isByDigest(cell)) return true
-  return fault === ANY_FAULT && position === 'alone' && host === 'endpoint'
+  if (position === 'after 500') return isOneOf('manifest by tag', 'blob') && !held
+  if (position === 'after 404') return isOneOf('manifest by tag', 'blob', 'referrers') && !held
+  if (!held) return true
+  if (position === 'first') return host === 'endpoint' && !isByDigest(cell)
+  return !isByDigest(cell) || (fault === ANY_FAULT && host === 'endpoint')
 }
 
 function numbered(groups: readonly [title: string, cells: readonly Combination[]][]): Group[] {

@@ -2,12 +2,6 @@
 import { type Cell, columnOf, isByDigest } from './cells.ts'
 import { AT_CDN, inTable, SENT_BEFORE_KNOWN } from './table.ts'
 
-/**
- * The cells that fail because of a fault that is known, with the fault's number: `content, held or
- * not: fault at position` as in the title of the test.
- */
-export const KNOWN: Readonly<Record<string, number>> = {}
-
 /** What the client is told, in the words of the table. */
 export function expectedOf(cell: Cell): string {
   const { content, fault, host, position } = cell

@@ -13,7 +13,6 @@ import { troubleOf } from './troubles.ts'
 
 /** What became of a cell. */
 export interface Played {
-  readonly wanted: Wanted
   readonly first: Given
   /** How often the fault was met by the first pull; undefined: nobody can tell. */
   readonly met: number | undefined
@@ -37,15 +36,9 @@ export interface Outcome {
   readonly errors: readonly Record<string, unknown>[]
 }
 
-/** Limits of 10 s and more, scaled, but long enough for a busy machine. */
-export const LIMITS = {
-  connectTimeoutMs: 2000,
-  headersTimeoutMs: 600,
-  bodyStallMs: 600,
-  tokenTimeoutMs: 600,
-  documentTimeoutMs: 3000,
-}
-/** A server gives up a disk that takes too long at its end: a busy machine's may. */
+/** The limits that hold by default, 15 s and 30 s, scaled. */
+const SHORT = { timeouts: { firstByte: '600ms', stall: '600ms' } }
+/** What a server that stops reports if the disk takes longer than 3 s, as a busy machine's may. */
 const SLOW_DISK = 'release the directory'
 
 type Mirrors = Record<string, { readonly endpoint: readonly string[] }>
@@ -56,7 +49,7 @@ export interface Schedule {
   readonly quick: Take
   /** The same for tasks that wait most of the time. */
   readonly waiting: Take
-  /** Resolves when all groups have called it: no time limit is to be met while others fill caches. */
+  /** Resolves when all groups have called it: filling caches would hold up pulls that are measured. */
   readonly together: () => Promise<void>
 }
 
@@ -109,9 +102,12 @@ export async function playGroup(
     }
     return await others[cell.position]()
   })
-  const options = { limits: LIMITS, retryDelayMs: 10 }
-  const mirrors = mirrorsOf(cells, (cell) => endpoints.get(cell)!)
-  const chandlery = await startChandlery(directory.path, configOf(mirrors), options)
+  const options = { retryDelayMs: 10 }
+  const mirrors = mirrorsOf(cells.map((cell) => [nameOf(cell).registry, endpoints.get(cell)!]))
+  const slow = cells.filter(({ fault }) => troubleOf(fault).waits === true)
+  const impatient = impatientWith(slow.map((cell) => faulty.get(cell)!.url))
+  const config = { ...configOf(mirrors), ...impatient }
+  const chandlery = await startChandlery(directory.path, config, options)
   await together()
   const pulled = await each((cell) =>
     pullTwice(chandlery, cell, wanted.get(cell)!, faulty.get(cell)!),
@@ -120,8 +116,10 @@ export async function playGroup(
   await chandlery.stop()
   const cache = directory.join('cache')
 
-  const nobody = mirrorsOf(cells, ({ number }) => [`http://${refusedHost(number)}`])
-  await using after = await startChandlery(directory.path, configOf(nobody), options)
+  const nobody = cells.map((cell): [string, string[]] => {
+    return [nameOf(cell).registry, [`http://${refusedHost(cell.number)}`]]
+  })
+  await using after = await startChandlery(directory.path, configOf(mirrorsOf(nobody)), options)
   const afterwards = await each((cell) => pull(after.url, nameOf(cell), wanted.get(cell)!))
   await after.stop()
   const kept = await Promise.all([join(cache, 'blobs'), join(cache, 'manifests')].map(filesBelow))
@@ -131,7 +129,6 @@ export async function playGroup(
         cell,
         {
           ...pulled.get(cell)!,
-          wanted: wanted.get(cell)!,
           state: states.get(faulty.get(cell)!.url),
           afterwards: afterwards.get(cell)!,
         },
@@ -157,7 +154,7 @@ async function hold(
   each: <T>(play: (cell: Cell) => Promise<T>) => Promise<Map<Cell, T>>,
 ): Promise<Map<Cell, Wanted>> {
   await using seed = await startRegistry()
-  const mirrors = mirrorsOf(cells, () => [seed.url])
+  const mirrors = mirrorsOf(cells.map((cell) => [nameOf(cell).registry, [seed.url]]))
   await using before = await startChandlery(directory, configOf(mirrors))
   return await each(async (cell) => {
     const name = nameOf(cell)
@@ -199,7 +196,7 @@ export async function statesOf({ adminUrl }: RunningChandlery): Promise<Map<stri
   return new Map([...lines].map(([, url, state]) => [url!, state!]))
 }
 
-function configOf(mirrors: Mirrors): Record<string, unknown> {
+export function configOf(mirrors: Mirrors): Record<string, unknown> {
   return {
     mirrors,
     defaultEndpoints: false,
@@ -208,11 +205,30 @@ function configOf(mirrors: Mirrors): Record<string, unknown> {
   }
 }
 
-function mirrorsOf(
-  cells: readonly Cell[],
-  endpointsOf: (cell: Cell) => readonly string[],
+/** Gives up these endpoints, and what they lead to, soon. Only they are to meet a time limit. */
+export function impatientWith(urls: readonly string[]): Record<string, unknown> {
+  return { configs: Object.fromEntries(urls.map((url) => [new URL(url).host, SHORT])) }
+}
+
+export function mirrorsOf(
+  registries: Iterable<readonly [registry: string, endpoints: readonly string[]]>,
 ): Mirrors {
-  return Object.fromEntries(
-    cells.map((cell) => [nameOf(cell).registry, { endpoint: endpointsOf(cell) }]),
-  )
+  return Object.fromEntries([...registries].map(([name, endpoint]) => [name, { endpoint }]))
+}
+
+/** Runs tasks, at most so many at once, in the order in which they come. */
+export function limited(most: number): Take {
+  let running = 0
+  const waiting: (() => void)[] = []
+  return async (task) => {
+    if (running === most) await new Promise<void>((resolve) => waiting.push(resolve))
+    else running += 1
+    try {
+      return await task()
+    } finally {
+      const next = waiting.shift()
+      if (next === undefined) running -= 1
+      else next()
+    }
+  }
 }

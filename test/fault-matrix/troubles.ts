@@ -20,7 +20,7 @@ export interface Trouble {
   readonly urls?: 'expired' | 'expired once'
   /** A token is good for one request. */
   readonly tokens?: 'expire'
-  /** A pull that meets it waits, most of the time: many can at once. */
+  /** A pull that meets it waits most of the time, for a time limit or a pause to end. */
   readonly waits?: true
 }
 

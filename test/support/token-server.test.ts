@@ -86,6 +86,20 @@ test('a token ends when its time is over, and the server fails as it is told', a
   expect(tokens.requests.map((r) => r.status)).toEqual([200, 503])
 })
 
+test('a token is good for as many requests as it may be used for', async () => {
+  await using tokens = await startTokenServer({ uses: 2 })
+  const { body } = await ask(tokens, {})
+  const used = [1, 2, 3].map(() => tokens.verify(String(body['token'])) !== undefined)
+  expect(used).toEqual([true, true, false])
+})
+
+test('a fault can begin with a later request', async () => {
+  await using tokens = await startTokenServer()
+  tokens.fault({ match: { from: 2 }, status: 503, body: '{}' })
+  const statuses = [await ask(tokens, {}), await ask(tokens, {}), await ask(tokens, {})]
+  expect(statuses.map(({ status }) => status)).toEqual([200, 503, 503])
+})
+
 test('a signed token says who it is from, for whom, and what it grants', async () => {
   await using directory = await temporaryDirectory()
   const pair = await createSigningKey(directory.path)
