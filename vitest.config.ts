@@ -8,6 +8,10 @@ const PATCH_NODE = [
   'test/damage.test.ts',
   'test/files/file-watch.test.ts',
   'test/shutdown.test.ts',
+  'test/start-and-stop.test.ts',
+  'test/store/ingest/partials.test.ts',
+  'test/store/owner/owner.test.ts',
+  'test/store/store.test.ts',
 ]
 
 export default defineConfig({

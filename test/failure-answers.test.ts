@@ -1,18 +1,11 @@
 // What clients, headers and metrics are told of failures, token servers' included: the failure
 // table through a whole server.
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import type { Fault } from './support/faults.ts'
 import { startTokenServer, type TestTokenServer } from './support/token-server.ts'
 import { createWorld, type World } from './support/world.ts'
 
-/** A token is good for so long, so that soon a new one is needed. */
-const TOKEN_MS = 300
 const LATER = { 'retry-after': '60' }
-
-function startTokens(): Promise<TestTokenServer> {
-  return startTokenServer({ lifetimeMs: TOKEN_MS })
-}
 
 /** A registry behind a token server, and a cache that asks for a tag each time. */
 function createTokenWorld(tokens: TestTokenServer): Promise<World> {
@@ -35,14 +28,14 @@ describe('a token server that fails', () => {
     ['500', { status: 500 }, 'upstream-error', 502],
     ['a reset', { resetAfter: -1 }, 'upstream-error', 502],
   ])('counts like the registry: %s', async (_what, fault, detail, status) => {
-    await using tokens = await startTokens()
+    await using tokens = await startTokenServer()
     await using world = await createTokenWorld(tokens)
     const { upstream } = world
     upstream.addImage('team/app', 'held')
     upstream.addImage('team/app', 'cold')
     expect((await get(world, 'manifests/held')).status).toBe(200)
     tokens.fault(fault)
-    await sleep(TOKEN_MS + 20)
+    tokens.revokeAll()
     const held = await get(world, 'manifests/held')
     expect(held).toMatchObject({ status: 200, cache: expect.stringMatching(`detail=${detail}$`) })
     expect(await get(world, 'manifests/cold')).toMatchObject({ status })
@@ -56,7 +49,7 @@ describe('a 404 that is remembered', () => {
     `manifests/sha256:${'0'.repeat(64)}`,
     `blobs/sha256:${'0'.repeat(64)}`,
   ])('says that nobody was asked: %s', async (path) => {
-    await using tokens = await startTokens()
+    await using tokens = await startTokenServer()
     await using world = await createTokenWorld(tokens)
     const { upstream } = world
     expect(await get(world, path)).toMatchObject({
@@ -76,7 +69,7 @@ describe('a 404 that is remembered', () => {
 
 describe('a registry that limits us', () => {
   test('never has a client told 429, but when to come back', async () => {
-    await using tokens = await startTokens()
+    await using tokens = await startTokenServer()
     await using world = await createTokenWorld(tokens)
     const { upstream } = world
     const image = upstream.addImage('team/app', 'latest')

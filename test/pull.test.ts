@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { digestOf } from '../src/oci/digest.ts'
 import type { Got, TestClient } from './support/client.ts'
 import { syntheticBytes } from './support/content.ts'
+import { until } from './support/until.ts'
 import { createWorld } from './support/world.ts'
 
 const MIB = 1024 * 1024
@@ -53,7 +54,7 @@ describe('one cold blob and fifty clients', () => {
       }
       return await crawler.body()
     })()
-    await sleep(300)
+    await until(() => upstream.bytesSent(digest) > size / 4)
     const late = Array.from({ length: 24 }, () => bytesOf(client.blob(digest)))
     for (const bytes of await Promise.all([...early, ...late]))
       expect(bytes.equals(expected)).toBe(true)

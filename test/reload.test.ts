@@ -134,7 +134,7 @@ describe('a hundred reloads under load', () => {
     await world.start(goodConfig(world, 0))
     await getBlob(world, blobs[0] ?? '')
     const pulling = startLoad(world, digest, blobs)
-    await sleep(500)
+    await until(() => pulling.pulls > 20 && pulling.cold > 0, 'pulls')
     const before = { files: await openFiles(), listeners: listeners() }
     let inForce = 0
     let refused = 0

@@ -11,6 +11,7 @@ import { ContainerdClient, type ContainerdOptions } from './support/containerd-c
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { ServiceFront } from './support/service-front.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import { until } from './support/until.ts'
 
 const MIB = 1024 * 1024
 const REGISTRY = 'registry.test'
@@ -185,13 +186,10 @@ async function toldAt(chandlery: Chandlery, what: string): Promise<number> {
 
 /** From the last answer of one, which was told to end at `sinceMs`, to the readiness of the next. */
 async function gapBetween(old: Chandlery, next: Chandlery, sinceMs: number): Promise<number> {
-  let readyAtMs = 0
+  const readyAtMs = async () => await toldAt(next, '"msg":"ready"')
   // Its log may be behind.
-  while (!(readyAtMs > sinceMs)) {
-    await sleep(20)
-    readyAtMs = await toldAt(next, '"msg":"ready"')
-  }
-  return readyAtMs - (await toldAt(old, '"msg":"request"'))
+  await until(async () => (await readyAtMs()) > sinceMs)
+  return (await readyAtMs()) - (await toldAt(old, '"msg":"request"'))
 }
 
 interface Expected {

@@ -8,6 +8,7 @@ import { openStore } from '../src/store/store.ts'
 import { createChandlery } from './support/chandlery.ts'
 import { hangFilesBelow } from './support/failing-files.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import { until } from './support/until.ts'
 
 let directory: TemporaryDirectory
 
@@ -48,7 +49,7 @@ describe('a server that is stopped while it starts', () => {
     await first.start()
     const second = await create()
     const started = second.start().catch((error: unknown) => error)
-    await sleep(100)
+    await until(async () => (await claims()).some((name) => name.endsWith('.waiting')))
     await second.stop()
     expect(await started).toBeInstanceOf(Error)
     expect(await claims()).toHaveLength(1)

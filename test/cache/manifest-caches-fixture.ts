@@ -138,11 +138,3 @@ function faulty(upstream: Upstream, fault: () => Error | undefined): AskedUpstre
     budget: (repo) => upstream.budget(repo),
   }
 }
-
-/** Waits until the condition holds; fails after two seconds. */
-export async function until(condition: () => boolean): Promise<void> {
-  for (let tries = 0; !condition(); tries++) {
-    if (tries > 400) throw new Error('it never came true')
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}

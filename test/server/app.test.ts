@@ -12,10 +12,10 @@ import {
   type RunningApp,
   startApp,
   talkTo,
-  until,
   type TestOptions,
 } from './fixture.ts'
 import type { Router } from '../../src/server/routing.ts'
+import { until } from '../support/until.ts'
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}\n')
 const DIGEST = digestOf(MANIFEST)

@@ -1,10 +1,12 @@
 import { get, request, Agent, type IncomingMessage } from 'node:http'
 import { connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { OciError } from '../../src/oci/errors.ts'
 import { PiecePool } from '../../src/server/piece-pool.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
-import { blobsOf, type RunningApp, sleep, startApp, until } from './fixture.ts'
+import { blobsOf, type RunningApp, startApp } from './fixture.ts'
+import { until } from '../support/until.ts'
 
 const MIB = 1024 * 1024
 const DIGEST = `sha256:${'a'.repeat(64)}`
@@ -225,6 +227,18 @@ describe('content that breaks its word', () => {
   })
 })
 
+function noted(contents: FakeContent[], content: FakeContent): FakeContent {
+  contents.push(content)
+  return content
+}
+
+/** Waits until nothing is read any more: all that is between server and clients is full. */
+async function untilStuck(contents: readonly FakeContent[]): Promise<void> {
+  const reads = () => contents.reduce((sum, content) => sum + content.reads, 0)
+  let before = 0
+  await until(() => before === (before = reads()), 'no reader goes on', { everyMs: 100 })
+}
+
 describe('a crowd of slow readers', () => {
   it('does not keep fast ones from what they came for, nor takes more than the pool has', async () => {
     const small = patternBytes(24 * MIB)
@@ -235,10 +249,11 @@ describe('a crowd of slow readers', () => {
       growthBytes: 4 * MIB,
       idleBytes: MIB,
     })
-    const app = await serving(() => new FakeContent(small), { pool })
+    const contents: FakeContent[] = []
+    const app = await serving(() => noted(contents, new FakeContent(small)), { pool })
     const crowd = await Promise.all(Array.from({ length: 300 }, () => slowReader(app)))
     await until(() => app.running() === 300)
-    await sleep(300)
+    await untilStuck(contents)
     const startedAt = performance.now()
     const fast = await Promise.all(Array.from({ length: 4 }, () => fetchRaw(app)))
     expect(fast.every((each) => each.body.equals(small))).toBe(true)
@@ -253,10 +268,11 @@ describe('a crowd of slow readers', () => {
   it('all get every byte once they read on', async () => {
     const bytes = patternBytes(8 * MIB)
     const pool = new PiecePool({ baseBytes: MIB, leanBytes: MIB / 2, reserveBytes: MIB / 4 })
-    const app = await serving(() => new FakeContent(bytes), { pool })
+    const contents: FakeContent[] = []
+    const app = await serving(() => noted(contents, new FakeContent(bytes)), { pool })
     const crowd = await Promise.all(Array.from({ length: 40 }, () => slowReader(app)))
     await until(() => app.running() === 40)
-    await sleep(100)
+    await untilStuck(contents)
     const lengths = crowd.map(
       (socket) =>
         new Promise<number>((resolve) => {

@@ -3,6 +3,7 @@ import { once } from 'node:events'
 import { Agent, get } from 'node:http'
 import { connect, type Socket } from 'node:net'
 import { connect as tlsConnect } from 'node:tls'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import { Connections } from '../../src/server/connections.ts'
@@ -11,7 +12,8 @@ import type { ServedManifest } from '../../src/cache/manifest/served-manifest.ts
 import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
 import { createAuthority } from '../support/certificates.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
-import { blobsOf, type RunningApp, sleep, startApp, type TestOptions, until } from './fixture.ts'
+import { blobsOf, type RunningApp, startApp, type TestOptions } from './fixture.ts'
+import { until } from '../support/until.ts'
 
 const MIB = 1024 * 1024
 const PATH = `/v2/library/alpine/blobs/sha256:${'a'.repeat(64)}`
@@ -115,12 +117,12 @@ describe('draining', () => {
 
   it('answers 503 where nothing was said yet when time is up', async () => {
     const never = new Promise<never>(() => {})
-    const { port, records } = await start({
+    const { port, records, running } = await start({
       blobs: { open: () => never, head: () => never },
     })
     const { socket, got } = await open(port)
     socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
-    await sleep(20)
+    await until(() => running() === 1)
     expect(await end({ timeoutMs: 50 })).toEqual({ responses: 0, missingBytes: 0, refused: 1 })
     await until(() => got.ended)
     expect(got.text).toMatch(/^HTTP\/1\.1 503 /)
@@ -179,12 +181,12 @@ describe('draining', () => {
     const content = new FakeContent(patternBytes(1000))
     const opened = Promise.withResolvers<void>()
     const held = blobsOf(() => content)
-    const { port } = await start({
+    const { port, running } = await start({
       blobs: { ...held, open: (...args) => opened.promise.then(() => held.open(...args)) },
     })
     const { socket, got } = await open(port)
     socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
-    await sleep(20)
+    await until(() => running() === 1)
     const drained = end()
     opened.resolve()
     await until(() => got.ended)
@@ -261,8 +263,14 @@ describe('draining', () => {
     const { socket, got } = await open(port)
     socket.write(`GET ${PATH} HTTP/1.1\r\nHost: here\r\n\r\n`)
     await until(() => got.text.length > 1000)
-    const drained = end({ meanwhile: () => connections.isSettled && connections.closeRequests() })
-    await sleep(50)
+    let isClosed = false
+    const closeOnceSettled = () => {
+      if (!connections.isSettled) return
+      connections.closeRequests()
+      isClosed = true
+    }
+    const drained = end({ meanwhile: closeOnceSettled })
+    await until(() => isClosed)
     socket.write(PING)
     content.arrive()
     await until(() => got.ended)
@@ -321,7 +329,7 @@ describe('draining', () => {
     const body = expect(response.body()).rejects.toThrow()
     const hurry = new AbortController()
     const drained = end({ delayMs: 60_000, timeoutMs: 60_000, hurry: hurry.signal })
-    setTimeout(() => hurry.abort(), 50)
+    hurry.abort()
     expect(await drained).toMatchObject({ responses: 1 })
     await body
   })

@@ -1,5 +1,6 @@
 // A running app over caches that a test fills in, on a real loopback port.
 import { type AddressInfo, connect, type Socket } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { FastifyInstance } from 'fastify'
 import { OciError } from '../../src/oci/errors.ts'
 import { type AppOptions, createApp } from '../../src/server/app.ts'
@@ -117,17 +118,4 @@ async function speak(socket: Socket, texts: string[]): Promise<void> {
     if (index > 0) await sleep(50)
     socket.write(text, 'latin1')
   }
-}
-
-export function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms))
-}
-
-/** Polls until the condition holds; fails after two seconds. */
-export async function until(condition: () => boolean, what = 'the condition'): Promise<void> {
-  for (let tries = 0; tries < 200; tries++) {
-    if (condition()) return
-    await sleep(10)
-  }
-  throw new Error(`${what} did not come true`)
 }

@@ -9,7 +9,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { PiecePool } from '../../src/server/piece-pool.ts'
 import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
-import { blobsOf, type RunningApp, startApp, until } from './fixture.ts'
+import { blobsOf, type RunningApp, startApp } from './fixture.ts'
+import { until } from '../support/until.ts'
 
 const MIB = 1024 * 1024
 const PATH = `/v2/library/alpine/blobs/sha256:${'a'.repeat(64)}`

@@ -1,6 +1,7 @@
 // Connections on which no request can be read: what they are told, that they are closed, and that
 // they are counted. What is odd, and a request all the same, is in requests.test.ts.
 import { execFileSync, spawn } from 'node:child_process'
+import { promisify } from 'node:util'
 import { connect } from 'node:net'
 import { connect as connectTls } from 'node:tls'
 import { join } from 'node:path'
@@ -8,15 +9,8 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest'
 import { type TemporaryDirectory, temporaryDirectory } from '../support/temporary-directory.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
 import { TlsKeyPair } from '../../src/server/tls-key-pair.ts'
-import {
-  blobsOf,
-  type RunningApp,
-  sleep,
-  startApp,
-  talkTo,
-  type TestOptions,
-  until,
-} from './fixture.ts'
+import { until } from '../support/until.ts'
+import { blobsOf, type RunningApp, startApp, talkTo, type TestOptions } from './fixture.ts'
 
 const TLS_HELLO = '\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03'
 const HTTP2_PREFACE = 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n'
@@ -84,11 +78,11 @@ describe('a connection without a request that can be read', () => {
 
   it('that just leaves is none', async () => {
     await start()
-    const socket = connect(app.port, '127.0.0.1', () => {
-      socket.write('GET /v2/ HT')
-      setTimeout(() => socket.resetAndDestroy(), 20)
-    })
-    await sleep(100)
+    const connections = promisify(app.app.server.getConnections.bind(app.app.server))
+    const socket = connect(app.port, '127.0.0.1', () => socket.write('GET /v2/ HT'))
+    await until(async () => (await connections()) === 1)
+    socket.resetAndDestroy()
+    await until(async () => (await connections()) === 0)
     expect(app.refused).toEqual([])
   })
 

@@ -5,6 +5,7 @@ import { digestOf } from '../../src/oci/digest.ts'
 import type { Router } from '../../src/server/routing.ts'
 import { untilSized } from '../../src/server/known-size.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
+import { until } from '../support/until.ts'
 import {
   blobsOf,
   plainRouter,
@@ -12,7 +13,6 @@ import {
   startApp,
   talkTo,
   type TestOptions,
-  until,
 } from './fixture.ts'
 
 const MANIFEST = Buffer.from('{"schemaVersion":2}\n')

@@ -1,11 +1,13 @@
 // What is said of a response when it is over: as many body bytes as went out, also where it was cut.
 import { connect } from 'node:net'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { RequestRecord } from '../../src/server/observer.ts'
 import { rawRequest } from '../support/raw-client.ts'
 import { FakeContent, patternBytes } from './fake-content.ts'
-import { blobsOf, type RunningApp, sleep, startApp, type TestOptions, until } from './fixture.ts'
+import { blobsOf, type RunningApp, startApp, type TestOptions } from './fixture.ts'
+import { until } from '../support/until.ts'
 
 const MIB = 1024 * 1024
 const BYTES = patternBytes(8 * MIB)

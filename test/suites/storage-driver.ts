@@ -214,9 +214,11 @@ export function storageDriverSuite(
         const first = await driver.stat('a')
         expect(first).toMatchObject({ key: 'a', size: 5 })
         expect(first!.usedAtMs).toBeGreaterThan(before)
-        await new Promise((resolve) => setTimeout(resolve, 30))
-        await driver.touch('a')
-        expect((await driver.stat('a'))!.usedAtMs).toBeGreaterThan(first!.usedAtMs)
+        const touched = async () => {
+          await driver.touch('a')
+          return (await driver.stat('a'))!.usedAtMs
+        }
+        await expect.poll(touched).toBeGreaterThan(first!.usedAtMs)
         expect(await read('a')).toBe('12345')
       })
 

@@ -9,6 +9,7 @@ import { digestOf } from '../../../src/oci/digest.ts'
 import { openStore, type Store } from '../../../src/store/store.ts'
 import { filesBelow } from '../../support/cache-files.ts'
 import { type TemporaryDirectory, temporaryDirectory } from '../../support/temporary-directory.ts'
+import { until } from '../../support/until.ts'
 import { begin, blob, MIB, read, upstream, type UpstreamOptions } from '../bypass/bypass-fixture.ts'
 
 const SLOW = { delayMs: 1 } satisfies UpstreamOptions
@@ -61,10 +62,6 @@ async function start(): Promise<Server> {
 async function end({ downloads, store }: Server): Promise<void> {
   await downloads.stop()
   await store.close()
-}
-
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await sleep(2)
 }
 
 /** Every file, with what a write would change. */

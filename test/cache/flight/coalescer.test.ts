@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { Coalescer } from '../../../src/cache/flight/coalescer.ts'
 
@@ -56,7 +57,8 @@ describe('Coalescer', () => {
     const note = (error: unknown): void => void unhandled.push(error)
     process.on('unhandledRejection', note)
     new Coalescer<never>().run('key', () => Promise.reject(new Error('alone')))
-    await new Promise((resolve) => setTimeout(resolve, 20))
+    // Node tells of it at the end of the turn.
+    await setImmediate()
     process.off('unhandledRejection', note)
     expect(unhandled).toEqual([])
   })

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
-import { IMPATIENT, NAME, openCaches, REPO, until } from '../manifest-caches-fixture.ts'
+import { until } from '../../support/until.ts'
+import { IMPATIENT, NAME, openCaches, REPO } from '../manifest-caches-fixture.ts'
 
 const MINUTE = 60_000
 
@@ -156,9 +157,9 @@ describe('a manifest by tag', () => {
     stall.remove()
     await until(() => f.asked().includes(`GET ${moved.digest}`))
     await until(() => f.observed.length > 0)
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    const later = await f.caches.manifests.get(REPO, 'latest', f.requester)
-    expect(later).toMatchObject({ digest: moved.digest, cache: { state: 'hit' } })
+    const get = () => f.caches.manifests.get(REPO, 'latest', f.requester)
+    await until(async () => (await get()).digest === moved.digest)
+    expect(await get()).toMatchObject({ digest: moved.digest, cache: { state: 'hit' } })
   })
 
   it('lets only the first wait for a dead upstream, not each of those that follow', async () => {
@@ -175,9 +176,7 @@ describe('a manifest by tag', () => {
     expect(running.cache.detail).toBe('revalidating')
     // The upstream's own time limit ends it; then the failure is remembered for a while.
     const get = () => f.caches.manifests.get(REPO, 'latest', f.requester)
-    while ((await get()).cache.detail === 'revalidating') {
-      await new Promise((resolve) => setTimeout(resolve, 20))
-    }
+    await until(async () => (await get()).cache.detail !== 'revalidating')
     f.asked()
     expect((await get()).cache).toMatchObject({ state: 'stale', detail: 'upstream-error' })
     expect(f.asked()).toEqual([])
@@ -278,9 +277,9 @@ describe('a manifest by tag', () => {
     f.clock.now += MINUTE
     const stale = await f.caches.manifests.get(REPO, 'latest', f.requester)
     expect(stale.cache).toMatchObject({ state: 'stale', detail: 'revalidating' })
-    await until(() => f.asked().includes(`GET ${moved.digest}`))
-    await new Promise((resolve) => setTimeout(resolve, 50))
-    expect((await f.caches.manifests.get(REPO, 'latest', f.requester)).digest).toBe(moved.digest)
+    const get = () => f.caches.manifests.get(REPO, 'latest', f.requester)
+    await until(async () => (await get()).digest === moved.digest)
+    expect(f.asked()).toContain(`GET ${moved.digest}`)
   })
 
   it('counts as expired when the clock went back', async () => {

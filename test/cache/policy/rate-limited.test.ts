@@ -2,6 +2,7 @@
 // and while little is left, it goes to what nobody has.
 import { describe, it } from 'vitest'
 import { NAME, openCaches, REPO, type CachesFixture } from '../manifest-caches-fixture.ts'
+import { until } from '../../support/until.ts'
 
 const MINUTE = 60_000
 const ONCE = { status: 429, headers: { 'retry-after': '1' }, times: 1 }
@@ -22,7 +23,7 @@ describe.concurrent('a rate limit that ends soon', () => {
     f.registry.fault({ match: { kind: 'manifest' }, ...ONCE })
     const startedAt = performance.now()
     const first = gets(f, 10, 'latest')
-    await new Promise((resolve) => setTimeout(resolve, 500))
+    await until(() => f.registry.requests.length > 0)
     const all = [...(await gets(f, 10, 'latest')), ...(await first)]
     expect(all.every(({ bytes }) => bytes?.equals(image.bytes))).toBe(true)
     expect(performance.now() - startedAt).toBeGreaterThan(990)

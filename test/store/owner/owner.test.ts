@@ -12,6 +12,7 @@ import type { Ownership, OwnershipOptions } from '../../../src/store/owner/owner
 import { hangFiles } from '../../support/failing-files.ts'
 import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import type { TemporaryDirectory } from '../../support/temporary-directory.ts'
+import { until } from '../../support/until.ts'
 
 const HERE = { listen: '127.0.0.1:5000' }
 const quick = { pollMs: 10, heartbeatMs: 50, staleMs: 300 } satisfies OwnershipOptions
@@ -81,7 +82,7 @@ describe('takeOwnership', () => {
     const before = await claims()
     const named: Claim[] = []
     const second = take({ onWaiting: (claim) => named.push(claim) })
-    await sleep(200)
+    await until(() => named.length > 0)
     expect(named).toEqual([first.claim])
     expect((await claims()).filter((name) => !name.endsWith('.waiting'))).toEqual(before)
     await first.release()
@@ -116,7 +117,7 @@ describe('takeOwnership', () => {
     const first = await take()
     const stop = new AbortController()
     const second = take({ signal: stop.signal })
-    await sleep(30)
+    await until(async () => (await claims()).length === 2)
     stop.abort(new Error('shutting down'))
     await expect(second).rejects.toThrow('shutting down')
     await expect(take({ signal: stop.signal })).rejects.toThrow('shutting down')
@@ -139,8 +140,7 @@ describe('takeOwnership', () => {
     const child = await otherProcess()
     let waited = 0
     const taking = take({ staleMs: 60_000, onWaiting: () => waited++ })
-    await sleep(100)
-    expect(waited).toBe(1)
+    await until(() => waited === 1)
     const exited = new Promise((resolve) => child.once('exit', resolve))
     child.kill('SIGKILL')
     await exited

@@ -16,6 +16,7 @@ import {
   upstreamOver,
   type FixtureOptions,
 } from '../upstream-fixture.ts'
+import { until } from '../../support/until.ts'
 
 const BOT: Credential = { kind: 'basic', username: 'bot', password: 'secret' }
 const IDENTITY: Credential = { kind: 'identity', token: 'refresh-me' }
@@ -76,7 +77,7 @@ describe('a token', () => {
     const leaving = new AbortController()
     const left = x.at.upstream.getManifest(REPO, 'latest', x.at.requester, leaving.signal)
     const stays = x.pull()
-    await sleep(50)
+    await until(() => x.tokens.requests.length === 1)
     leaving.abort(new Error('left'))
     await expect(left).rejects.toThrow('left')
     expect(await stays).toMatchObject({ digest: x.image.digest })

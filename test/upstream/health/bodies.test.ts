@@ -1,5 +1,4 @@
 // An endpoint that answers, but whose bodies do not come to their end: when that counts against it.
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
 import type { Digest } from '../../../src/oci/digest.ts'
@@ -8,6 +7,7 @@ import type { Fault } from '../../support/faults.ts'
 import { startRegistry } from '../../support/registry.ts'
 import { startStorageHost } from '../../support/storage-host.ts'
 import { collect, failureOf, REPO, upstreamOver, type Fixture } from '../upstream-fixture.ts'
+import { until } from '../../support/until.ts'
 
 const { signal } = new AbortController()
 const MIB = 1024 * 1024
@@ -129,7 +129,7 @@ describe('blobs that break in the middle', () => {
     await using x = await world({ ...FOR_LONG, limits: { bodyStallMs: 300 } })
     x.fault({ match: { ...BLOBS, digest: x.digest }, stall: { afterBytes: 0 } })
     const stalled = failureOf(fetch(x.at, x.digest, 0))
-    await sleep(100)
+    await until(() => x.registry.requestsFor(x.digest).some(({ status }) => status === 200))
     await fetch(x.at, x.small, 0)
     await stalled
     expect(x.state()).toBe('ok')

@@ -9,6 +9,7 @@ import { startRegistry } from '../../support/registry.ts'
 import { startStorageHost } from '../../support/storage-host.ts'
 import { startTokenServer } from '../../support/token-server.ts'
 import { collect, failureOf, REPO, upstreamOver, type Fixture } from '../upstream-fixture.ts'
+import { until } from '../../support/until.ts'
 
 const { signal } = new AbortController()
 const HANG = { stall: 'headers' } as const
@@ -140,7 +141,7 @@ describe('an endpoint', () => {
     const leaving = new AbortController()
     const left = at.upstream.getManifest(REPO, 'latest', at.requester, leaving.signal)
     const waiting = [pull(at), pull(at)]
-    await sleep(50)
+    await until(() => registry.requests.length === 2)
     registry.clearFaults()
     leaving.abort(new Error('left'))
     await expect(left).rejects.toThrow('left')

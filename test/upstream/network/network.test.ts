@@ -7,8 +7,8 @@ import { createAuthority, type KeyPair, type TestAuthority } from '../../support
 import { startRegistry, type TestRegistry } from '../../support/registry.ts'
 import { temporaryDirectory } from '../../support/temporary-directory.ts'
 import { copyFile } from 'node:fs/promises'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { failureOf, REPO, upstreamOver } from '../upstream-fixture.ts'
+import { until } from '../../support/until.ts'
 
 let authority: TestAuthority
 let pair: KeyPair
@@ -138,7 +138,9 @@ describe.concurrent('a certificate', () => {
     const ask = () => at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(await failureOf(ask())).toMatchObject({ reason: 'not-trusted' })
     await copyFile(authority.ca.certFile, ca_file)
-    await sleep(1050)
+    // It is looked at once a second.
+    const isTrusted = async () => await ask().then(Boolean, () => false)
+    await until(isTrusted)
     expect(await ask()).toMatchObject({ digest: image.digest })
   })
 })
