@@ -1,5 +1,5 @@
-// The command line: which command runs, and how its outcome becomes an exit code (0 done, 1 it
-// failed, 2 wrong usage).
+// The command line: runs a command and turns its outcome into an exit code (0 done, 1 failed, 2 wrong
+// usage).
 import packageJson from '../package.json' with { type: 'json' }
 import { Chandlery } from './app/chandlery.ts'
 import { type Arguments, type Options, parseArguments } from './cli/arguments.ts'
@@ -55,7 +55,7 @@ async function runExplain(image: string, options: Options, io: Io): Promise<0> {
   return 0
 }
 
-/** What is no image at all is wrong usage; that a registry is not served is not. */
+/** A text that is not an image is wrong usage; an image of a registry that is not served is not. */
 function checkImage(image: string, defaultRegistry: string): void {
   try {
     parseImage(image, defaultRegistry)
@@ -65,7 +65,7 @@ function checkImage(image: string, defaultRegistry: string): void {
   }
 }
 
-/** Wrong usage is 2, every other error 1; what we foresaw is told without a stack. */
+/** Prints the error and returns the exit code. Expected errors are printed without a stack. */
 function fail(error: unknown, io: Io): number {
   io.stderr.write(`${describe(error)}\n`)
   const isUsage = error instanceof UsageError || (error instanceof ConfigError && error.isUsage)

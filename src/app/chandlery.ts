@@ -1,5 +1,5 @@
-// The server put together: which room gets which options and observer, and in which order things
-// start and stop. The one place besides main.ts that knows every room.
+// The composition root: gives every room its options and observer, and starts and stops them in order.
+// Besides main.ts, only this file knows all rooms.
 import { randomUUID } from 'node:crypto'
 import type { Caches } from '../cache/caches.ts'
 import { createAdminApp } from '../admin/app.ts'
@@ -13,7 +13,7 @@ import {
   listedEndpoints,
   nextGeneration,
 } from './generation.ts'
-import { GivingBack } from './directory-release.ts'
+import { DirectoryRelease } from './directory-release.ts'
 import { bind, portOf } from './listening.ts'
 import { AccessLog } from '../observability/access-log.ts'
 import { EventLog } from '../observability/event-log.ts'
@@ -39,23 +39,23 @@ import { within } from './within.ts'
 export interface ChandleryOptions {
   readonly version: string
   readonly logger: Logger
-  /** Of what upstreams may take, other than the default. */
+  /** Limits for upstreams that differ from the defaults. */
   readonly limits?: Partial<UpstreamLimits>
-  /** For hosts that have none of their own. */
+  /** The proxies for hosts that have none of their own. */
   readonly proxies?: ProxyEnvironment
-  /** First pause in milliseconds before a source that broke is asked again. */
+  /** The first pause before a source that failed is asked again, in milliseconds. */
   readonly retryDelayMs?: number
-  /** Every so many reads of a held blob, it is hashed again. */
+  /** A held blob is hashed again at one in this many reads. */
   readonly sampleEvery?: number
-  /** How the configuration is read again; without it, it is not. */
+  /** How the configuration is reloaded; without this it never is. */
   readonly reloads?: Pick<ReloadingOptions, 'loaded' | 'load'> &
     Partial<Pick<ReloadingOptions, 'lookEveryMs'>>
 }
 
 export interface StopOptions {
-  /** Ends everything at once: responses are cut. */
+  /** When it fires, running responses are cut and everything ends at once. */
   readonly hurry?: AbortSignal
-  /** False: no `shutdownDelay`, the directory is not ours any more. */
+  /** False skips `shutdownDelay`: another server has the directory. Default true. */
   readonly delay?: boolean
 }
 
@@ -65,7 +65,7 @@ const SWEEP_EVERY_MS = 3600_000
 const LOOK_EVERY_MS = 2_000
 /** How long `stop` waits for a start that is still in progress. */
 const STARTING_MS = 3_000
-/** What is still read at the end, a file or a scrape, gets so long. */
+/** How long the last reads of files and the last scrape may take at the end. */
 const LAST_READ_MS = 500
 
 export class Chandlery {
@@ -89,10 +89,10 @@ export class Chandlery {
   #open: Opened | undefined
   #sweeping: NodeJS.Timeout | undefined
   readonly #sweepsEnd = new AbortController()
-  /** Another server has the directory. */
+  /** Whether another server has taken the directory. */
   #isLost = false
 
-  /** Throws where options cannot be used: a certificate that cannot be read, a bad endpoint. */
+  /** Throws if an option cannot be used, such as a certificate that cannot be read. */
   constructor(config: Config, options: ChandleryOptions) {
     const { version, logger, limits, proxies } = options
     this.#retryDelayMs = options.retryDelayMs
@@ -173,23 +173,23 @@ export class Chandlery {
     })
   }
 
-  /** Resolves when another server has taken the directory: stop then. */
+  /** Resolves when another server has taken the directory: this one must stop then. */
   get lost(): Promise<void> {
     return this.#lost.promise
   }
 
-  /** The ports listened on; of use where the configuration says 0. */
+  /** The ports that are listened on, which the configuration may leave to the system (0). */
   get ports(): { readonly api: number; readonly admin: number } {
     return { api: portOf(this.#app), admin: portOf(this.#admin) }
   }
 
-  /** Listens, then waits until the directory is ours, then opens it. Rejects where that cannot be. */
+  /** Listens, waits until the directory is free, takes and opens it. Rejects if any of that fails. */
   async start(): Promise<void> {
     this.#started = this.#start()
     await this.#started
   }
 
-  /** Reads the configuration and what it names again, at once; the log says what came of it. */
+  /** Reloads the configuration and the files it names. The log says what came of it. */
   async reload(trigger: string): Promise<void> {
     await this.#reloading?.reload(trigger)
   }
@@ -220,8 +220,8 @@ export class Chandlery {
   }
 
   /**
-   * Opens the directory, or gives it back, which `stop` does not do before it is open: a disk that hangs may
-   * still write there when `stop` has ended.
+   * Opens the directory, or releases it if that fails. `stop` cannot do that for a directory that is not open
+   * yet: a hanging disk may still write there after `stop` has ended.
    */
   async #openOwned(directory: string, ownership: Ownership): Promise<Opened> {
     try {
@@ -243,7 +243,7 @@ export class Chandlery {
     this.#observer.storeError('release the directory', error)
   }
 
-  /** Another server has the directory: nothing is written there from now on. */
+  /** Another server has taken the directory: nothing is written there from now on. */
   #lose(): void {
     this.#isLost = true
     void this.#open?.store.close()
@@ -251,33 +251,34 @@ export class Chandlery {
   }
 
   /**
-   * Ends in order: for `shutdownDelay` requests are still taken, then running responses may end within
-   * `shutdownTimeout`, then they are cut and everything is closed. True: no response was cut.
+   * Stops in order: requests are accepted for `shutdownDelay`, running responses may end within
+   * `shutdownTimeout`, and then they are cut and everything is closed. Resolves with whether no response
+   * was cut.
    */
   async stop({ hurry, delay = true }: StopOptions = {}): Promise<boolean> {
     const { shutdownDelayMs, shutdownTimeoutMs } = this.#config
     this.#readiness.missing('running', 'the server is stopping')
     this.#starting.abort(new Error('the server is stopping'))
     this.#reloading?.stop()
-    // Or what it is about to take, a port or the directory, would stay taken.
+    // The start may be about to take a port or the directory, which would stay taken.
     const isStarted = await within(STARTING_MS, async () => await this.#started?.catch(() => {}))
     if (!isStarted)
       this.#notReleased(new Error(`the start took longer than ${STARTING_MS} ms to end`))
     const delayMs = delay && this.#open ? shutdownDelayMs : 0
     this.#observer.shutdownPhase('delay')
     const opened = this.#open
-    const givingBack = this.#beginGivingBack()
+    const directory = this.#beginRelease()
     const cut = await drain({
       connections: this.#connections,
       delayMs,
       timeoutMs: shutdownTimeoutMs,
       hurry,
       onClosed: (running) => this.#closed(running),
-      meanwhile: () => givingBack.look(),
+      meanwhile: () => directory.tryRelease(),
     })
     this.#noteCut(cut, hurry?.aborted === true)
-    await givingBack.finish()
-    // Those that were handed over, and of those that are over the files that were still read.
+    await directory.release()
+    // Ends the downloads that were handed over, and closes files that responses were still reading.
     await within(LAST_READ_MS, async () => {
       await opened?.downloads.stop()
       await this.#generation.client.close()
@@ -288,16 +289,16 @@ export class Chandlery {
     return cut.responses + cut.refused === 0
   }
 
-  #beginGivingBack(): GivingBack {
-    return new GivingBack({
+  #beginRelease(): DirectoryRelease {
+    return new DirectoryRelease({
       opened: this.#open,
       ownership: this.#ownership,
       connections: this.#connections,
       observer: this.#observer,
       logger: this.#logger,
       isLost: () => this.#isLost,
-      begins: () => {
-        this.#open = undefined // who comes now is told to ask again
+      onRelease: () => {
+        this.#open = undefined // from now on requests are answered with 503 and Retry-After
         this.#probing?.[Symbol.dispose]()
         clearInterval(this.#sweeping)
         this.#sweepsEnd.abort()
@@ -308,14 +309,17 @@ export class Chandlery {
   #closed(running: number): void {
     this.#observer.shutdownPhase('responses')
     const { shutdownTimeoutMs: timeoutMs } = this.#config
-    this.#logger.info({ running, timeoutMs }, 'no new connections: running responses may end')
+    this.#logger.info(
+      { running, timeoutMs },
+      'no new connections are accepted; running responses may end',
+    )
   }
 
   #noteCut(cut: Cut, isHurried: boolean): void {
     this.#observer.responsesCut(cut)
     if (cut.responses + cut.refused === 0) return
     const why = isHurried ? 'told to end at once' : 'shutdownTimeout has passed'
-    this.#logger.warn(cut, `${why}: the responses that still ran were cut`)
+    this.#logger.warn(cut, `${why}: running responses were cut`)
   }
 
   #waitFor(owner: string): void {
@@ -325,24 +329,24 @@ export class Chandlery {
     this.#logger.warn({ directory, owner }, reason)
   }
 
-  /** Puts a configuration into force, at once for all that comes after; what runs ends as it began. */
+  /** Applies a configuration to all requests from now on; running ones end under the former one. */
   async #apply(config: Config, changed: { readonly files: boolean }): Promise<void> {
     const former = this.#generation
     const next = nextGeneration(config, this.#generationOptions, former)
     if (next.credentials !== former.credentials) await next.credentials.prepare()
     const pair = config.tls && (await this.#keyPair?.read(config.tls))
-    // From here on nothing fails.
+    // Nothing below may fail: a configuration is applied as a whole or not at all.
     this.#generation = next
     this.#logger.level = config.log.level
     if (pair) this.#keyPair?.use(pair)
     next.credentials.recheck()
     next.client.settle().catch((error: unknown) => this.#observer.unexpectedError('reload', error))
-    const isAskedOtherwise = next.upstream !== former.upstream
-    if (isAskedOtherwise || changed.files) this.#open?.manifestCaches.forgetFailures()
-    if (isAskedOtherwise || config.health.probeMs !== former.config.health.probeMs) this.#probe()
+    const isUpstreamNew = next.upstream !== former.upstream
+    if (isUpstreamNew || changed.files) this.#open?.manifestCaches.forgetFailures()
+    if (isUpstreamNew || config.health.probeMs !== former.config.health.probeMs) this.#probe()
   }
 
-  /** Endpoints are looked after in the background, if that is wanted, from when the store is open. */
+  /** Starts background probes of the endpoints, if they are configured and the store is open. */
   #probe(): void {
     this.#probing?.[Symbol.dispose]()
     this.#probing = undefined
@@ -361,7 +365,7 @@ export class Chandlery {
     })
   }
 
-  // What nobody came back for, now and every hour.
+  // Removes partial downloads that nobody came back for, now and every hour.
   #sweep(store: Store): void {
     const sweep = () => {
       const { partialTtlMs } = this.#config.fetch
@@ -374,7 +378,7 @@ export class Chandlery {
   }
 }
 
-// A connection without a request would keep it open; alive is shown until here.
+// Closed last, so that /healthz answers until the end. An idle connection would keep it open.
 async function closeAdmin(admin: App): Promise<void> {
   const timer = setTimeout(() => admin.server.closeAllConnections(), LAST_READ_MS)
   await admin.close()

@@ -1,5 +1,5 @@
-// The end of what a server has of its directory: what downloads have is made durable, all that writes
-// ends, and the next server gets it, as soon as nobody here needs it any more.
+// Releases the directory when the server stops: makes durable what downloads have, ends everything that
+// writes, and lets the next server have it as soon as nobody here needs it any more.
 import type { Logger } from '../observability/logger.ts'
 import type { Observer } from '../observability/observer.ts'
 import type { Opened } from './open-caches.ts'
@@ -7,65 +7,66 @@ import type { Connections } from '../server/connections.ts'
 import type { Ownership } from '../store/owner/owner.ts'
 import { within } from './within.ts'
 
-/** A SIGKILL that comes while the server stops costs no more than what arrived since. */
+/** The most that a SIGKILL during the stop can cost: the bytes that arrived within this time. */
 const CHECKPOINT_EVERY_MS = 2_000
-/** Whether another server waits. */
-const ASK_EVERY_MS = 100
-/** At the end the disk gets so long to take what is left. */
+/** How often it is looked whether another server waits for the directory. */
+const LOOK_FOR_WAITING_MS = 100
+/** How long the disk may take at the end to write what is left. */
 const SETTLE_MS = 3_000
 
-export interface GivingBackOptions {
-  /** Undefined: it was not opened. */
+export interface DirectoryReleaseOptions {
+  /** Undefined if the directory was not opened. */
   readonly opened: Opened | undefined
   readonly ownership: Ownership | undefined
   readonly connections: Connections
   readonly observer: Observer
   readonly logger: Logger
-  /** Another server has the directory already: nothing may be written any more. */
+  /** Reports whether another server has taken the directory: then nothing may be written. */
   readonly isLost: () => boolean
-  /** From here on nothing is opened there; called once. */
-  readonly begins: () => void
+  /** Called once, when the release begins: nothing may be opened in the directory any more. */
+  readonly onRelease: () => void
 }
 
-export class GivingBack {
-  readonly #options: GivingBackOptions
+export class DirectoryRelease {
+  readonly #options: DirectoryReleaseOptions
   readonly #timers: readonly NodeJS.Timeout[]
   #isCheckpointing = false
   #isWanted = false
   #done: Promise<void> | undefined
 
-  /** The server has begun to stop. */
-  constructor(options: GivingBackOptions) {
+  /** To be created when the server begins to stop: downloads are checkpointed from then on. */
+  constructor(options: DirectoryReleaseOptions) {
     this.#options = options
     void this.#checkpoint()
     this.#timers = [
       setInterval(() => void this.#checkpoint(), CHECKPOINT_EVERY_MS),
-      setInterval(() => void this.#ask(), ASK_EVERY_MS),
+      setInterval(() => void this.#lookForWaiting(), LOOK_FOR_WAITING_MS),
     ]
   }
 
   /**
-   * Gives it back if that can be. What runs then reads files that are open already, or can do without.
-   * Downloads can as well, but what they fetch from then on is not kept: only for a server that waits.
+   * Releases the directory if nothing needs it any more: responses that still run read files that are
+   * open already. If another server waits, running downloads are handed over as well, and what they
+   * fetch from then on is not kept.
    */
-  look(): void {
+  tryRelease(): void {
     const { opened, connections, isLost } = this.#options
     if (!opened) return
     const { downloads } = opened
     const isIdle = !downloads.isWriting || (this.#isWanted && downloads.canHandOver)
     const isSettled = isIdle && connections.isSettled
     if (isSettled) connections.closeRequests()
-    if (isSettled || isLost()) this.#done ??= this.#give({ handOver: true })
+    if (isSettled || isLost()) this.#done ??= this.#release({ handOver: true })
   }
 
-  /** Gives it back unless that has happened: downloads that run are cut. Never rejects. */
-  async finish(): Promise<void> {
+  /** Releases the directory unless that has happened, cutting running downloads. Never rejects. */
+  async release(): Promise<void> {
     for (const timer of this.#timers) clearInterval(timer)
-    this.#done ??= this.#give({ handOver: this.#options.isLost() })
+    this.#done ??= this.#release({ handOver: this.#options.isLost() })
     await this.#done
   }
 
-  /** None where one still runs: the disk is slow. */
+  /** Does nothing while the last checkpoint is still running: the disk is slow. */
   async #checkpoint(): Promise<void> {
     const { opened, isLost } = this.#options
     if (!opened || isLost() || this.#isCheckpointing) return
@@ -74,22 +75,22 @@ export class GivingBack {
     this.#isCheckpointing = false
   }
 
-  async #ask(): Promise<void> {
-    // Where nobody can say, the next one waits until this one has ended.
+  async #lookForWaiting(): Promise<void> {
+    // If that cannot be read, the next server waits until this one has ended.
     this.#isWanted = (await this.#options.ownership?.isWanted().catch(() => false)) ?? false
   }
 
-  /** All that writes ends, in time or not; then the claim goes. */
-  async #give({ handOver }: { readonly handOver: boolean }): Promise<void> {
-    const { ownership, observer, begins } = this.#options
+  /** Ends everything that writes, within SETTLE_MS, and removes this server's claim. */
+  async #release({ handOver }: { readonly handOver: boolean }): Promise<void> {
+    const { ownership, observer, onRelease } = this.#options
     observer.shutdownPhase('storage')
-    begins()
+    onRelease()
     const notReleased = (error: unknown) => observer.storeError('release the directory', error)
     const isDone = await within(SETTLE_MS, async () => {
       await this.#settle(handOver)
       await ownership?.release().catch(notReleased)
     })
-    // Where the claim stands, the next server finds that its owner is dead once it is.
+    // The claim stays then. The next server takes over once it finds the owner dead.
     if (!isDone) notReleased(new Error(`the disk took longer than ${SETTLE_MS} ms at the end`))
   }
 
@@ -99,7 +100,7 @@ export class GivingBack {
     const { downloads, manifestCaches, store } = opened
     try {
       const left = await (handOver ? downloads.handOver({ note: !isLost() }) : downloads.stop())
-      if (left) logger.info({ downloads: left }, 'what downloads have is left for the next')
+      if (left) logger.info({ downloads: left }, 'partial downloads are left for the next server')
       await manifestCaches.end()
       await store.close()
     } catch (error) {

@@ -1,5 +1,5 @@
-// What `explain` is told of the configuration and of what is held. It only reads, so that it may
-// look into the directory of a running server.
+// Gives `explain` the configuration and the content of the directory. It only reads, so that it can be
+// used on the directory of a running server.
 import type { ExplainDeps, ExplainStore, HostSummary } from '../cli/explain.ts'
 import { FreshnessPolicy } from '../cache/policy/freshness.ts'
 import type { Config, HostConfig } from '../config/config.ts'
@@ -71,7 +71,7 @@ async function summarise(config: Config, seeker: Seeker): Promise<HostSummary> {
   }
 }
 
-/** Of the first file that has something for the host, else of one that cannot be read. */
+/** Summarises the first file that has a credential for the host, else one that cannot be read. */
 async function summariseDockerConfigs(paths: readonly string[], seeker: Seeker) {
   const all = await Promise.all(paths.map((path) => summariseDockerConfig(path, seeker)))
   const found = all.find((summary) => summary.all.length > 0)

@@ -1,5 +1,5 @@
-// What is made of one configuration: where requests lead and how upstreams are asked. One follows
-// another when the configuration changes; what a request began under one, it ends under that one.
+// A generation is everything that is made from one configuration: where requests lead and how upstreams
+// are asked. A reload makes the next one; a request ends under the generation in which it began.
 import { FreshnessPolicy } from '../cache/policy/freshness.ts'
 import type { Requester } from '../upstream/face/requester.ts'
 import { settingsOfHost, settingsOfMirror } from '../config/changes.ts'
@@ -21,9 +21,9 @@ export interface GenerationOptions {
   readonly version: string
   readonly instanceId: string
   readonly observer: UpstreamObserver
-  /** Of what upstreams may take, other than the default. */
+  /** Limits for upstreams that differ from the defaults. */
   readonly limits?: Partial<UpstreamLimits> | undefined
-  /** For hosts that have none of their own. */
+  /** The proxies for hosts that have none of their own. */
   readonly proxies?: ProxyEnvironment | undefined
 }
 
@@ -35,32 +35,32 @@ export interface Generation {
   readonly upstream: Upstream
   readonly credentials: ConfiguredCredentials
   readonly resolver: Resolver
-  /** On whose behalf the requests are that come in while it is in force. */
+  /** On whose behalf upstreams are asked for the requests of this generation. */
   readonly requester: Requester
 }
 
-/** Throws where an option cannot be used: a bad endpoint. */
+/** Throws if an option cannot be used, such as a bad endpoint. */
 export function firstGeneration(config: Config, options: GenerationOptions): Generation {
   return generationOf(config, options, undefined)
 }
 
 /**
- * The one that follows. Where nothing leads elsewhere and nothing is asked otherwise, all but the
- * configuration stays; else connections, tokens, limits and what is known of endpoints go on as far
- * as they fit. Throws where an option cannot be used.
+ * Returns the generation that follows. If routing and the ways to ask upstreams are the same, all but
+ * the settings of the caches stays. Otherwise connections, tokens, limits and the health of endpoints
+ * are taken over where they still apply. Throws if an option cannot be used.
  */
 export function nextGeneration(
   config: Config,
   options: GenerationOptions,
   former: Generation,
 ): Generation {
-  if (waysOf(config) === waysOf(former.config)) {
+  if (routingKey(config) === routingKey(former.config)) {
     return { ...former, config, freshness: new FreshnessPolicy(config.freshness) }
   }
   return generationOf(config, options, former)
 }
 
-/** Of the registries that are listed; with "*" there may be others. */
+/** Returns the endpoints of the listed registries. With "*" there may be others. */
 export function listedEndpoints({ registries }: Pick<Generation, 'registries'>): Endpoint[] {
   const endpoints = registries.names.flatMap((name) => registries.endpoints(name))
   return [...new Map(endpoints.map((endpoint) => [endpoint.key, endpoint])).values()]
@@ -84,13 +84,13 @@ function generationOf(
   return { config, freshness, registries, client, upstream, credentials, resolver, requester }
 }
 
-/** The same one knows the same names. */
+/** Keeps the former resolver, and the addresses it remembers, if its settings are the same. */
 function resolverOf({ dns }: Config, former: Generation | undefined): Resolver {
   const isSame = former !== undefined && settingsId(former.config.dns) === settingsId(dns)
   return isSame ? former.resolver : new Resolver(dns)
 }
 
-/** The same ones know whose turn it is, and are the same source to a download that runs. */
+/** Keeps the former credentials if they are the same: a running download then sees the same sources. */
 function credentialsOf(
   config: Config,
   client: RegistryClient,
@@ -125,7 +125,7 @@ function createClient(
   return new RegistryClient({
     version,
     instanceId,
-    hosts: lines(config.configs),
+    hosts: hostSettings(config.configs),
     limits: { ...configured, ...wholesFor(configured), ...limits },
     observer,
     resolver,
@@ -135,25 +135,25 @@ function createClient(
   })
 }
 
-/** How an endpoint fared says nothing once it is asked otherwise, and one that is listed no more is of no interest. */
+/** The health of an endpoint is forgotten if the endpoint is listed no more or is asked in another way. */
 function healthKept(config: Config, registries: Registries, former: Generation) {
   const keysOf = (of: Pick<Generation, 'registries'>) =>
     new Set(listedEndpoints(of).map(({ key }) => key))
   const [before, now] = [keysOf(former), keysOf({ registries })]
   return ({ key, host }: Pick<Endpoint, 'key' | 'host'>) => {
     const isGone = before.has(key) && !now.has(key)
-    return !isGone && lineOf(former.config, host) === lineOf(config, host)
+    return !isGone && hostKey(former.config, host) === hostKey(config, host)
   }
 }
 
-/** Of all that decides how one host is asked. */
-function lineOf({ configs, dockerConfig, timeouts, dns }: Config, host: string): string {
+/** Equal if one host is asked in the same way. */
+function hostKey({ configs, dockerConfig, timeouts, dns }: Config, host: string): string {
   const own = configForHost(configs, host)
   return settingsId([own && settingsOfHost(own), dockerConfig, timeouts, dns])
 }
 
-/** Of all that decides where requests lead, and how upstreams are asked. */
-function waysOf(config: Config): string {
+/** Equal if requests lead to the same places and upstreams are asked in the same way. */
+function routingKey(config: Config): string {
   const { defaultRegistry, defaultEndpoints, mirrors, timeouts, dns } = config
   const routing = [defaultRegistry, defaultEndpoints, mirrors.map(settingsOfMirror)]
   return settingsId([routing, hosts(config.configs), timeouts, dns, authOf(config)])
@@ -169,13 +169,15 @@ function hosts(configs: Config['configs']): Record<string, Omit<HostConfig, 'pla
   return Object.fromEntries(entries.map(([host, each]) => [host, settingsOfHost(each)]))
 }
 
-/** Without the credentials: those are not the connections' business. */
-function lines(configs: Config['configs']): Record<string, Omit<HostConfig, 'place' | 'auth'>> {
+/** Leaves the credentials out: connections do not depend on them. */
+function hostSettings(
+  configs: Config['configs'],
+): Record<string, Omit<HostConfig, 'place' | 'auth'>> {
   const entries = Object.entries(hosts(configs))
   return Object.fromEntries(
     entries.map(([host, settings]) => {
-      const { auth: _auth, ...line } = settings
-      return [host, line]
+      const { auth: _auth, ...others } = settings
+      return [host, others]
     }),
   )
 }

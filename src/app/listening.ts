@@ -1,4 +1,4 @@
-// Where a server listens, and why it cannot, in words.
+// Listens on a configured address, and explains in words why that fails.
 import type { AddressInfo } from 'node:net'
 import { formatListenAddress, type ListenAddress } from '../config/listen-address.ts'
 
@@ -7,7 +7,7 @@ interface Listening {
   readonly server: { address(): AddressInfo | string | null }
 }
 
-/** Listens; `key` is the configuration's for the address. Rejects with what to do about it. */
+/** Listens on an address. `key` is its key in the configuration. Rejects with an error that says what to do. */
 export async function bind(app: Listening, address: ListenAddress, key: string): Promise<void> {
   const { host = '::', port } = address
   try {
@@ -20,7 +20,7 @@ export async function bind(app: Listening, address: ListenAddress, key: string):
   }
 }
 
-/** The port listened on; 0: none. */
+/** Returns the port that is listened on, or 0. */
 export function portOf(app: Listening): number {
   const address = app.server.address()
   return typeof address === 'object' && address !== null ? address.port : 0
@@ -28,8 +28,8 @@ export function portOf(app: Listening): number {
 
 const CAUSES: Readonly<Record<string, string>> = {
   EADDRINUSE: 'is in use by another process',
-  EACCES: 'may not be used by this user (ports below 1024 need a right of their own)',
-  EADDRNOTAVAIL: 'is no address of this machine',
+  EACCES: 'may not be used by this user (ports below 1024 need CAP_NET_BIND_SERVICE)',
+  EADDRNOTAVAIL: 'is not an address of this machine',
   ENOTFOUND: 'cannot be resolved',
   EAI_AGAIN: 'cannot be resolved',
 }

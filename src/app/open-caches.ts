@@ -1,5 +1,5 @@
-// Opens the directory and puts the caches together over it. They ask for settings that may change
-// while they run.
+// Opens the directory and composes the caches over it. Settings that may change while they run are asked
+// for each time.
 import { BlobCache } from '../cache/blob/blob-cache.ts'
 import type { Caches } from '../cache/caches.ts'
 import { Downloads } from '../cache/download/downloads.ts'
@@ -13,27 +13,27 @@ import { CurrentUpstream } from '../upstream/current-upstream.ts'
 export interface OpeningOptions {
   readonly directory: string
   readonly observer: Observer
-  /** The one in force. */
+  /** Returns the current generation. */
   readonly generation: () => Generation
   readonly retryDelayMs: number | undefined
   readonly sampleEvery: number | undefined
-  /** Ends the opening: nothing is written from then on. */
+  /** Aborts the opening: nothing is written after it has fired. */
   readonly signal: AbortSignal
 }
 
-/** What there is once the directory is ours. */
+/** What is there once the directory is open. */
 export interface Opened {
   readonly store: Store
   readonly downloads: Downloads
   readonly manifestCaches: ManifestCaches
-  /** What requests are answered from. */
+  /** What the server answers requests from. */
   readonly caches: Caches
 }
 
-/** A blob does not take the last of the space: manifests and links need some. */
+/** Space that blobs leave to manifests and links, in bytes. */
 const SPARE_BYTES = 1024 * 1024
 
-/** Rejects where the directory cannot be used, or the signal fires. */
+/** Rejects if the directory cannot be used, or the signal fires. */
 export async function openCaches(options: OpeningOptions): Promise<Opened> {
   const { directory, observer, generation, sampleEvery, signal } = options
   const store = await openStore({ directory, observer, signal })
@@ -72,7 +72,7 @@ function createDownloads(
   })
 }
 
-// Where nobody can say, it is tried: the write will tell.
+// If the free space cannot be read, the write is tried: it will fail if there is none.
 async function hasRoom(store: Store, bytes: number): Promise<boolean> {
   const space = await store.blobs.space().catch(() => undefined)
   return space === undefined || bytes + SPARE_BYTES <= space.freeBytes

@@ -1,4 +1,6 @@
-/** Whether it was done in time. What is late goes on by itself; rejects where it fails before. */
+// Waits for work, but only for so long.
+
+/** Reports whether the work ended within `ms`. Late work goes on in the background. Rejects if it fails in time. */
 export async function within(ms: number, work: () => Promise<unknown>): Promise<boolean> {
   const late = Promise.withResolvers<false>()
   const timer = setTimeout(() => late.resolve(false), ms)
