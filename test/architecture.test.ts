@@ -236,7 +236,7 @@ function folderOf(file: string): string {
 }
 
 describe('the imports', () => {
-  test('are found by this test at all', () => {
+  test('are found by this test', () => {
     expect(files.length).toBeGreaterThan(50)
     expect(importsOf('main.ts').length).toBeGreaterThan(3)
   })
@@ -262,7 +262,7 @@ describe('the imports', () => {
     expect(allowed.filter((arrow) => !used.has(arrow))).toEqual([])
   })
 
-  test('lead down alone: no folder is reached again from where its arrows lead', () => {
+  test('only lead down: no folder is reached again from where its arrows lead', () => {
     const order = Object.keys(ARROWS)
     for (const [from, targets] of Object.entries(ARROWS)) {
       for (const to of targets) {
@@ -271,14 +271,14 @@ describe('the imports', () => {
     }
   })
 
-  test('of foundations lead to no folder of their own room', () => {
+  test('of foundations lead to no other folder of their room', () => {
     for (const file of FOUNDATIONS) {
       const room = folderOf(file)
       expect(neighboursOf(file).filter((to) => to.startsWith(`${room}/`))).toEqual([])
     }
   })
 
-  test.each(files)('of %s reach outside only where that is its room', (file) => {
+  test.each(files)('of %s reach outside the project only where its room may', (file) => {
     for (const target of importsOf(file)) {
       const allowed = OUTSIDE[target]
       if (allowed) {

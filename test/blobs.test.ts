@@ -24,8 +24,8 @@ async function readJson(got: Promise<Got>): Promise<{ status: number; code: stri
   return { status, code: body.errors?.[0]?.code ?? '' }
 }
 
-describe('a wrong word about the size', () => {
-  test('that a restart came into the middle of does not last', async () => {
+describe('a wrong size', () => {
+  test('that is known when a server restarts is forgotten', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const bytes = syntheticBytes('too long', 0, 2 * MIB)
@@ -51,7 +51,7 @@ describe('a wrong word about the size', () => {
     expect(await namesBelow(world.cache('ingest'))).toEqual([])
   })
 
-  test('of a GET is not believed longer than that GET', async () => {
+  test('in a GET is believed for that GET only', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1')
@@ -68,7 +68,7 @@ describe('a wrong word about the size', () => {
     expect((await client.blob(digest)).status).toBe(200)
   })
 
-  test('of a HEAD is not believed longer than that HEAD', async () => {
+  test('in a HEAD is believed for that HEAD only', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1')
@@ -87,7 +87,7 @@ describe('a wrong word about the size', () => {
   })
 
   test.each([undefined, 'bytes=0-', 'bytes=-1000000'])(
-    'is outlived by a download that finds a better source before anything was sent (Range: %s)',
+    'does not end a download that finds a better source before anything was sent (Range: %s)',
     async (range) => {
       await using world = await createWorld({ upstreams: [{}, {}] })
       const { upstream, other, client } = world
@@ -103,7 +103,7 @@ describe('a wrong word about the size', () => {
     },
   )
 
-  test('costs no connection: one is not left waiting for a body that nobody reads', async () => {
+  test('leaves no connection waiting for a body that nobody reads', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1', { layers: [syntheticBytes('w', 0, 4 * MIB)] })
@@ -118,7 +118,7 @@ describe('a wrong word about the size', () => {
 })
 
 describe('a page instead of a blob', () => {
-  test('shows nothing about who may read it', async () => {
+  test('does not prove who may read the blob', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const { digest } = upstream.addBlob(Buffer.from('private'), { repository: 'team/app' })
@@ -130,8 +130,8 @@ describe('a page instead of a blob', () => {
   })
 })
 
-describe('who joins a download', () => {
-  test('is served by it although it ends while the upstream is asked whether they may', async () => {
+describe('a client that joins a download', () => {
+  test('is served by it although it ends while the upstream is asked for permission', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const bytes = syntheticBytes('joined', 0, 2 * MIB)
@@ -153,7 +153,7 @@ describe('who joins a download', () => {
     expect(methods.toSorted()).toEqual(['GET', 'HEAD']) // it is not fetched once more
   })
 
-  test('lets nobody read who began it without a right', async () => {
+  test('does not get access by having started it without permission', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const layers = [syntheticBytes('began', 0, 2 * MIB)]
@@ -166,7 +166,7 @@ describe('who joins a download', () => {
     expect((await began).status).toBe(404)
   })
 
-  test('is refused where the upstream refuses them, and the download goes on', async () => {
+  test('is refused where the upstream refuses it, and the download goes on', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const bytes = syntheticBytes('refused', 0, 2 * MIB)
@@ -184,9 +184,9 @@ describe('who joins a download', () => {
 
 describe('a body that ends too early', () => {
   test.each([
-    ['exactly at its end, closed instead of ended', 2 * MIB, 1],
+    ['exactly at its end, by a closed connection,', 2 * MIB, 1],
     ['in the middle', MIB + 7, 2],
-  ])('%s, is completed', async (_what, cutAfter, requests) => {
+  ])('%s is completed', async (_what, cutAfter, requests) => {
     await using world = await createWorld()
     const { upstream, client } = world
     const bytes = syntheticBytes('early', 0, 2 * MIB)
@@ -207,7 +207,7 @@ describe('a body that ends too early', () => {
 })
 
 describe('a cache that cannot be written', () => {
-  test('costs the entry and not the pull, and is in the log', async () => {
+  test('costs the entry and not the pull, and is logged', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const { digest } = upstream.addSyntheticBlob(MIB, 'unwritten')
@@ -222,7 +222,7 @@ describe('a cache that cannot be written', () => {
     expect((await client.blob(digest)).bytes.length).toBe(MIB)
   })
 
-  test('costs the entry and not the pull where only the place for blobs is lost', async () => {
+  test('costs the entry and not the pull where only the folder for blobs is lost', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const bytes = syntheticBytes('uncommitted', 0, MIB)
@@ -236,7 +236,7 @@ describe('a cache that cannot be written', () => {
 })
 
 describe('a blob that no endpoint has', () => {
-  test('is asked for once within negativeTtl', async () => {
+  test('is requested once within negativeTtl', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const digest = digestOf(Buffer.from('nowhere'))
@@ -247,7 +247,7 @@ describe('a blob that no endpoint has', () => {
   })
 })
 
-describe('what the upstream answers', () => {
+describe('an upstream that fails a blob request', () => {
   const cases: [string, object, { status: number; code: string }][] = [
     ['404', { status: 404 }, { status: 404, code: 'BLOB_UNKNOWN' }],
     ['403', { status: 403 }, { status: 403, code: 'DENIED' }],
@@ -264,14 +264,17 @@ describe('what the upstream answers', () => {
       { status: 503, code: 'TOOMANYREQUESTS' },
     ],
   ]
-  test.each(cases)('%s: is told as the failure table has it', async (_what, fault, expected) => {
-    await using world = await createWorld()
-    const { upstream, client } = world
-    const { digest } = upstream.addSyntheticBlob(MIB, 'table')
-    upstream.fault({ match: { kind: 'blob' }, ...fault })
-    expect(await readJson(client.blob(digest))).toEqual(expected)
-    upstream.clearFaults()
-    const stays = expected.status === 404 || expected.code === 'TOOMANYREQUESTS'
-    if (!stays) expect((await client.blob(digest)).status).toBe(200)
-  })
+  test.each(cases)(
+    'with %s leads to what the failure table says',
+    async (_what, fault, expected) => {
+      await using world = await createWorld()
+      const { upstream, client } = world
+      const { digest } = upstream.addSyntheticBlob(MIB, 'table')
+      upstream.fault({ match: { kind: 'blob' }, ...fault })
+      expect(await readJson(client.blob(digest))).toEqual(expected)
+      upstream.clearFaults()
+      const stays = expected.status === 404 || expected.code === 'TOOMANYREQUESTS'
+      if (!stays) expect((await client.blob(digest)).status).toBe(200)
+    },
+  )
 })

@@ -147,30 +147,33 @@ test.each([
   ['EROFS', 'at once', 'the cache directory is not writable'],
   ['EIO', 'in the middle of a blob', 'the disk reports errors'],
   ['EIO', 'when the blob is to be kept', 'the disk reports errors'],
-])('%s %s costs no pull, and is told until blobs are kept again', async (code, when, meaning) => {
-  await using world = await createWorld()
-  const { upstream, client } = world
-  const { digest } = upstream.addSyntheticBlob(20 * MIB, code)
-  const isLate = when === 'when the blob is to be kept'
-  const after = when === 'in the middle of a blob' ? 3 : 0
-  using disk = await failFiles(isLate ? 'sync' : 'writev', code, after)
-  const part = pull(client, digest, { range: 'bytes=15000000-15999999' })
-  const wholes = await Promise.all([
-    pull(client, digest),
-    pull(client, digest),
-    pull(client, digest),
-  ])
-  for (const bytes of wholes) expect(digestOf(bytes)).toBe(digest)
-  expect(wholes[0]?.subarray(15_000_000, 16_000_000).equals(await part)).toBe(true)
-  await expect.poll(() => storeErrors(world, isLate ? 'commit' : 'write')).toBeGreaterThan(0)
-  const ready = await client.admin('/readyz?verbose')
-  expect([ready.status, ready.text]).toEqual([200, expect.stringContaining(meaning)])
-  expect(disk.failures).toBeGreaterThan(0)
-  disk[Symbol.dispose]()
-  await pullUntilHeld(world, digest)
-  // It is held a moment before its download is over.
-  await expect.poll(() => readiness(world)).not.toContain('not being kept')
-})
+])(
+  '%s %s costs no pull and is reported until blobs are kept again',
+  async (code, when, meaning) => {
+    await using world = await createWorld()
+    const { upstream, client } = world
+    const { digest } = upstream.addSyntheticBlob(20 * MIB, code)
+    const isLate = when === 'when the blob is to be kept'
+    const after = when === 'in the middle of a blob' ? 3 : 0
+    using disk = await failFiles(isLate ? 'sync' : 'writev', code, after)
+    const part = pull(client, digest, { range: 'bytes=15000000-15999999' })
+    const wholes = await Promise.all([
+      pull(client, digest),
+      pull(client, digest),
+      pull(client, digest),
+    ])
+    for (const bytes of wholes) expect(digestOf(bytes)).toBe(digest)
+    expect(wholes[0]?.subarray(15_000_000, 16_000_000).equals(await part)).toBe(true)
+    await expect.poll(() => storeErrors(world, isLate ? 'commit' : 'write')).toBeGreaterThan(0)
+    const ready = await client.admin('/readyz?verbose')
+    expect([ready.status, ready.text]).toEqual([200, expect.stringContaining(meaning)])
+    expect(disk.failures).toBeGreaterThan(0)
+    disk[Symbol.dispose]()
+    await pullUntilHeld(world, digest)
+    // It is held a moment before its download is over.
+    await expect.poll(() => readiness(world)).not.toContain('not being kept')
+  },
+)
 
 test('a cache that is emptied under a running server is filled again', async () => {
   await using world = await createWorld()

@@ -71,7 +71,7 @@ describe('a held blob that is damaged', () => {
     await expectKept(world)
   })
 
-  test('because it holds other bytes is found by a sample, put aside, and fetched in that response', async () => {
+  test('because it holds other bytes is found by a sample, quarantined, and fetched in that response', async () => {
     await using world = await createHoldingWorld()
     const file = await open(await fileOf(world.cache(), DIGEST), 'r+')
     await file.write(Buffer.from('damaged'), 0, 7, 12 * MIB)
@@ -99,7 +99,7 @@ describe('a held blob that is damaged', () => {
     await expectKept(world)
   })
 
-  test('while it is sent goes on from the upstream in the same response', async () => {
+  test('while it is sent is continued from the upstream in the same response', async () => {
     await using world = await createHoldingWorld()
     using response = await world.client.openBlob(DIGEST)
     const start = await response.read(1000)
@@ -146,14 +146,14 @@ describe('a held blob with other bytes than its digest says', () => {
     return undefined
   }
 
-  test('is found when a sample of the reads is checked, and put aside', async () => {
+  test('is found when a sample of the reads is checked, and is quarantined', async () => {
     const held = new HeldBlobs({ blobs: store.blobs, observer, sampleEvery: 1 })
     expect(await openSound(held, bytes.length)).toBeUndefined()
     expect(errors).toContain('damaged blob')
     expect(await held.open(digest)).toBeUndefined()
   })
 
-  test('is not served again where it cannot be put aside', async () => {
+  test('is not served again where it cannot be quarantined', async () => {
     const { blobs } = store
     const failing = {
       open: blobs.open.bind(blobs),
@@ -173,14 +173,14 @@ describe('a held blob with other bytes than its digest says', () => {
     await good?.close()
   })
 
-  test('is not served at all where nobody knows how long it should be', async () => {
+  test('is not served at all where its expected size is unknown', async () => {
     const held = new HeldBlobs({ blobs: store.blobs, observer, random: () => 1 })
     expect(await openSound(held)).toBeUndefined()
     expect(errors).toContain('damaged blob')
   })
 })
 
-test('a blob that cannot be read goes on from elsewhere, with what was planned and promised', async () => {
+test('a blob that cannot be read is continued from elsewhere, with the same plan and promise', async () => {
   const bytes = Buffer.from('0123456789')
   const digest = digestOf(bytes)
   const readable = { size: 10, close: async () => {} }
@@ -225,7 +225,7 @@ describe('a damaged file that cannot be closed either', () => {
     return { content, closed: () => count }
   }
 
-  test('does not end the response, and what took its place is closed with that', async () => {
+  test('does not end the response, and its replacement is closed with that', async () => {
     const good = goodContent()
     const content = new RepairingContent({ content: damaged(), repair: async () => good.content })
     const into = Buffer.alloc(4)
@@ -252,7 +252,7 @@ describe('a damaged file that cannot be closed either', () => {
     expect(good.closed()).toBe(1)
   })
 
-  test('counts as absent all the same, so that it is fetched anew', async () => {
+  test('still counts as absent, so that it is fetched again', async () => {
     const told: string[] = []
     const object = { size: 4, read: eio, close: eio }
     const held = new HeldBlobs({

@@ -85,7 +85,7 @@ describe('the configuration reference', () => {
     ['string', 'boolean'].includes(typeof fallback),
   )
 
-  test('is held against a schema that has keys and defaults', () => {
+  test('is compared with a schema that has keys and defaults', () => {
     expect(settings.length).toBeGreaterThan(25)
     expect(withDefault.length).toBeGreaterThan(10)
   })
@@ -113,7 +113,7 @@ describe('the configuration reference', () => {
   )
 })
 
-describe('the examples', () => {
+describe('the examples in the documentation', () => {
   // Those of the chart are values: test/chart/ looks at them.
   const pages = PAGES.filter((name) => !name.startsWith('helm/'))
   const blocks = pages.flatMap((name) =>
@@ -123,7 +123,7 @@ describe('the examples', () => {
     ]),
   )
 
-  test('are found by this test at all', () => {
+  test('are found by this test', () => {
     expect(blocks.length).toBeGreaterThan(3)
   })
 
@@ -131,7 +131,7 @@ describe('the examples', () => {
     expect(readConfigFile(name, text).problems).toEqual([])
   })
 
-  test("for K3s's nodes is one that K3s takes whole", () => {
+  test("for K3s's nodes are accepted whole by K3s", () => {
     const [, text] = blocks.find(([, block]) => block.includes('http://cache:5000')) ?? []
     const file = readRegistriesFile('registries.yaml', text ?? '')
     expect(file.problems).toEqual([])
@@ -157,7 +157,7 @@ describe('the README', () => {
     expect(README).toContain(`\`chandlery ${command}`)
   })
 
-  test('has a cure for every reason of a failure', () => {
+  test('has a remedy for every reason of a failure', () => {
     const source = page('src/upstream/face/failure.ts')
     const table = /const KIND_OF = \{(.*?)\}/s.exec(source)?.[1] ?? ''
     const reasons = [...table.matchAll(/^\s+'?([a-z-]+)'?: '/gm)].map(([, reason]) => reason)
@@ -180,14 +180,14 @@ function metricsIn(text: string): string[] {
   })
 }
 
-describe('the links', () => {
+describe('the links in the documentation', () => {
   const links = PAGES.flatMap((name) =>
     [...page(name).matchAll(/\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)/g)].map(
       ([, file = '', anchor]): [string, string, string | undefined] => [name, file, anchor],
     ),
   )
 
-  test.each(links)('of %s to %s#%s lead somewhere', (name, file, anchor) => {
+  test.each(links)('of %s to %s#%s lead to something that exists', (name, file, anchor) => {
     const target = file === '' ? name : join(dirname(name), file)
     expect(existsSync(join(ROOT, target)), target).toBe(true)
     if (anchor) expect(headingsOf(page(target))).toContain(anchor)
@@ -195,12 +195,12 @@ describe('the links', () => {
 
   const files = codes(page('src/README.md')).filter((code) => /^[\w-]+\/[\w-]+\.ts$/.test(code))
 
-  test('are found by this test at all', () => {
+  test('are found by this test', () => {
     expect(links.length).toBeGreaterThan(10)
     expect(files.length).toBeGreaterThan(30)
   })
 
-  test.each(files)('the map names %s, which exists', (file) => {
+  test.each(files)('from the map lead to %s, which exists', (file) => {
     expect(existsSync(join(ROOT, 'src', file)), file).toBe(true)
   })
 })

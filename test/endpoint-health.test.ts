@@ -7,7 +7,7 @@ import { temporaryDirectory } from './support/temporary-directory.ts'
 
 const REGISTRY = 'registry.test'
 
-test('an endpoint that is down is told once in the log, and as long as it is so elsewhere', async () => {
+test('an endpoint that is down is logged once, and shown elsewhere as long as it is down', async () => {
   await using directory = await temporaryDirectory()
   await using good = await startRegistry()
   const bad = await startRegistry()
@@ -30,7 +30,7 @@ test('an endpoint that is down is told once in the log, and as long as it is so 
   expect(lines).toMatchObject([{ endpoint: `${bad.url}/v2`, state: 'open', former: 'ok' }])
 })
 
-test('an endpoint that begins every blob and breaks it off is left for the others, and told of', async () => {
+test('an endpoint that breaks off every blob is left for the others, and reported', async () => {
   await using directory = await temporaryDirectory()
   await using bad = await startRegistry()
   await using good = await startRegistry()
@@ -146,7 +146,7 @@ function toldOf({ log }: RunningChandlery, { url }: TestRegistry): string[] {
   return told.map(({ former, state }) => `${String(former)} -> ${String(state)}`)
 }
 
-test('a registry that works again serves what only it has, however much the mirror before it served meanwhile', async () => {
+test('a registry that works again serves what only it has, however much the mirror before it served in the meantime', async () => {
   await using directory = await temporaryDirectory()
   await using mirror = await startRegistry()
   await using registry = await startRegistry()
@@ -202,7 +202,7 @@ test('a standby that works again is shown as ok without any request to it', asyn
   expect(standby.requests.every(({ kind }) => kind === 'ping')).toBe(true)
 }, 20_000)
 
-test('requests left are told by credential, without saying whose', async () => {
+test('the requests left are reported by credential, without saying whose it is', async () => {
   await using directory = await temporaryDirectory()
   await using registry = await startRegistry()
   registry.addImage('team/app', 'latest')

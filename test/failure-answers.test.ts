@@ -27,7 +27,7 @@ describe('a token server that fails', () => {
     ['429', { status: 429, headers: LATER }, 'rate-limited', 503],
     ['500', { status: 500 }, 'upstream-error', 502],
     ['a reset', { resetAfter: -1 }, 'upstream-error', 502],
-  ])('counts like the registry: %s', async (_what, fault, detail, status) => {
+  ])('with %s counts like a registry that fails', async (_what, fault, detail, status) => {
     await using tokens = await startTokenServer()
     await using world = await createTokenWorld(tokens)
     const { upstream } = world
@@ -43,12 +43,12 @@ describe('a token server that fails', () => {
   })
 })
 
-describe('a 404 that is remembered', () => {
+describe('a remembered 404', () => {
   test.each([
     'manifests/gone',
     `manifests/sha256:${'0'.repeat(64)}`,
     `blobs/sha256:${'0'.repeat(64)}`,
-  ])('says that nobody was asked: %s', async (path) => {
+  ])('for %s says that nobody was asked', async (path) => {
     await using tokens = await startTokenServer()
     await using world = await createTokenWorld(tokens)
     const { upstream } = world
@@ -67,8 +67,8 @@ describe('a 404 that is remembered', () => {
   })
 })
 
-describe('a registry that limits us', () => {
-  test('never has a client told 429, but when to come back', async () => {
+describe('a registry that is rate-limiting us', () => {
+  test('never leads to a 429 for a client, but to a Retry-After', async () => {
     await using tokens = await startTokenServer()
     await using world = await createTokenWorld(tokens)
     const { upstream } = world

@@ -59,7 +59,7 @@ async function verified(chandlery: Chandlery): Promise<string[]> {
 }
 
 describe.concurrent('a server that is killed', () => {
-  test('at any moment of a download leaves good blobs or none, and goes on when started again', async () => {
+  test('at any moment of a download leaves good blobs or none, and continues when it is started again', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
     upstream.fault({ match: { kind: 'blob' }, drip: DRIP })
@@ -119,7 +119,7 @@ test(
 )
 
 describe.concurrent('a server that is told to stop', () => {
-  test('in the middle of a download ends it, keeps it, and exits with 0', async () => {
+  test('in the middle of a download completes it, keeps it, and exits with 0', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
     const bytes = syntheticBytes('term', 0, SIZE)
@@ -134,7 +134,7 @@ describe.concurrent('a server that is told to stop', () => {
     expect((await verified(chandlery)).map((path) => basename(path))).toEqual([digest.slice(7)])
   })
 
-  test('twice at once, as Ctrl-C under npm does, still lets a download end', async () => {
+  test('twice at once, as Ctrl-C under npm does, still completes a download', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
     const bytes = syntheticBytes('twice', 0, SIZE)
@@ -148,7 +148,7 @@ describe.concurrent('a server that is told to stop', () => {
     expect((await pulled)?.equals(bytes)).toBe(true)
   })
 
-  test('again after a while, ends at once', async () => {
+  test('again after a while ends at once', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
     const { digest } = upstream.addSyntheticBlob(SIZE, 'impatient')
@@ -160,7 +160,7 @@ describe.concurrent('a server that is told to stop', () => {
     expect(await chandlery.stop('SIGTERM')).toBe(1)
   })
 
-  test('while nobody waits for a download gives it up at once', async () => {
+  test('while nobody waits for a download abandons it at once', async () => {
     await using world = await createProcessWorld()
     const { upstream, chandlery, client } = world
     const { digest } = upstream.addSyntheticBlob(SIZE, 'abandoned')

@@ -86,7 +86,7 @@ test.each([
   ['GET', 'tags/list'],
   ['GET', `referrers/${DIGEST}`],
 ])(
-  '%s of %s through caches that lead to each other is told at once to be a loop',
+  '%s of %s through caches that lead to each other is reported as a loop at once',
   async (...[method, path]) => {
     await startBoth()
     const { status, text } = await ask(outer.url, path, method)
@@ -96,7 +96,7 @@ test.each([
   },
 )
 
-test('what the loop has not, the endpoint after it gives', async () => {
+test('the endpoint after a loop serves what the loop does not have', async () => {
   await using registry = await startRegistry()
   const image = registry.addImage('team/app', 'latest')
   await startBoth(registry.url)

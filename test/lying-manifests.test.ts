@@ -113,7 +113,7 @@ describe('a held blob', () => {
     ['more', BYTES.length + 1],
     ['fewer', 7],
     ['no', 0],
-  ])('stays, and is served as it is to who was told of %s bytes', async (_what, size) => {
+  ])('is kept, and is served as it is to a client that expects %s bytes', async (_what, size) => {
     await claim('lying/app', size)
     const asked = upstream.requestsFor(digest).length
     await expectGood(get('lying/app'))
@@ -124,7 +124,7 @@ describe('a held blob', () => {
     await expectStillHeld()
   })
 
-  test('is hashed once for twenty manifests that claim another size each', async () => {
+  test('is hashed once for twenty manifests that each claim another size', async () => {
     const verify = vi.spyOn(Blobs.prototype, 'verify')
     const names = Array.from({ length: 20 }, (_, index) => `lying/app-${index}`)
     await Promise.all(names.map((name, index) => claim(name, BYTES.length + 1 + index)))
@@ -133,7 +133,7 @@ describe('a held blob', () => {
     await expectStillHeld()
   })
 
-  test('is neither hashed nor touched for who may not read it', async () => {
+  test('is neither hashed nor touched for a client that may not read it', async () => {
     const verify = vi.spyOn(Blobs.prototype, 'verify')
     await claim('lying/app', 7, other)
     expect((await get('lying/app', {}, OTHER_REGISTRY)).status).toBe(404)

@@ -223,7 +223,7 @@ async function pull(play: Play, endpoints: number): Promise<'good' | 'cut'> {
   return complete ? 'good' : 'cut'
 }
 
-describe('an upstream that in the middle of a blob answers', () => {
+describe('a blob is complete or cut as it should be when its upstream answers in the middle with', () => {
   test.concurrent.each(Object.entries(CASES))('%s', async (_, { play, alone, beside }) => {
     if (alone !== undefined) expect(await pull(play, 1)).toBe(alone)
     expect(await pull(play, 2)).toBe(beside ?? 'good')

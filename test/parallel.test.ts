@@ -57,7 +57,7 @@ describe('a cold blob from a far upstream', () => {
     expect(rangesAsked(other, digest)).toEqual([])
   })
 
-  test('goes on from the other endpoint when one dies in the middle', async () => {
+  test('is continued from the other endpoint when one dies in the middle', async () => {
     await using world = await createFarWorld()
     const { upstream, other } = world
     const digest = await layerOf(world, 8 * MIB, 'dies')
@@ -67,7 +67,7 @@ describe('a cold blob from a far upstream', () => {
     expect(rangesAsked(other, digest).length).toBeGreaterThan(0)
   })
 
-  test('of which one endpoint lies is served and kept all the same, and the liar is named', async () => {
+  test('that one endpoint corrupts is still served and kept, and that endpoint is named', async () => {
     await using world = await createFarWorld()
     const { upstream, other, client } = world
     const digest = await layerOf(world, 8 * MIB, 'lies')
@@ -83,7 +83,7 @@ describe('a cold blob from a far upstream', () => {
 })
 
 describe('a part of a cold blob', () => {
-  test('far from its start is one request upstream for just that part', async () => {
+  test('far from its start takes one upstream request for just that part', async () => {
     await using world = await createFarWorld()
     const { upstream } = world
     const digest = await layerOf(world, 20 * MIB, 'part')
@@ -99,7 +99,7 @@ describe('a part of a cold blob', () => {
     expect(upstream.bytesSent(digest)).toBe(1000)
   })
 
-  test('is one of several in a multipart answer', async () => {
+  test('can be one of several in a multipart response', async () => {
     await using world = await createFarWorld()
     const { upstream } = world
     const digest = await layerOf(world, 20 * MIB, 'parts')
@@ -115,7 +115,7 @@ describe('a part of a cold blob', () => {
     expect(upstream.bytesSent(digest)).toBeLessThan(100)
   })
 
-  test('is one of 1,024, of which many come by one request', async () => {
+  test('can be one of 1,024, many of which come by one request', async () => {
     await using world = await createFarWorld()
     const { upstream } = world
     const digest = await layerOf(world, 20 * MIB, 'many')
@@ -131,7 +131,7 @@ describe('a part of a cold blob', () => {
     expect(rangesAsked(upstream, digest).length).toBeLessThan(40)
   })
 
-  test('to its end, asked for by many and closed early, does not stop the whole one', async () => {
+  test('that many request to its end and leave early does not stop the request for the whole', async () => {
     await using world = await createFarWorld()
     const { upstream, client } = world
     const digest = await layerOf(world, 12 * MIB, 'chunks')
@@ -191,7 +191,7 @@ describe('a part of a cold blob', () => {
     },
   )
 
-  test('comes also from an upstream that ignores Range', async () => {
+  test('also comes from an upstream that ignores Range', async () => {
     await using world = await createFarWorld()
     const { upstream } = world
     upstream.options = { ...upstream.options, ranges: false }
@@ -203,7 +203,7 @@ describe('a part of a cold blob', () => {
 })
 
 describe('a restart in the middle of a download', () => {
-  test('costs no byte that was here already', async () => {
+  test('fetches no byte that was already there', async () => {
     await using world = await createFarWorld()
     const { upstream, other, client } = world
     const size = 6 * MIB
@@ -224,8 +224,8 @@ describe('a restart in the middle of a download', () => {
   })
 })
 
-describe('what the configuration says of one host alone', () => {
-  test('holds for pieces from there: their size, and how many come at once', async () => {
+describe('the fetch settings of one host', () => {
+  test('apply to pieces from there: to their size and to how many come at once', async () => {
     const own = { fetch: { piece: '2MiB', connections: 2, maxConnections: 2 } }
     await using world = await createWorld({
       config: ([only]) => ({ configs: { [only!.host]: own }, fetch: { piece: '1MiB' } }),

@@ -32,7 +32,7 @@ async function pull(client: TestClient, reference: string, digest: string): Prom
 }
 
 describe('one cold blob and fifty clients', () => {
-  test('cost the upstream its bytes once; who leaves or crawls harms nobody', async () => {
+  test('cost the upstream its bytes once, and clients that leave or crawl harm nobody', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const size = 2 * MIB
@@ -69,7 +69,7 @@ describe('one cold blob and fifty clients', () => {
 describe('a corrupt upstream', () => {
   const size = 4 * MIB
 
-  test('gives no client a complete body, leaves nothing behind, and the next good answer is kept', async () => {
+  test('gives no client a complete body and leaves nothing behind, and the next good response is kept', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const { digest } = upstream.addSyntheticBlob(size, 'corrupt')
@@ -118,7 +118,7 @@ describe('an image', () => {
 })
 
 describe('a restart', () => {
-  test('serves what was held without asking the upstream', async () => {
+  test('serves held content without asking the upstream', async () => {
     await using world = await createWorld()
     const { upstream, client } = world
     const image = upstream.addImage('team/app', 'v1')

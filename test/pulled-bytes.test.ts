@@ -2,7 +2,7 @@
 import { expect, test } from 'vitest'
 import { createWorld } from './support/world.ts'
 
-test('bytes received are counted as blob and manifest bytes, lists as neither', async () => {
+test('received bytes are counted as blob and manifest bytes, and lists as neither', async () => {
   await using world = await createWorld()
   const { upstream, client } = world
   const image = upstream.addImage('team/app', 'latest')

@@ -46,8 +46,8 @@ function nameServed(port: number): Promise<unknown> {
   })
 }
 
-describe.concurrent('what is running', () => {
-  test('a download goes on from the endpoint it began with, whatever is configured meanwhile', async () => {
+describe.concurrent('during a reload', () => {
+  test('a download continues from the endpoint it began with, whatever is configured in the meantime', async () => {
     await using world = await ReloadWorld.create()
     const size = 2 * MIB
     const { digest } = world.upstream.addSyntheticBlob(size, 'long')
@@ -61,7 +61,7 @@ describe.concurrent('what is running', () => {
     expect(world.other.requestsFor(digest)).toEqual([])
   })
 
-  test('a request that waits for a dead endpoint keeps no later one waiting for it', async () => {
+  test('a request that waits for a dead endpoint does not make later ones wait for it', async () => {
     await using world = await ReloadWorld.create()
     const image = world.other.addImage('team/app', 'latest')
     world.upstream.fault({ stall: 'headers' })
@@ -77,7 +77,7 @@ describe.concurrent('what is running', () => {
     leaving.abort()
   })
 
-  test('a request of several steps takes them all as it began, though its registry is served no more', async () => {
+  test('a request of several steps takes them all as it began, though its registry is no longer served', async () => {
     await using world = await ReloadWorld.create()
     world.upstream.addImage('team/app', 'latest', { seed: 'former' })
     const config = {
@@ -97,7 +97,7 @@ describe.concurrent('what is running', () => {
     expect((await answer).headers.get('docker-content-digest')).toBe(moved.digest)
   })
 
-  test('a tag that was fresh for long is asked for when it is so no more', async () => {
+  test('a tag that was fresh for a long time is revalidated when it no longer is', async () => {
     await using world = await ReloadWorld.create()
     world.upstream.addImage('team/app', 'latest', { seed: 'former' })
     const config = (ttl: string) => ({ ...mirror(world.upstream.url), freshness: { ttl } })
@@ -110,7 +110,7 @@ describe.concurrent('what is running', () => {
     expect(found.headers.get('docker-content-digest')).toBe(moved.digest)
   })
 
-  test('connections that would be made otherwise are closed, all others are kept', async () => {
+  test('connections that would now be made differently are closed, and all others are kept', async () => {
     await using world = await ReloadWorld.create()
     world.upstream.addImage('team/app', 'one')
     world.upstream.addImage('team/app', 'two')
@@ -133,7 +133,7 @@ describe.concurrent('what is running', () => {
     expect(performance.now() - closing).toBeLessThan(4000)
   })
 
-  test('what is known of an endpoint stays, but for one that is asked otherwise or listed no more', async () => {
+  test('the state of an endpoint is kept, unless it is now asked differently or no longer listed', async () => {
     await using world = await ReloadWorld.create()
     await world.upstream.stop()
     await world.other.stop()
@@ -165,7 +165,7 @@ describe.concurrent('what is running', () => {
     ]).toEqual([1, NaN])
   })
 
-  test('a 404 is forgotten where it is asked for otherwise', async () => {
+  test('a 404 is forgotten where its content is now requested differently', async () => {
     await using world = await ReloadWorld.create()
     const image = world.other.addImage('team/app', 'latest')
     await world.start(mirror(world.upstream.url))
@@ -176,7 +176,7 @@ describe.concurrent('what is running', () => {
     expect(found.headers.get('docker-content-digest')).toBe(image.digest)
   })
 
-  test('an endpoint that failed under one configuration begins anew under another that asks it otherwise', async () => {
+  test('an endpoint that failed under one configuration starts afresh under another that asks it differently', async () => {
     await using world = await ReloadWorld.create()
     await using authority = await createAuthority()
     const tls = await authority.server('127.0.0.1')
@@ -195,8 +195,8 @@ describe.concurrent('what is running', () => {
   })
 })
 
-describe.concurrent('files that change', () => {
-  test('a configuration is read by itself, a bad one told once and put right by the next', async () => {
+describe.concurrent('after a file changes', () => {
+  test('the configuration is read automatically, and a bad one is reported once and replaced by the next', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url), OFTEN)
     await world.write('mirrors: [')
@@ -211,7 +211,7 @@ describe.concurrent('files that change', () => {
     expect(found.headers.get('docker-content-digest')).toBe(image.digest)
   })
 
-  test('a file that a refused configuration lacks makes it good when it comes', async () => {
+  test('a refused configuration is accepted when the file that it lacks appears', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url), OFTEN)
     const secret = world.directory.join('password')
@@ -226,7 +226,7 @@ describe.concurrent('files that change', () => {
     expect((await world.client.admin('/readyz?verbose')).text).not.toContain('configuration:')
   })
 
-  test('the certificate is served anew as Kubernetes swaps it, and stays while its successor is bad', async () => {
+  test('the certificate is replaced when Kubernetes swaps it, and stays while the new one is bad', async () => {
     await using world = await ReloadWorld.create()
     await using authority = await createAuthority()
     const mount = world.directory.join('tls')
@@ -274,7 +274,7 @@ describe.concurrent('files that change', () => {
     expect(await isGood(world)).toBe(false)
   })
 
-  test('an authority that goes away or is replaced by nonsense leaves what it was', async () => {
+  test('an authority that goes away or is replaced by nonsense keeps its last good value', async () => {
     await using world = await ReloadWorld.create()
     await using authority = await createAuthority()
     await using secure = await startRegistry({ tls: await authority.server('127.0.0.1') })
@@ -304,7 +304,7 @@ describe.concurrent('files that change', () => {
   })
 })
 
-describe('what cannot be used', () => {
+describe('a configuration that cannot be used', () => {
   test.each([
     [
       'password',
@@ -314,7 +314,7 @@ describe('what cannot be used', () => {
     ['admin.token', (file: string) => ({ admin: { listen: '127.0.0.1:0', token: { file } } })],
     ['dockerConfig', (file: string) => ({ dockerConfig: file })],
     ['tls.certFile', (file: string) => ({ tls: { certFile: file, keyFile: file } })],
-  ])('a pipe as %s is refused, and nobody waits for who writes to it', async (key, naming) => {
+  ])('with a pipe as %s is refused, and nobody waits for its writer', async (key, naming) => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url))
     const pipe = world.directory.join('pipe')
@@ -327,7 +327,7 @@ describe('what cannot be used', () => {
     expect((await world.reload()).status).toBe(200)
   })
 
-  test('a directory instead of the configuration is named as one', async () => {
+  test('that is a directory is reported as one', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url))
     await rm(world.server.file)
@@ -341,8 +341,8 @@ describe('what cannot be used', () => {
   })
 })
 
-describe('what needs a restart', () => {
-  test('is named, and all else of the same file takes effect', async () => {
+describe('a change that needs a restart', () => {
+  test('is named, and the rest of the same file takes effect', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url))
     const image = world.other.addImage('team/app', 'latest')
@@ -359,7 +359,7 @@ describe('what needs a restart', () => {
     expect((await world.client.admin('/readyz?verbose')).text).not.toContain('restart')
   })
 
-  test('is to begin with TLS, not another certificate', async () => {
+  test('is the first certificate, and not another one', async () => {
     await using world = await ReloadWorld.create()
     await using authority = await createAuthority()
     const [one, two] = [await authority.server('one.test'), await authority.server('two.test')]
@@ -380,14 +380,14 @@ describe('what needs a restart', () => {
 })
 
 describe('POST /-/reload', () => {
-  test('says that nothing changed, whatever was rewritten', async () => {
+  test('says that nothing changed when the file was only rewritten', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url))
     await world.write(`# a comment\n${JSON.stringify(world.whole(mirror(world.upstream.url)))}`)
     expect(await world.reload()).toMatchObject({ status: 200, result: 'unchanged', changed: [] })
   })
 
-  test('takes the token as it is now, from a file that rotates', async () => {
+  test('accepts the current token of a file that rotates', async () => {
     await using world = await ReloadWorld.create()
     const token = world.directory.join('token')
     await writeFile(token, 'first\n')
@@ -405,7 +405,7 @@ describe('POST /-/reload', () => {
     expect((await send('second')).status).toBe(401)
   })
 
-  test('many at once are two at most, and all are answered', async () => {
+  test('answers many requests at once with at most two reloads', async () => {
     await using world = await ReloadWorld.create()
     await world.start(mirror(world.upstream.url))
     await world.write(mirror(world.other.url))
@@ -420,8 +420,8 @@ describe('POST /-/reload', () => {
   })
 })
 
-describe('a hangup', () => {
-  test('has the real process read its configuration again', async () => {
+describe('a hangup signal', () => {
+  test('makes the real process read its configuration again', async () => {
     await using world = await ReloadWorld.create()
     const config = mirror(world.upstream.url)
     await using server = await Chandlery.create({ directory: world.directory.path, config })

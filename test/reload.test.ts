@@ -118,7 +118,7 @@ const goodConfig = (world: ReloadWorld, number: number): Written => ({
 })
 
 describe('a hundred reloads under load', () => {
-  test('fails no request; the good ones take effect, the broken ones are named', async () => {
+  test('fail no request, and the good ones take effect and the broken ones are named', async () => {
     await using world = await ReloadWorld.create()
     let digest = ''
     let blobs: string[] = []

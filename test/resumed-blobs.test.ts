@@ -53,7 +53,7 @@ function urlOf(path: string, registry: string): string {
   return `${chandlery.url}/v2/${path}?ns=${registry}`
 }
 
-describe('a blob of which an earlier server left all, not verified yet', () => {
+describe('a blob that an earlier server left complete but unverified', () => {
   let head: ActiveFault | undefined
 
   beforeEach(async () => {
@@ -94,14 +94,14 @@ describe('a blob of which an earlier server left all, not verified yet', () => {
     return response
   }
 
-  test('is given although it is kept, and its download over, while the upstream is asked', async () => {
+  test('is served although it is kept, and its download ends, while the upstream is asked', async () => {
     using given = await askUntilKept()
     const { bytes, complete } = await given.body()
     expect([given.status, complete, bytes.equals(BYTES)]).toEqual([200, true, true])
     await expect.poll(() => openBelow(cachePath('blobs'))).toEqual([])
   })
 
-  test('is not given to who may not read it, and its file is closed', async () => {
+  test('is not served to a client that may not read it, and its file is closed', async () => {
     using given = await askUntilKept({ status: 404 })
     expect(given.status).toBe(404)
     await expect.poll(() => openBelow(cachePath('blobs'))).toEqual([])

@@ -223,7 +223,7 @@ async function restart(chandlery: Chandlery): Promise<void> {
 
 describe.concurrent('a rolling restart under constant pulls', () => {
   test(
-    'of a pod at a time, with the registry itself as the second host',
+    'of one pod at a time loses nothing, with the registry itself as the second host',
     async () => {
       await using world = await World.create(0)
       const chandlery = await world.server('one')
@@ -242,7 +242,7 @@ describe.concurrent('a rolling restart under constant pulls', () => {
   )
 
   test(
-    'of a pod at a time, with the mirror alone behind a front that waits',
+    'of one pod at a time loses nothing, with the mirror alone behind a front that waits',
     async () => {
       await using world = await World.create(1)
       const chandlery = await world.server('one')
@@ -269,7 +269,7 @@ describe.concurrent('a rolling restart under constant pulls', () => {
     ['the registry itself as the second host of a Service that refuses', 0],
     ['the mirror alone behind a front that waits', WAIT_MS],
   ])(
-    'of two that overlap, with %s',
+    'of two pods that overlap loses nothing, with %s',
     async (way, waitMs) => {
       await using world = await World.create(2 + waitMs)
       let [current, next] = [await world.server('one'), await world.server('two')]

@@ -43,7 +43,7 @@ function isNote(path: string): boolean {
 }
 
 describe('a server that is told to end', () => {
-  test('is unready at once and alive to the end, and takes requests for shutdownDelay', async () => {
+  test('is unready at once and alive to the end, and accepts requests for shutdownDelay', async () => {
     await using world = await createWorld({ config: { shutdownDelay: '60s' } })
     const { server } = world
     const { digest } = world.upstream.addSyntheticBlob(MIB, 'delay')
@@ -97,7 +97,7 @@ describe.concurrent('a server that ends while it has work', () => {
     await stopped
   })
 
-  test('gives it to one that waits while a blob still arrives, which fetches only the rest', async () => {
+  test('gives the directory to a server that waits while a blob still arrives, and that server fetches only the rest', async () => {
     await using world = await createWorld()
     const { server: old, upstream } = world
     const { digest } = upstream.addSyntheticBlob(LARGE, 'arriving')
@@ -121,7 +121,7 @@ describe.concurrent('a server that ends while it has work', () => {
     expect(fetched).toBeLessThan(LARGE - 3 * MIB)
   })
 
-  test('writes nothing more once another has the directory', async () => {
+  test('writes nothing more once another server has the directory', async () => {
     await using world = await createWorld({
       config: { fetch: { connections: 1, maxConnections: 1 } },
     })
@@ -155,7 +155,7 @@ describe.concurrent('a server that ends while it has work', () => {
     expect(await answers(`${next.adminUrl}/readyz`, 200)).toBe(true)
   })
 
-  test('killed meanwhile, has left what downloads had: only the rest is fetched', async () => {
+  test('and is killed meanwhile has left what its downloads had, so that only the rest is fetched', async () => {
     await using world = await createStoppedWorld({
       shutdownTimeout: '60s',
       fetch: { connections: 1, maxConnections: 1 },
@@ -183,7 +183,7 @@ describe.concurrent('a server that ends while it has work', () => {
 
 // Alone: the disk hangs for the whole process.
 describe('a server that is told to end while the disk hangs', () => {
-  test('ends in time though the disk hangs: while it starts, downloads, or gives back', async () => {
+  test('ends in time while it starts, downloads, or gives its directory back', async () => {
     await using world = await createStoppedWorld(QUICK)
     const { upstream, directory } = world
     const { digest } = upstream.addSyntheticBlob(LARGE, 'hangs')

@@ -30,7 +30,7 @@ function claims(): Promise<string[]> {
 
 describe('a server that is stopped while it starts', () => {
   test.each([0, 1, 2, 5, 10, 20, 40])(
-    'after %i ms, gives back what it took and listens no more',
+    'after %i ms gives back what it took and no longer listens',
     async (afterMs) => {
       const server = await create()
       const started = server.start().catch(() => undefined)
@@ -44,7 +44,7 @@ describe('a server that is stopped while it starts', () => {
     },
   )
 
-  test('while it waits for another to end, leaves the other alone', async () => {
+  test('while it waits for another to end leaves the other alone', async () => {
     const first = await create()
     await first.start()
     const second = await create()
@@ -69,7 +69,7 @@ describe('a server whose disk hangs while it clears its directory', () => {
     await (await openStore({ directory: directory.join('cache') })).close()
   })
 
-  test('at the start, stops in time, keeps the directory until that has ended, and clears no more', async () => {
+  test('at the start stops in time, keeps the directory until that has ended, and clears nothing more', async () => {
     for (let each = 0; each < 5; each++) await writeFile(`${ingest}/${leftover(each)}`, '')
     const server = await create()
     using disk = await hangFilesBelow(ingest, 'rm')
@@ -86,7 +86,7 @@ describe('a server whose disk hangs while it clears its directory', () => {
     expect(await claims()).toEqual([])
   })
 
-  test('of what nobody came back for, keeps the directory until that has ended, and clears no more', async () => {
+  test('of abandoned downloads keeps the directory until that has ended, and clears nothing more', async () => {
     const store = await openStore({ directory: directory.join('cache') })
     for (const text of ['one', 'two', 'three']) {
       const partial = await store.blobs.ingest(digestOf(Buffer.from(text)))

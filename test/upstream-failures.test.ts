@@ -24,7 +24,7 @@ describe('a manifest that the first endpoint gives wrong and the second right', 
     ['wrong-digest', { corruptAt: -1 }],
     ['not-a-manifest', PAGE],
     ['too-large', { status: 200, body: Buffer.alloc(9 * 1024 * 1024, ' ') }],
-  ])('is counted and told once: %s', async (reason, fault) => {
+  ])('is counted and logged once: %s', async (reason, fault) => {
     await using world = await createWorld({ upstreams: [{}, {}] })
     const { upstream: bad, other: good } = world
     const image = good.addImage('team/app', 'latest')
@@ -59,7 +59,7 @@ test('every failed endpoint is counted once, whatever is asked for and however i
   ])
 })
 
-test('a blob’s failed tries are counted, and told once', async () => {
+test('the failed attempts of a blob are counted, and logged once', async () => {
   await using world = await createWorld({ upstreams: [{}, {}] })
   const { upstream: bad, other: good } = world
   const { digest } = good.addBlob(Buffer.from('content'))
@@ -71,7 +71,7 @@ test('a blob’s failed tries are counted, and told once', async () => {
   expect(world.server.log.filter((line) => line['reason'] === 'server-error')).toHaveLength(1)
 })
 
-test('a HEAD that is refused where GET is not is no failure', async () => {
+test('a HEAD that is refused where GET is not does not count as a failure', async () => {
   await using world = await createWorld({ upstreams: [{}, {}] })
   const { upstream: bad } = world
   bad.addImage('team/app', 'latest')

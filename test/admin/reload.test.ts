@@ -80,21 +80,21 @@ describe('POST /-/reload', () => {
   })
 
   test.each(['application/json', 'application/x-www-form-urlencoded', 'what/ever'])(
-    'does not care for a body of %s',
+    'ignores a body of type %s',
     async (type) => {
       expect((await send({ headers: { 'content-type': type }, body: '{' })).status).toBe(200)
     },
   )
 
-  test.each(['GET', 'PUT', 'DELETE'])('is not what %s does', async (method) => {
+  test.each(['GET', 'PUT', 'DELETE'])('is not answered for the method %s', async (method) => {
     expect([404, 405]).toContain((await send({ method })).status)
     expect(reloads).toBe(0)
   })
 })
 
-describe('without a token', () => {
+describe('an admin port without a token', () => {
   test.each(['localhost', 'LOCALHOST:5001', '127.0.0.1:5001', '[::1]:5001', '10.0.0.1'])(
-    'who is on this machine and asks for %s may',
+    'lets a client on this machine that asks for %s reload',
     async (host) => {
       expect((await send({ headers: { host } })).status).toBe(200)
     },
@@ -110,38 +110,44 @@ describe('without a token', () => {
     ['a wrong token', { authorization: 'Bearer guess' }],
     ['no token', { authorization: 'Bearer ' }],
     ['a password', { authorization: 'Basic YTpi' }],
-  ] as const)('%s may not', async (_, headers) => {
+  ] as const)('lets no request reload that comes %s', async (_, headers) => {
     expect((await send({ headers })).status).toBe(401)
     expect(reloads).toBe(0)
   })
 
-  test.skipIf(outside === undefined)('who is elsewhere may not', async () => {
+  test.skipIf(outside === undefined)('lets no client on another machine reload', async () => {
     const { status, text } = await send({ address: outside ?? '' })
     expect([status, text]).toEqual([401, expect.stringContaining('admin.token')])
     expect(reloads).toBe(0)
   })
 })
 
-describe('with a token', () => {
+describe('an admin port with a token', () => {
   beforeEach(() => (token = 'the-word'))
 
-  test.each(['Bearer the-word', 'bearer  the-word '])('"%s" may, from anywhere', async (word) => {
-    const headers = { authorization: word, origin: 'https://elsewhere.test', host: 'any.test' }
-    expect((await send({ headers })).status).toBe(200)
-    if (outside) expect((await send({ address: outside, headers })).status).toBe(200)
-  })
+  test.each(['Bearer the-word', 'bearer  the-word '])(
+    'lets a client with "%s" reload, wherever it is',
+    async (word) => {
+      const headers = { authorization: word, origin: 'https://elsewhere.test', host: 'any.test' }
+      expect((await send({ headers })).status).toBe(200)
+      if (outside) expect((await send({ address: outside, headers })).status).toBe(200)
+    },
+  )
 
-  test('who is on this machine still may', async () => {
+  test('lets a client on this machine reload without it', async () => {
     expect((await send()).status).toBe(200)
   })
 
-  test.each(['the-wor', 'the-word2', 'THE-WORD', ''])('"%s" may not', async (word) => {
-    const { status, text } = await send({ headers: { authorization: `Bearer ${word}` } })
-    expect([status, text.includes('the-word')]).toEqual([401, false])
-  })
+  test.each(['the-wor', 'the-word2', 'THE-WORD', ''])(
+    'lets no client with "%s" reload',
+    async (word) => {
+      const { status, text } = await send({ headers: { authorization: `Bearer ${word}` } })
+      expect([status, text.includes('the-word')]).toEqual([401, false])
+    },
+  )
 
   test.each(['', 'UNREADABLE'])(
-    'that is "%s" nobody may by it, and is not told why',
+    'that is "%s" lets nobody reload by it, and does not say why',
     async (bad) => {
       token = bad
       for (const word of [bad, 'undefined']) {

@@ -47,7 +47,7 @@ async function credentialsOf(
   return line.replace(docker, '<file>')
 }
 
-describe('the credentials of docker’s config.json', () => {
+describe("the credentials of Docker's config.json", () => {
   test.each([
     { entry: { auth: base64('bob:secret') }, says: 'password of "bob" (<file>)' },
     { entry: { username: 'bob', password: 'secret' }, says: 'password of "bob" (<file>)' },
@@ -58,7 +58,7 @@ describe('the credentials of docker’s config.json', () => {
     { entry: { auth: base64('<token>:secret') }, says: 'identity token (<file>)' },
     { entry: { registrytoken: 'secret' }, says: 'registry token (<file>)' },
     { entry: {}, says: 'none (anonymous; <file> has none)' },
-  ])('are told: $says', async ({ entry, says }) => {
+  ])('are explained as: $says', async ({ entry, says }) => {
     expect(await credentialsOf({ auths: { 'a.test': entry } })).toBe(says)
     expect(await credentialsOf({ auths: { 'https://a.test/v1/': entry } })).toBe(says)
   })
@@ -72,7 +72,7 @@ describe('the credentials of docker’s config.json', () => {
     expect(await credentialsOf({ auths }, {}, 'docker.io')).toBe('password of "hub" (<file>)')
   })
 
-  test('come from a helper first, which is not run for this', async () => {
+  test('come from a helper first, which explain does not run', async () => {
     const helper = directory.join('docker-credential-test')
     await writeFile(helper, `#!/bin/sh\ntouch '${directory.join('was-run')}'\n`)
     await chmod(helper, 0o755)
@@ -92,7 +92,7 @@ describe('the credentials of docker’s config.json', () => {
     expect(await readdir(directory.path)).not.toContain('was-run')
   })
 
-  test('count only where configs has none', async () => {
+  test('count only where configs has none for the host', async () => {
     const config = { auths: { 'a.test': { auth: base64('docker:secret') } } }
     const auth = { username: 'bot', password: 'secret' }
     const own = await credentialsOf(config, { 'a.test': { auth } })
@@ -101,7 +101,7 @@ describe('the credentials of docker’s config.json', () => {
     expect(await credentialsOf(config, { '*': { auth } })).toBe('password of "bot" (configs."*")')
   })
 
-  test('that cannot be read are told with the reason', async () => {
+  test('that cannot be read are reported with the reason', async () => {
     expect(await credentialsOf('{"auths":"secret"')).toBe(
       'none can be read: <file>: is no JSON object',
     )
@@ -109,7 +109,7 @@ describe('the credentials of docker’s config.json', () => {
   })
 })
 
-test('what is for every host is not for one that only an image names', async () => {
+test('credentials for every host are not used for a host that only an image names', async () => {
   const file = directory.join('chandlery.yaml')
   const auth = { username: 'every', password: 'secret' }
   const storage = { directory: directory.join('cache') }
@@ -134,7 +134,7 @@ test('what is for every host is not for one that only an image names', async () 
   ])
 })
 
-test('several credentials of a host are all told', async () => {
+test('several credentials of a host are all explained', async () => {
   const auth = [
     { username: 'one', password: 'secret' },
     { username: 'two', password: 'secret' },
@@ -170,7 +170,7 @@ describe('the proxy of an endpoint', () => {
       configs: { '*': { proxy: 'direct' }, 'a.test': {} },
       says: 'http://<redacted>@env.test:3128 (HTTPS_PROXY)',
     },
-  ])('is told: $says', async ({ env = {}, configs = {}, says }) => {
+  ])('is explained as: $says', async ({ env = {}, configs = {}, says }) => {
     const file = directory.join('chandlery.yaml')
     const storage = { directory: directory.join('cache') }
     await writeFile(file, JSON.stringify({ mirrors: { 'a.test': {} }, configs, storage }))
@@ -189,7 +189,7 @@ describe('the proxy of an endpoint', () => {
   })
 })
 
-test('docker.io’s entry is named as it is written', async () => {
+test('the entry of docker.io is named as it is written', async () => {
   const file = directory.join('chandlery.yaml')
   const storage = { directory: directory.join('cache') }
   const configs = { 'docker.io': { proxy: 'p.test:3128', timeouts: { connect: '3s' } } }

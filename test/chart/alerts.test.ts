@@ -29,7 +29,7 @@ test.each(RULES)('$alert asks for metrics and labels that exist', async ({ expr 
   }
 })
 
-test.each(RULES)('$alert says how bad it is, what it means and what to do', (rule) => {
+test.each(RULES)('$alert has a severity, a meaning and a remedy', (rule) => {
   expect(rule.alert).toMatch(/^Chandlery[A-Z]/)
   expect(['critical', 'warning', 'info']).toContain(rule.labels.severity)
   const { summary = '', description = '', runbook = '' } = rule.annotations
@@ -40,7 +40,7 @@ test.each(RULES)('$alert says how bad it is, what it means and what to do', (rul
   ])
 })
 
-test('a release asks for its own namespace and job alone', () => {
+test('a release asks only for its own namespace and job', () => {
   for (const { alert, expr } of rendered('node-port')) {
     const asked = metricsAsked(expr)
     expect(

@@ -54,19 +54,19 @@ function k3sFileOf(name: string): string {
   return (stringData as { 'registries.yaml': string })['registries.yaml']
 }
 
-test.each(CASES)('chandlery check takes the configuration of the case %s', async (name) => {
+test.each(CASES)('chandlery check accepts the configuration of the case %s', async (name) => {
   await using directory = await temporaryDirectory('chandlery-chart')
   expect(await check(name, directory.path)).toContain('storage:')
 })
 
-test("K3s's own file arrives word for word, its rules in order", async () => {
+test("K3s's own file arrives word for word, with its rules in order", async () => {
   await using directory = await temporaryDirectory('chandlery-chart')
   const printed = await check('host-port', directory.path)
   expect(printed.indexOf('^z/')).toBeGreaterThan(0)
   expect(printed.indexOf('^z/')).toBeLessThan(printed.indexOf('^a/'))
 })
 
-test('what the values add to config stands beside what config says', () => {
+test('what the values add to config is merged with what config says', () => {
   expect(parse(configFileOf('everything'))).toMatchObject({
     tls: { certFile: '/etc/chandlery/tls/tls.crt', keyFile: '/etc/chandlery/tls/tls.key' },
     admin: { token: { file: '/etc/chandlery/admin/admin' } },

@@ -24,7 +24,7 @@ const expressions = shown.flatMap(({ title, targets = [] }) =>
 )
 
 describe('the dashboard', () => {
-  test('has a name that stays and panels that ask something', () => {
+  test('has a fixed name and panels that query something', () => {
     expect(uid).toBe('chandlery')
     expect(shown.length).toBeGreaterThan(15)
     expect(shown.filter(({ targets = [] }) => targets.length === 0)).toEqual([])
@@ -42,7 +42,7 @@ describe('the dashboard', () => {
     }
   })
 
-  test('has a panel for every metric of ours but the aliases', async () => {
+  test('has a panel for each of our metrics except the aliases', async () => {
     const asked = new Set(
       expressions.flatMap(([, expr]) => metricsAsked(expr)).map((m) => m.metric),
     )
@@ -51,7 +51,7 @@ describe('the dashboard', () => {
     expect(missing).toEqual([])
   })
 
-  test('has panels that do not lie on one another, each with its own id', () => {
+  test('has panels that do not overlap, each with its own id', () => {
     expect(new Set(panels.map(({ id }) => id)).size).toBe(panels.length)
     const cells = panels.flatMap(({ gridPos: { x, y, w, h } }) =>
       Array.from({ length: w * h }, (_, i) => `${x + (i % w)},${y + Math.floor(i / w)}`),

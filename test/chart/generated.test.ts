@@ -28,7 +28,7 @@ describe('the examples of the README', () => {
   const blocks = [...read('helm/chandlery/README.md').matchAll(/```yaml\n(.*?)```/gs)]
 
   test.each(blocks.map(([, text = ''], i) => [i + 1, text] as const))(
-    'are values: %i',
+    'are values for the chart (number %i)',
     (_, text) => {
       const example = parse(text) as Record<string, unknown>
       const known = Object.keys(parse(VALUES) as object)
@@ -39,11 +39,11 @@ describe('the examples of the README', () => {
   )
 })
 
-describe('the values', () => {
+describe('the values of the chart', () => {
   const described = describedValues(VALUES).map(({ path }) => path)
   const ofSchema = leaves(valuesJsonSchema(), parse(VALUES))
 
-  test('have each a comment, which makes its line in the README', () => {
+  test('each have a comment, from which their line in the README is made', () => {
     expect(described.length).toBeGreaterThan(100)
     expect(ofSchema.filter((path) => !described.includes(path))).toEqual([])
   })

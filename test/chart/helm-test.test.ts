@@ -32,14 +32,14 @@ test('helm test asks the release for /readyz and /v2/', () => {
   ])
 })
 
-test('it passes where a server is ready', async () => {
+test('helm test passes where a server is ready', async () => {
   await using directory = await temporaryDirectory('chandlery-chart')
   await using chandlery = await startChandlery(directory.path, {})
   const said = await runTest(chandlery.adminUrl, chandlery.url)
   expect(said.match(/^ok /gm)).toHaveLength(2)
 })
 
-test('it fails where nobody answers, or something else does', async () => {
+test('helm test fails where nobody answers, or something else does', async () => {
   await using directory = await temporaryDirectory('chandlery-chart')
   await using chandlery = await startChandlery(directory.path, {})
   const { adminUrl, url } = chandlery

@@ -22,7 +22,7 @@ test('the cases show every kind that the chart knows', () => {
   expect([...new Set(all.map(({ kind }) => kind))].toSorted()).toEqual(KINDS)
 })
 
-test.each(CASES)('in the case %s every value is what its kind allows', async (name) => {
+test.each(CASES)('in the case %s every value is one that its kind allows', async (name) => {
   const problems = await Promise.all(objectsOf(name).map(valueProblem))
   expect(problems.filter((problem) => problem !== undefined)).toEqual([])
 })
@@ -41,7 +41,7 @@ function mistaken(kind: string, right: string, wrong: string): KubernetesObject 
   return JSON.parse(text.replace(right, wrong)) as KubernetesObject
 }
 
-describe('a mistake is found', () => {
+describe('a mistake in a rendered object', () => {
   let problems: string[] = []
   const mistakes: [said: string, kind: string, right: string, wrong: string][] = [
     [`'"replica"' does not exist`, 'StatefulSet', '"replicas"', '"replica"'],
@@ -59,11 +59,11 @@ describe('a mistake is found', () => {
     problems = await fieldProblems(mistakes.map(([, ...mistake]) => mistaken(...mistake)))
   })
 
-  test.each(mistakes)('%s in a %s', (said) => {
+  test.each(mistakes)('is found: %s in a %s', (said) => {
     expect(problems.filter((problem) => problem.includes(said))).not.toEqual([])
   })
 
-  test('by the validator: an interval that is none', async () => {
+  test('is found by the validator: an interval that is not a duration', async () => {
     const monitor = mistaken('ServiceMonitor', '"interval":"30s"', '"interval":"often"')
     expect(await valueProblem(monitor)).toContain('interval')
   })

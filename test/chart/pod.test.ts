@@ -15,7 +15,7 @@ describe.each(CASES)('in the case %s', (name) => {
   const { template, volumeClaimTemplates = [] } = setOf(name)
   const server = serverOf(name)
 
-  test('server and test meet the restricted profile, without a token for Kubernetes', () => {
+  test('server and test meet the restricted profile, without a Kubernetes token', () => {
     const specs = objectsOf(name).flatMap(({ kind, spec }) => {
       return kind === 'Pod' ? [spec as typeof template.spec] : []
     })
@@ -51,7 +51,7 @@ describe.each(CASES)('in the case %s', (name) => {
     expect(unused.filter((each) => !/-(dashboard|more|text)$/.test(each))).toEqual([])
   })
 
-  test('what is mounted follows its source: no file by itself', () => {
+  test('mounts follow their source: no file is mounted alone', () => {
     const files = (server.volumeMounts ?? []).filter((mount) => 'subPath' in mount)
     expect(files.filter((mount) => mount.name !== 'cache')).toEqual([])
   })

@@ -5,7 +5,7 @@ import { UsageError } from '../../src/cli/usage.ts'
 
 const parse = (line: string) => parseArguments(line.split(' ').filter(Boolean))
 
-describe('command lines', () => {
+describe('the command line', () => {
   test.each([
     ['', { command: 'help', options: {}, positionals: [] }],
     ['--help', { command: 'help', options: {}, positionals: [] }],
@@ -44,12 +44,12 @@ describe('command lines', () => {
       { command: 'explain', options: { config: '-odd' }, positionals: ['alpine'] },
     ],
     ['schema', { command: 'schema', options: {}, positionals: [] }],
-  ])('%j', (line, expected) => {
+  ])('%j is understood', (line, expected) => {
     expect(parse(line)).toEqual(expected)
   })
 })
 
-describe('wrong usage says what is wrong and where help is', () => {
+describe('the wrong usage', () => {
   test.each([
     ['sevre', 'unknown command "sevre"; did you mean serve?\ntry: chandlery --help'],
     [
@@ -74,7 +74,7 @@ describe('wrong usage says what is wrong and where help is', () => {
     ['explain a b', 'explain: "b" is one operand too many'],
     ['check __proto__', 'one operand too many'],
     ['constructor', 'unknown command'],
-  ])('%s', (line, expected) => {
+  ])('%s is refused with what is wrong and where help is', (line, expected) => {
     expect(() => parse(line)).toThrow(UsageError)
     expect(() => parse(line)).toThrow(expected)
   })

@@ -41,7 +41,7 @@ async function check(files: Record<string, string>, options: Options, env = {}) 
   return { code: await runCheck(inside, io), ...written }
 }
 
-test('a good configuration: warnings on stderr, the effective one on stdout, 0', async () => {
+test("check prints a good configuration's warnings on stderr and its effective form on stdout, and exits with 0", async () => {
   const env = { MIRROR_PASSWORD: 'hunter2' }
   const { code, stdout, stderr } = await check({ 'c.yaml': CONFIG }, { config: 'c.yaml' }, env)
   expect(code).toBe(0)
@@ -49,13 +49,13 @@ test('a good configuration: warnings on stderr, the effective one on stdout, 0',
   await expect(`${stderr}---\n${stdout}`).toMatchFileSnapshot('../golden/check-good.txt')
 })
 
-test('the built-in configuration', async () => {
+test('check without a configuration prints the built-in one', async () => {
   const { code, stdout, stderr } = await check({}, {})
   expect([code, stderr]).toEqual([0, ''])
   await expect(stdout).toMatchFileSnapshot('../golden/check-default.txt')
 })
 
-test('a bad configuration: every problem on stderr, nothing on stdout, 1', async () => {
+test('check prints every problem of a bad configuration on stderr and nothing on stdout, and exits with 1', async () => {
   const { code, stdout, stderr } = await check(
     {
       'c.yaml': `${CONFIG}lisen: :1\nclientStallTimeout: 5\n`,
@@ -67,7 +67,7 @@ test('a bad configuration: every problem on stderr, nothing on stdout, 1', async
   await expect(stderr).toMatchFileSnapshot('../golden/check-bad.txt')
 })
 
-test('--json prints one object in both cases, and nothing on stderr', async () => {
+test('check --json prints one object in both cases, and nothing on stderr', async () => {
   const good = await check(
     { 'c.yaml': CONFIG },
     { config: 'c.yaml', json: true },

@@ -89,7 +89,7 @@ function store(checkedAt = NOW - 30_000): ExplainStore {
 }
 
 describe('explain', () => {
-  test('tells each endpoint in order, with the rule, the name, the scope and the URL', async () => {
+  test('names each endpoint in order, with the rule, the name, the scope and the URL', async () => {
     const { endpoints, ...about } = await explain('alpine', deps())
     expect(about).toEqual({
       image: 'alpine',
@@ -141,7 +141,7 @@ describe('explain', () => {
     expect(endpoints.map(({ resolve }) => resolve)).toEqual(hosts.map((name) => [name]))
   })
 
-  test('a digest decides over a tag, and never goes stale', async () => {
+  test('prefers a digest to a tag, and says that it never goes stale', async () => {
     const explained = await explain(`ghcr.io/a/b:1@${layer}`, deps())
     expect(explained).toMatchObject({ registry: 'ghcr.io', repository: 'a/b', digest: layer })
     expect(explained).not.toHaveProperty('tag')
@@ -150,7 +150,7 @@ describe('explain', () => {
     expect(explained.endpoints[0]?.passedOver).toEqual([])
   })
 
-  test('freshness is asked for the canonical name', async () => {
+  test('asks for the freshness of the canonical name', async () => {
     const asked: string[] = []
     const freshness: ExplainDeps['freshness'] = ({ registry, name }, tag) => {
       asked.push(`${registry}/${name}:${tag}`)
@@ -160,15 +160,15 @@ describe('explain', () => {
     expect(new Set(asked)).toEqual(new Set(['docker.io/library/alpine:3']))
   })
 
-  test('a registry that is not served is refused as a client would be', async () => {
+  test('refuses a registry that is not served as a client would be refused', async () => {
     await expect(explain('quay.io/a/b', deps())).rejects.toThrow('registry "quay.io" is not served')
     await expect(explain('A/b', deps())).rejects.toThrow(OciError)
     await expect(explain('a:b:c', deps())).rejects.toThrow(OciError)
   })
 })
 
-describe('what is held', () => {
-  test('a tag, its index, and how many of its manifests', async () => {
+describe('explain, about what is held,', () => {
+  test('names a tag, its index, and how many of its manifests are held', async () => {
     const { held } = await explain('alpine', deps({ store: store() }))
     expect(held).toEqual({
       tag: { digest: digestOf(index), ageMs: 30_000, fresh: true },
@@ -177,7 +177,7 @@ describe('what is held', () => {
     })
   })
 
-  test('an image by digest, and how many of its blobs, each counted once', async () => {
+  test('names an image by digest, and how many of its blobs are held, each counted once', async () => {
     const { held } = await explain(`alpine@${digestOf(image)}`, deps({ store: store() }))
     expect(held).toEqual({
       manifest: { digest: digestOf(image), mediaType: OCI_MANIFEST, size: image.length },
@@ -185,19 +185,19 @@ describe('what is held', () => {
     })
   })
 
-  test('a tag is expired after its ttl, and when the clock went back', async () => {
+  test('says that a tag is expired after its ttl, and when the clock went back', async () => {
     const expired = await explain('alpine', deps({ store: store(NOW - 60_000) }))
     expect(expired.held?.tag?.fresh).toBe(false)
     const future = await explain('alpine', deps({ store: store(NOW + 1) }))
     expect(future.held?.tag).toMatchObject({ ageMs: -1, fresh: false })
   })
 
-  test('nothing', async () => {
+  test('says when there is nothing', async () => {
     expect((await explain('nginx', deps({ store: store() }))).held).toEqual({})
     expect(await explain('nginx', deps())).not.toHaveProperty('held')
   })
 
-  test('bytes that are no manifest are named as they were kept', async () => {
+  test('names bytes that are not a manifest as they were kept', async () => {
     const broken: ExplainStore = {
       ...store(),
       manifest: async () => ({ bytes: Buffer.from('x'), mediaType: DOCKER_MANIFEST }),
@@ -222,8 +222,8 @@ const configuredHost: ExplainDeps['host'] = ({ host: name }) => {
   return { tls: { from: 'configs."*"' }, proxy: { url: 'direct', from: 'NO_PROXY' } }
 }
 
-describe('printed', () => {
-  test('as text', async () => {
+describe('a printed explanation', () => {
+  test('is text', async () => {
     const options: Partial<ExplainDeps> = {
       host: configuredHost,
       freshness: () => ({ ttlMs: 30_000, rule: 'docker.io/library/*:latest' }),
@@ -272,18 +272,18 @@ held
 `)
   })
 
-  test('a digest, and nothing held', async () => {
+  test('says of a digest that nothing is held', async () => {
     const text = print(await explain(`ghcr.io/a@${layer}`, deps({ store: store() })))
     expect(text).toContain(`digest       ${layer}\nfreshness    a digest never goes stale\n`)
     expect(text).toMatch(/held\n {3}manifest {5}none\n$/)
   })
 
-  test('as JSON it is the explanation itself', async () => {
+  test('is the explanation itself as JSON', async () => {
     const explained = await explain('alpine', deps({ host: configuredHost, store: store() }))
     expect(JSON.parse(print(explained, true))).toEqual(explained)
   })
 
-  test('what a file holds cannot command the terminal', async () => {
+  test('does not let the content of a file control the terminal', async () => {
     const from = 'configs."*"'
     const username = 'a\u001b[2J\u009b31m\n'
     const hostile = (): HostSummary => ({

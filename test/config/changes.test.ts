@@ -45,14 +45,17 @@ test.each([
     ['configs."a.test"'],
   ],
   ['admin: {token: one}', 'admin: {token: two}', ['admin.token']],
-] as const)('%s and then %s', async (before, after, keys) => {
-  const [one, other] = await read(before, after)
-  expect(changedKeys(one!, other!)).toEqual(keys)
-  expect(restartKeys(one!, other!)).toEqual([])
-  expect(withoutRestart(one!, other!)).toEqual(other)
-})
+] as const)(
+  'a configuration of %s and then %s has the changes that are listed',
+  async (before, after, keys) => {
+    const [one, other] = await read(before, after)
+    expect(changedKeys(one!, other!)).toEqual(keys)
+    expect(restartKeys(one!, other!)).toEqual([])
+    expect(withoutRestart(one!, other!)).toEqual(other)
+  },
+)
 
-test('what is bound or opened at the start stays as it was, and all else is new', async () => {
+test('settings that are bound or opened at the start stay as they were, and all others are new', async () => {
   const [one, other] = await read(
     'admin: {token: one}',
     '{listen: ":7000", admin: {listen: ":7001", token: two}, storage: {directory: /x}, log: {level: warn}}',

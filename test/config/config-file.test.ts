@@ -81,7 +81,7 @@ function level(name: string, of: string): string {
   return `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`
 }
 
-test('what is wrong below a host that is none is reported too, and its secrets are not', () => {
+test('mistakes below an invalid host are reported too, without its secrets', () => {
   const text = `mirrors: { "http://a": { endpont: [] }, "b/c": }
 configs: { "http://d": { auth: { username: e, pasword: hunter2 } } }
 `
@@ -95,7 +95,7 @@ configs: { "http://d": { auth: { username: e, pasword: hunter2 } } }
   ])
 })
 
-describe('unknown keys', () => {
+describe('an unknown key', () => {
   test.each([
     ['mirors: {}', 'c.yaml:1:1 mirors: unknown key; did you mean mirrors?'],
     [
@@ -118,14 +118,14 @@ describe('unknown keys', () => {
     ['__proto__: { a: 1 }', 'c.yaml:1:1 __proto__: cannot be a key'],
     ['mirrors: { __proto__: {} }', 'c.yaml:1:12 mirrors.__proto__: cannot be a key'],
     ['"\\e[31m": 1', /c.yaml:1:1 "\\u001b\[31m": unknown key/],
-  ])('%s', (text, expected) => {
+  ])('is an error with a cure: %s', (text, expected) => {
     expect(lines(text)).toEqual([
       typeof expected === 'string' ? expected : expect.stringMatching(expected),
     ])
   })
 })
 
-describe('YAML that is none', () => {
+describe('invalid YAML', () => {
   test.each([
     ['a: [', 'bracket is not closed'],
     ['\ta: 1', 'a tab cannot indent'],
@@ -138,13 +138,13 @@ describe('YAML that is none', () => {
     ['? [a]\n: b', 'a key must be a plain text'],
     ['[1]', 'expected a map of keys'],
     ['text', 'expected a map of keys'],
-  ])('%j', (text, expected) => {
+  ])('is refused with its place: %j', (text, expected) => {
     const found = lines(text)
     expect(found.join('\n')).toContain(expected)
     for (const line of found) expect(line).toMatch(/^c\.yaml:\d+:\d+[: ]/)
   })
 
-  test('a key given twice is an error that tells where it is first', () => {
+  test('that gives a key twice is an error that says where it is first', () => {
     expect(lines('log:\n  level: info\nlisten: :1\nlog:\n  level: debug\n')).toEqual([
       'c.yaml:4:1 log: given twice; line 1 has it first; keep one',
     ])
@@ -153,13 +153,13 @@ describe('YAML that is none', () => {
     ])
   })
 
-  test('two spellings of one registry are an error', () => {
+  test('that spells one registry in two ways is an error', () => {
     expect(lines('mirrors:\n  Docker.io:\n  index.docker.io:\n')).toEqual([
       'c.yaml:3:3 mirrors."index.docker.io": is the same as Docker.io on line 2; keep one',
     ])
   })
 
-  test('aliases that multiply beyond reason are refused', () => {
+  test('whose aliases multiply beyond reason is refused', () => {
     const text = [
       'a: &a [x]',
       level('b', 'a'),
@@ -170,12 +170,12 @@ describe('YAML that is none', () => {
     expect(lines(text).join('\n')).toContain('beyond reason')
   })
 
-  test('an alias that holds itself is refused, not followed', () => {
+  test('whose alias holds itself is refused, not followed', () => {
     expect(lines('mirrors: &a\n  docker.io: *a\n')).not.toEqual([])
   })
 })
 
-test('what a secret was written as is never repeated', () => {
+test('the text of a secret is never repeated', () => {
   const wrongs = [
     'password: [hunter2]',
     'password: { env: hunter2-x }',
@@ -205,7 +205,7 @@ test('what a secret was written as is never repeated', () => {
   expect(userinfo.join('\n')).not.toContain('hunter2')
 })
 
-describe('credentials and TLS', () => {
+describe('settings of credentials and TLS', () => {
   test.each([
     ['auth: { password: p }', 'has no username beside it'],
     ['auth: { username: u }', 'has no password beside it'],
@@ -214,7 +214,7 @@ describe('credentials and TLS', () => {
     ['tls: { insecure_skip_verify: yes }', 'expected true or false'],
     ['auth: { username: u, password: p, realms: ["https://auth.x/"] }', 'write host or host:port'],
     ['auth: { username: 12, password: p }', 'put a number into quotes'],
-  ])('%s', (entry, expected) => {
+  ])('are refused where they do not fit: %s', (entry, expected) => {
     expect(lines(`configs: { "a.b:5000": { ${entry} } }`).join('\n')).toContain(expected)
   })
 })
@@ -264,7 +264,7 @@ test.each([
   expect(found).toEqual([expect.stringContaining(problem)])
 })
 
-test('a list of docker config files may be given, and nothing but paths in it', () => {
+test('a list of Docker config files may be given, with nothing but paths in it', () => {
   expect(lines('dockerConfig: [/a, /b]')).toEqual([])
   expect(lines('dockerConfig: [/a, 5]')).toEqual([
     'c.yaml:1:20 dockerConfig[1]: expected a text such as /etc/chandlery/file',
@@ -274,7 +274,7 @@ test('a list of docker config files may be given, and nothing but paths in it', 
   ])
 })
 
-test('any text at all gives a content or problems with places, and never throws', () => {
+test('any text gives a configuration or problems with places, and never throws', () => {
   const word = fc.constantFrom(
     'listen',
     'mirrors',

@@ -23,7 +23,7 @@ function configOf(text: string): Config {
 const meaning = (config: Config) =>
   JSON.parse(JSON.stringify(config, (key, value: unknown) => (key === 'place' ? undefined : value)))
 
-test('secrets never show: references as they are, literals as <redacted>', () => {
+test('secrets never show: references are printed as they are, literals as <redacted>', () => {
   const config = configOf(`
 configs:
   a.b: { auth: { username: u, password: hunter2 } }
@@ -183,7 +183,7 @@ function comparable(value: Config): unknown {
   }
 }
 
-test('what is printed is a configuration file again that means the same', () => {
+test('the printed configuration is a configuration file that means the same', () => {
   fc.assert(
     fc.property(file, (written) => {
       const config = configOf(stringify(written))

@@ -32,7 +32,7 @@ test('every flag has its variable, and the flag wins', () => {
   })
 })
 
-test('an empty variable is as good as none', () => {
+test('an empty variable counts as unset', () => {
   expect(readOverrides({}, { CHANDLERY_LISTEN: '', CHANDLERY_CONFIG: '' })).toEqual({
     problems: [],
   })
@@ -48,8 +48,8 @@ test('a wrong value names the flag or variable it came from', () => {
   ])
 })
 
-describe('variables that are no settings', () => {
-  test('a misspelt one is a warning with what was meant', () => {
+describe('a variable that is not a setting', () => {
+  test('is a warning with a suggestion where it is misspelt', () => {
     expect(
       messages({ CHANDLERY_LISEN: ':1', CHANDLERY_LOGLEVEL: 'x', CHANDLERY_ZZZZZZ: 'x' }),
     ).toEqual([
@@ -59,7 +59,7 @@ describe('variables that are no settings', () => {
     ])
   })
 
-  test('what Kubernetes tells about Services called chandlery or chandlery-… is passed over', () => {
+  test('is ignored where Kubernetes sets it for Services called chandlery or chandlery-…', () => {
     const env = {
       CHANDLERY_SERVICE_HOST: '10.0.0.1',
       CHANDLERY_SERVICE_PORT: '5000',
@@ -76,13 +76,13 @@ describe('variables that are no settings', () => {
     expect(readOverrides({}, env)).toEqual({ problems: [] })
   })
 
-  test('CHANDLERY_PORT with a bare port was meant as an address to listen on', () => {
+  test('is a warning where it is CHANDLERY_PORT with a bare port, meant as an address to listen on', () => {
     expect(messages({ CHANDLERY_PORT: '5000' })).toEqual([
       'CHANDLERY_PORT: warning: no setting has this name, ignored; did you mean CHANDLERY_LISTEN?',
     ])
   })
 
-  test('other programs’ variables are none of ours', () => {
+  test('is ignored where it belongs to another program', () => {
     expect(messages({ PATH: '/bin', CHANDLER: 'x', MIRROR_PASSWORD: 'y' })).toEqual([])
   })
 })

@@ -18,7 +18,7 @@ function mirror(rules: Record<string, string>, registry = 'docker.io'): Mirror {
 const messages = (rules: Record<string, string>, registry?: string) =>
   lintRewrites([mirror(rules, registry)]).map(({ message }) => message)
 
-describe('rules that are right', () => {
+describe('rules without a mistake', () => {
   test.each<[Record<string, string>, string?]>([
     [{ '^cp/(.+)$': 'team/$1' }],
     [{ '(.*)': 'docker/$1' }],
@@ -29,27 +29,27 @@ describe('rules that are right', () => {
     [{ '^(?P<team>[^/]+)/(?P<app>.+)$': 'x/${team}/$app' }],
     [{ '^library/': '' }],
     [{ '^(?i)LIBRARY/(.*)$': 'official/$1' }],
-  ])('%j has nothing to be said about', (rules, registry) => {
+  ])('such as %j cause no warning', (rules, registry) => {
     expect(messages(rules, registry)).toEqual([])
   })
 })
 
-describe('references without a group', () => {
+describe('a reference without a group', () => {
   test.each([
     [{ '^cp/.+$': 'team/$1' }, 'no group "1", so nothing is put there; it has none'],
     [{ '^cp/(.+)$': 'team/a$2' }, 'no group "2", so nothing is put there; it has 1'],
     [{ '^cp/(.+)$': 'team/a$1x' }, 'write ${1}x for group 1'],
     [{ '^cp/(.+)$': 'team/a${name}' }, '(?P<name>…)'],
-  ])('%j', (rules, expected) => {
+  ])('is reported: %j', (rules, expected) => {
     expect(messages(rules).join('\n')).toContain(expected)
   })
 
-  test('$$ is a dollar sign, not a reference', () => {
+  test('is not seen in $$, which is a dollar sign', () => {
     expect(messages({ '^cp/(.+)$': 'team/$$1' }).join()).not.toContain('no group')
   })
 })
 
-describe('rules that can never match', () => {
+describe('a rule that can never match', () => {
   test.each([
     ['^Library/', 'lower case'],
     ['^library/alpine:latest$', 'without registry, tag and digest'],
@@ -60,7 +60,7 @@ describe('rules that can never match', () => {
     ['a b', 'none has such a form'],
     ['x^y', 'none has such a form'],
     ['_-', 'none has such a form'],
-  ])('%s', (pattern, hint) => {
+  ])('is reported: %s', (pattern, hint) => {
     const [message, ...rest] = messages({ [pattern]: 'x/y' })
     expect(rest).toEqual([])
     expect(message).toMatch(/^can never match: /)
@@ -68,7 +68,7 @@ describe('rules that can never match', () => {
   })
 
   test.each(['^alpine$', '(?i)^LIBRARY', '[A-Za-z]+', 'a.b', '\\.', '^[^/]+$', 'a__b', 'a---b'])(
-    '%s can match on another registry, so nothing is claimed',
+    'is not claimed of %s, which can match on another registry',
     (pattern) => {
       expect(messages({ [pattern]: 'x' }, 'ghcr.io').join()).not.toContain('never')
     },
@@ -81,31 +81,31 @@ test('a pattern that begins with its registry is pointed out, though such names 
   ])
 })
 
-describe('overlaps', () => {
-  test('two rules that rewrite one name differently, with that name', () => {
+describe('overlapping rules', () => {
+  test('are reported with a name that two of them rewrite differently', () => {
     expect(messages({ '^team/(.*)$': 'a/$1', app$: 'b' })).toEqual([
       'overlaps with "^team/(.*)$" on line 1: both rewrite "team/app", and the earlier one wins (K3s would pick either)',
     ])
   })
 
-  test('a rule behind one that matches all it matches comes too late', () => {
+  test('are reported where a rule stands behind one that matches all that it matches', () => {
     expect(messages({ '(.*)': 'a/$1', '^team/(.*)$': 'b/$1' })[0]).toMatch(
       /^comes too late: every name it matches, such as "team\/.*", is matched by "\(\.\*\)" on line 1/,
     )
   })
 
-  test('rules that lead to the same name do not overlap', () => {
+  test('are not reported where they lead to the same name', () => {
     expect(messages({ '^team/(.*)$': 'a/$1', '^team/app': 'a/app' })).toEqual([])
   })
 
-  test('an earlier rule that is passed over takes nothing from a later one', () => {
+  test('are not reported where the earlier one is passed over', () => {
     expect(messages({ '^team/(.*)$': 'A/$1', '^team/app': 'b' })).toEqual([
       expect.stringContaining('which is no valid name'),
     ])
   })
 })
 
-test('a result that is no valid name is shown by an example', () => {
+test('a result that is not a valid name is shown by an example', () => {
   expect(messages({ '^team/(.*)$': 'Team/$1' })).toEqual([
     '"team/a" would become "Team/a", which is no valid name, so the rule is passed over for it; a name is lower-case components between slashes',
   ])
@@ -116,7 +116,7 @@ test('rules without an endpoint never apply', () => {
   expect(problem?.message).toContain('no endpoint beside them')
 })
 
-test('costly patterns are linted within a moment', () => {
+test('costly patterns are linted in a short time', () => {
   const rules = Object.fromEntries(
     Array.from({ length: 30 }, (_, i) => [`(a|b|[c-f]+){0,40}${i}(.*(x|y)){3}`, 'q/$1']),
   )

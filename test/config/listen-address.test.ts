@@ -33,7 +33,7 @@ test.each([
   expect(() => parseListenAddress(text)).toThrow(ValueError)
 })
 
-test('whatever is accepted is printed so that it reads back', () => {
+test('any accepted address is printed in a form that reads back', () => {
   const host = fc.oneof(
     fc.domain(),
     fc.ipV4(),

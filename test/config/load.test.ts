@@ -30,7 +30,7 @@ async function setUp(files: Record<string, string>) {
   }
 }
 
-test('without files, flags and variables the defaults and the built-in registries hold', async () => {
+test('the defaults and the built-in registries apply without files, flags and variables', async () => {
   const { config, warnings } = await loadConfig({}, {})
   expect(warnings).toEqual([])
   expect(config).toEqual({
@@ -87,7 +87,7 @@ test('without files, flags and variables the defaults and the built-in registrie
   })
 })
 
-test('a flag wins over a variable, a variable over the file, the file over the default', async () => {
+test('a flag wins over a variable, a variable over the file, and the file over the default', async () => {
   await using world = await setUp({
     'c.yaml':
       'listen: :1\nadmin: { listen: ":2" }\nstorage: { directory: file }\nlog: { level: warn }\n',
@@ -114,7 +114,7 @@ test('the files themselves can be named by variables', async () => {
   expect(config.mirrors.map(({ registry }) => registry)).toEqual(['a.b'])
 })
 
-test('every duration, rule and switch arrives in milliseconds', async () => {
+test('every duration, rule and switch arrives, in milliseconds', async () => {
   await using world = await setUp({
     'c.yaml': `
 freshness:
@@ -199,7 +199,7 @@ configs:
     expect(Object.keys(config.configs)).toEqual(['docker.io'])
   })
 
-  test('names files that are missing: a warning there, an error in ours', async () => {
+  test('may name missing files with a warning, where ours gets an error', async () => {
     const entry = 'configs:\n  "docker.io":\n    tls: { ca_file: /nowhere/ca.pem }\n'
     await using world = await setUp({ 'c.yaml': entry, 'r.yaml': entry })
     expect(await world.warnings({ registries: 'r.yaml' })).toEqual([
@@ -211,8 +211,8 @@ configs:
   })
 })
 
-describe('files that cannot be read', () => {
-  test('are all reported, each by its name', async () => {
+describe('configuration files that cannot be read', () => {
+  test('are all reported by name', async () => {
     await using world = await setUp({})
     await mkdir(world.directory.join('r.yaml'))
     expect(await world.problems({ config: 'c.yaml', registries: 'r.yaml' })).toEqual([
@@ -221,7 +221,7 @@ describe('files that cannot be read', () => {
     ])
   })
 
-  test('one larger than 1 MiB, one that is no text', async () => {
+  test('include one larger than 1 MiB and one that is not text', async () => {
     await using world = await setUp({ 'c.yaml': `# ${'x'.repeat(1024 * 1024)}` })
     expect(await world.problems({ config: 'c.yaml' })).toEqual(['c.yaml: it is larger than 1 MiB'])
     await writeFile(world.directory.join('c.yaml'), Buffer.from([0x61, 0xff]))
@@ -229,7 +229,7 @@ describe('files that cannot be read', () => {
   })
 })
 
-test('what is wrong in flags, variables and both files comes at once, in reading order', async () => {
+test('mistakes in flags, variables and both files are reported together, in reading order', async () => {
   await using world = await setUp({
     'c.yaml': 'lisen: :1\nmirrors:\n  a.b: { endpoint: [x], rewrite: { "(": y } }\n',
     'r.yaml': 'mirrors: [x]\nauths: {}\n',
@@ -257,8 +257,8 @@ test('an invalid rule of ours is an error with its place, one of a K3s file a wa
   expect(config.mirrors[0]?.rewrites.map(({ rewrite }) => rewrite.pattern)).toEqual(['^z/'])
 })
 
-describe('what a configuration refers to', () => {
-  test('a variable that is not set and files that are not there are errors', async () => {
+describe('a configuration', () => {
+  test('may not refer to variables that are not set or to missing files', async () => {
     await using world = await setUp({
       'c.yaml': `
 tls: { certFile: /nowhere/tls.crt, keyFile: /nowhere/tls.key }
@@ -281,7 +281,7 @@ configs:
     ])
   })
 
-  test('a secret from a variable that is set is not read before it is needed', async () => {
+  test('may refer to a variable, which is not read before it is needed', async () => {
     await using world = await setUp({
       'c.yaml': 'configs: { docker.io: { auth: { username: u, password: { env: P } } } }',
     })
@@ -305,7 +305,7 @@ test.each([
 })
 
 describe('settings that do not go together', () => {
-  test('one port for both listeners', async () => {
+  test('include one port for both listeners', async () => {
     await using world = await setUp({ 'c.yaml': 'admin: { listen: "127.0.0.1:5000" }' })
     expect(await world.problems({ config: 'c.yaml' })).toEqual([
       'c.yaml:1:18 admin.listen: 127.0.0.1:5000 is taken by listen; give admin.listen another port',
@@ -318,7 +318,7 @@ describe('settings that do not go together', () => {
     ])
   })
 
-  test('one Host header for two registries', async () => {
+  test('include one Host header for two registries', async () => {
     await using world = await setUp({
       'c.yaml': 'mirrors:\n  a.b: { hosts: [X.y] }\n  c.d: { hosts: [x.y, z.y] }\n',
     })
@@ -327,7 +327,7 @@ describe('settings that do not go together', () => {
     ])
   })
 
-  test('a configs entry that nearly is the host of an endpoint', async () => {
+  test('include a configs entry that is nearly the host of an endpoint', async () => {
     await using world = await setUp({
       'c.yaml': `
 mirrors: { docker.io: { endpoint: ["https://mirror.example.com:5000/v2"] } }

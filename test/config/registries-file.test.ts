@@ -10,7 +10,7 @@ function mirror(text: string, registry = 'docker.io') {
   return read(text).mirrors.find((each) => each.registry === registry)
 }
 
-test('a usual file is read without a word', async () => {
+test('a usual file is read without a problem', async () => {
   const { mirrors, configs, problems } = read(`
 mirrors:
   docker.io:
@@ -60,13 +60,13 @@ configs:
 })
 
 test.each(['', '# nothing', '---', '{}', 'null', 'mirrors:\nconfigs:', 'mirrors: ~'])(
-  '%j holds nothing, which is no problem',
+  '%j is empty, which is not a problem',
   (text) => {
     expect(read(text)).toMatchObject({ mirrors: [], problems: [] })
   },
 )
 
-describe('what K3s ignores is a warning', () => {
+describe('a setting that K3s ignores', () => {
   test.each([
     ['auths: { x: {} }', 'r.yaml:1:8 auths: warning: K3s ignores auths'],
     ['mirors: {}', 'r.yaml:1:1 mirors: warning: unknown key, ignored; did you mean mirrors?'],
@@ -90,7 +90,7 @@ describe('what K3s ignores is a warning', () => {
     ['mirrors: { "https://a.b": { } }', 'warning: ignored: no registry has this name'],
     ['mirrors: {}\n---\nmirrors: {}', 'warning: K3s reads the first document only'],
     ['mirrors: { "a.b": , "a.b": }', 'warning: given twice; the last wins'],
-  ])('%s', (text, expected) => {
+  ])('is a warning: %s', (text, expected) => {
     const found = lines(text)
     expect(found).toHaveLength(1)
     expect(found[0]).toContain(expected)
@@ -99,7 +99,7 @@ describe('what K3s ignores is a warning', () => {
   })
 })
 
-describe('what makes K3s refuse the file is an error', () => {
+describe('a setting that makes K3s refuse the file', () => {
   test.each([
     ['mirrors: [a]', 'is not a map'],
     ['x', 'is not a map'],
@@ -108,26 +108,26 @@ describe('what makes K3s refuse the file is an error', () => {
     ['configs: { "a.b": { tls: { insecure_skip_verify: maybe } } }', 'is neither true nor false'],
     ['configs: { "a.b": { tls: { cert_file: /c } } }', 'belong together'],
     ['mirrors: {', 'bracket is not closed'],
-  ])('%s', (text, expected) => {
+  ])('is an error: %s', (text, expected) => {
     const { problems } = read(text)
     expect(problems.some(({ severity }) => severity === 'error')).toBe(true)
     expect(problems.map(formatProblem).join('\n')).toContain(expected)
   })
 })
 
-describe('repeated keys, as yaml.v2 has it when it is not strict', () => {
-  test('a section given twice is both together', () => {
+describe('repeated keys, read as yaml.v2 reads them,', () => {
+  test('merge a section that is given twice', () => {
     const text = 'mirrors: { "a.b": { endpoint: [one] } }\nmirrors: { "c.d": }'
     expect(read(text).mirrors.map(({ registry }) => registry)).toEqual(['a.b', 'c.d'])
   })
 
-  test('of a registry given twice the last wins as a whole', () => {
+  test('replace a registry that is given twice by the last one as a whole', () => {
     const text =
       'mirrors:\n  docker.io: { endpoint: [one], rewrite: { a: b } }\n  docker.io: { endpoint: [two] }'
     expect(mirror(text)).toMatchObject({ endpoints: [{ written: 'two' }], rewrites: [] })
   })
 
-  test('of a rule given twice the last wins; rules of two rewrite maps stand together', () => {
+  test('replace a rule that is given twice by the last one, and join two rewrite maps', () => {
     const text = 'mirrors:\n  docker.io:\n    rewrite: { a: b, c: d, a: e }\n    rewrite: { f: g }'
     expect(
       mirror(text)?.rewrites.map(({ rewrite }) => [rewrite.pattern, rewrite.replacement]),
@@ -161,13 +161,13 @@ mirrors:
   expect(mirror(text, 'g.h')).toMatchObject({ endpoints: [{ written: 'one' }] })
 })
 
-test('an empty auth or a null one is no credential', () => {
+test('an empty or null auth is not a credential', () => {
   const { configs } = read('configs:\n  a.b: { auth: }\n  c.d: { auth: { username: "" } }')
   expect(configs.get('a.b')?.auth).toBeUndefined()
   expect(configs.get('c.d')?.auth?.[0]?.username).toBeUndefined()
 })
 
-test('merges without end and aliases of themselves come to an end', () => {
+test('endless merges and aliases of themselves come to an end', () => {
   expect(lines('mirrors: &m\n  <<: *m\n  a.b:\n').join('\n')).toContain('beyond reason')
   const wide = Array.from({ length: 400 }, (_, i) => `  r${i}.example.com: *x`).join('\n')
   const rules = Array.from({ length: 400 }, (_, i) => `p${i}: q`).join(', ')

@@ -59,7 +59,7 @@ const nameText = fc.string({
   maxLength: 8,
 })
 
-test('the automaton finds a pattern in exactly the texts in which re2js finds it', () => {
+test('the automaton finds a pattern in exactly the strings in which re2js finds it', () => {
   fc.assert(
     fc.property(pattern, fc.array(nameText, { minLength: 1, maxLength: 6 }), (source, texts) => {
       const automaton = new PatternNames(source)
@@ -110,14 +110,14 @@ test('when no name is found after a complete search, no sampled name matches', (
   )
 })
 
-describe('bounds', () => {
-  test('names of one component are left out where two are needed', () => {
+describe('a search', () => {
+  test('leaves out names of one component where two are needed', () => {
     const search = { matchedBy: [new PatternNames('^[a-z]+$')], limit: 1, budget: budget() }
     expect(findNames({ ...search, components: 1 }).names).toEqual(['a'])
     expect(findNames({ ...search, components: 2 })).toEqual({ names: [], complete: true })
   })
 
-  test('a search that runs out of its budget says that it is not complete', () => {
+  test('that runs out of its budget says that it is not complete', () => {
     const matchedBy = [new PatternNames('(a|b){0,200}:(a|b){0,200}')]
     expect(findNames({ matchedBy, components: 1, limit: 1, budget: { steps: 500 } })).toEqual({
       names: [],

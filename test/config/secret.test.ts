@@ -7,7 +7,7 @@ import { temporaryDirectory } from '../support/temporary-directory.ts'
 
 afterEach(() => void vi.useRealTimers())
 
-test('a literal is given to who asks, and to nobody who prints', async () => {
+test('a literal is given to its user and never printed', async () => {
   const secret = new Secret('hunter2')
   expect(await secret.read()).toBe('hunter2')
   const holder = { auth: { password: secret } }
@@ -21,7 +21,7 @@ test('a literal is given to who asks, and to nobody who prints', async () => {
   for (const text of printed) expect(text).not.toContain('hunter2')
 })
 
-test('a variable is read when asked for', async () => {
+test('a variable is read when it is needed', async () => {
   const secret = new Secret({ env: 'TOKEN' })
   expect(await secret.read({ env: { TOKEN: 't' } })).toBe('t')
   expect(await secret.read({ env: { TOKEN: 't\n' } })).toBe('t')
@@ -43,7 +43,7 @@ test('a file is read without the line break at its end, and is an error while it
   await expect(secret.read()).rejects.toThrow('ENOENT')
 })
 
-test('a file is looked at once a second, however often its secret is asked for', async () => {
+test('a file is checked once a second, however often its secret is used', async () => {
   vi.useFakeTimers({ toFake: ['performance'] })
   await using directory = await temporaryDirectory()
   const file = join(directory.path, 'password')
@@ -57,7 +57,7 @@ test('a file is looked at once a second, however often its secret is asked for',
   expect(await secret.read()).toBe('second')
 })
 
-test('a file that is no secret is refused by its size, without its content', async () => {
+test('a file that is too large for a secret is refused without showing its content', async () => {
   await using directory = await temporaryDirectory()
   const file = join(directory.path, 'password')
   await writeFile(file, 'x'.repeat(100_000))

@@ -8,7 +8,7 @@ import {
 } from '../../src/config/units.ts'
 import { ValueError } from '../../src/config/value-error.ts'
 
-describe('durations', () => {
+describe('a duration', () => {
   test.each([
     ['0s', 0],
     ['500ms', 500],
@@ -18,7 +18,7 @@ describe('durations', () => {
     ['1d', 86_400_000],
     ['90m', 5_400_000],
     ['1d2h3m4s5ms', 93_784_005],
-  ])('%s is %d ms', (text, ms) => {
+  ])('of %s is %d ms', (text, ms) => {
     expect(parseDuration(text)).toBe(ms)
   })
 
@@ -36,12 +36,12 @@ describe('durations', () => {
     '1s\n',
     '٣s',
     '4000d',
-  ])('%j is refused with a message that shows what would be right', (text) => {
+  ])('of %j is refused with a message that shows what is right', (text) => {
     expect(() => parseDuration(text)).toThrow(/such as 30s|at most 3650d/)
     expect(() => parseDuration(text)).toThrow(ValueError)
   })
 
-  test('what is printed reads back as the same duration', () => {
+  test('reads back from what is printed', () => {
     fc.assert(
       fc.property(fc.integer({ min: 0, max: MAX_DURATION_MS }), (ms) => {
         expect(parseDuration(formatDuration(ms))).toBe(ms)
@@ -49,7 +49,7 @@ describe('durations', () => {
     )
   })
 
-  test('any other text is refused with a ValueError, never anything else', () => {
+  test('that is any other text is refused with a ValueError and nothing else', () => {
     fc.assert(
       fc.property(fc.string(), (text) => {
         fc.pre(!/^(?:\d+(?:d|h|m|s|ms))+$/.test(text))
@@ -59,7 +59,7 @@ describe('durations', () => {
   })
 })
 
-describe('sizes', () => {
+describe('a size', () => {
   test.each([
     ['0B', 0],
     ['8MiB', 8_388_608],
@@ -68,12 +68,12 @@ describe('sizes', () => {
     ['64kB', 64_000],
     ['64KiB', 65_536],
     ['1TiB', 1_099_511_627_776],
-  ])('%s is %d bytes', (text, bytes) => {
+  ])('of %s is %d bytes', (text, bytes) => {
     expect(parseSize(text)).toBe(bytes)
   })
 
   test.each(['', '8', '8M', '8mib', '8 MiB', '1.5GiB', '-1B', '9999999TiB', 'MiB'])(
-    '%j is refused',
+    'of %j is refused',
     (text) => {
       expect(() => parseSize(text)).toThrow(ValueError)
     },

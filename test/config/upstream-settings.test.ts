@@ -64,7 +64,7 @@ test('time limits, DNS servers and the probe have defaults and units', () => {
   expect(read('health: { probe: off }').health).toEqual({})
 })
 
-test('time limits of one host are read like those of all, each by itself', () => {
+test('time limits of one host are read like those of all, each on its own', () => {
   const { configs } = read('configs: { a.b: { timeouts: { stall: 1m } }, c.d: { timeouts: } }')
   expect(configs.get('a.b')?.timeouts).toEqual({ stallMs: 60_000 })
   expect(configs.get('c.d')?.timeouts).toBeUndefined()
@@ -82,7 +82,7 @@ test.each(['192.0.2.53', '192.0.2.53:5353', '2001:db8::53', '[2001:db8::53]', '[
 )
 
 test.each(['dns.test', '192.0.2.53:0', '192.0.2.53:99999', '[192.0.2.53', '', '2001:db8::g'])(
-  '%j is none',
+  '%j is not a DNS server',
   (server) => {
     expect(problemsOf(`dns: { servers: ["${server}"] }`)).toEqual([
       expect.stringContaining('is no address'),

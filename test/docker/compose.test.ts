@@ -29,7 +29,7 @@ const prometheus = parse(read('docker/prometheus/prometheus.yml'))
 describe('docker/compose.yaml', () => {
   const mounts = Object.keys(services).flatMap((name) => composeMounts(name))
 
-  test('mounts what is there, read-only', () => {
+  test('mounts existing files, read-only', () => {
     expect(mounts.length).toBeGreaterThan(2)
     for (const { source, mode } of mounts) {
       expect(existsSync(source), source).toBe(true)
@@ -41,7 +41,7 @@ describe('docker/compose.yaml', () => {
     expect(image).toMatch(/:v?\d+\.\d+\.\d+$/)
   })
 
-  test('runs this version of Chandlery, and tells it so', () => {
+  test('runs this version of Chandlery, and passes it on', () => {
     expect(services.chandlery?.image).toBe(`chandlery:${packageJson.version}`)
     expect(services.chandlery?.build?.args?.VERSION).toBe(packageJson.version)
   })
@@ -60,7 +60,7 @@ describe('docker/compose.yaml', () => {
 })
 
 describe('its Prometheus', () => {
-  test('scrapes a service at the port where the image has its metrics', () => {
+  test("scrapes a service at the port of the image's metrics", () => {
     const [job] = prometheus.scrape_configs
     const [, port] = /CHANDLERY_ADMIN_LISTEN=\S+:(\d+)/.exec(read('Dockerfile')) ?? []
     expect(job.static_configs).toEqual([{ targets: [`chandlery:${port}`] }])
@@ -102,7 +102,7 @@ describe('its Grafana', () => {
     expect(readdirSync(join(DOCKER, 'grafana/provisioning'))).toEqual(['dashboards', 'datasources'])
   })
 
-  test('begins with a dashboard that is there', () => {
+  test('begins with a dashboard that exists', () => {
     const [, path = ''] = /HOME_DASHBOARD_PATH: (\S+)/.exec(read('docker/compose.yaml')) ?? []
     expect(existsSync(hostPath('grafana', path) ?? '')).toBe(true)
   })

@@ -30,7 +30,7 @@ describe('the Dockerfile', () => {
     expect(argument('BASE_IMAGE')).toContain(`-${releases[release]}:nonroot`)
   })
 
-  test('is given every file that it copies, and no other', () => {
+  test('gets every file that it copies, and no other', () => {
     const copied = instructions
       .filter((line) => /^COPY (?!--from)/.test(line))
       .flatMap((line) => line.split(' ').slice(1, -1))

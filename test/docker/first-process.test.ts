@@ -23,7 +23,7 @@ describe.skipIf(!mayUnshare())('the launcher as process 1', () => {
   test.each([
     ['SIGTERM', 143],
     ['SIGINT', 130],
-  ] as const)('ends on %s while the server is still being loaded', async (signal, code) => {
+  ] as const)('ends on %s while the server is still loading', async (signal, code) => {
     await using directory = await temporaryDirectory()
     for (const name of ['bin', 'src']) await mkdir(directory.join(name))
     await cp(LAUNCHER, directory.join('bin/chandlery.js'))

@@ -29,7 +29,7 @@ describe('the systemd unit', () => {
     expect(values('KillSignal')).toEqual(['SIGTERM'])
   })
 
-  test('keeps what it keeps in directories that systemd makes for it', () => {
+  test('keeps its data in directories that systemd makes for it', () => {
     const environment = Object.fromEntries(values('Environment').map((text) => text.split('=')))
     expect(environment).toMatchObject({
       CHANDLERY_DIRECTORY: `/var/lib/${values('StateDirectory').join()}`,

@@ -64,7 +64,7 @@ async function untilTold(times: number): Promise<void> {
 
 const fingerprintOf = async (path: string) => (await readFingerprints([path])).get(path)
 
-test('a file that stays as it is, touched or not, is nothing new', async () => {
+test('a file that stays the same, touched or not, is not reported', async () => {
   await look(file)
   await utimes(file, new Date(), new Date())
   await writeFile(file, 'one')
@@ -72,7 +72,7 @@ test('a file that stays as it is, touched or not, is nothing new', async () => {
   expect(told).toEqual([])
 })
 
-test('a file renamed into place is told once', async () => {
+test('a file renamed into place is reported once', async () => {
   await look(file)
   await writeFile(`${file}.new`, 'two')
   await rename(`${file}.new`, file)
@@ -80,7 +80,7 @@ test('a file renamed into place is told once', async () => {
   expect(told).toEqual([await fingerprintOf(file)])
 })
 
-test('a file rewritten in place, of the same size and with the same time, is told once', async () => {
+test('a file rewritten in place, of the same size and with the same time, is reported once', async () => {
   const at = new Date(1_700_000_000_000)
   await utimes(file, at, at)
   await look(file)
@@ -89,7 +89,7 @@ test('a file rewritten in place, of the same size and with the same time, is tol
   await untilTold(1)
 })
 
-test('links swapped as Kubernetes does it are told once, for all files together', async () => {
+test('links swapped as Kubernetes swaps them are reported once, for all files together', async () => {
   const mount = directory.join('mount')
   const names = ['chandlery.yaml', 'ca.pem']
   const write = async (version: string) => {
@@ -108,7 +108,7 @@ test('links swapped as Kubernetes does it are told once, for all files together'
   await untilTold(2)
 })
 
-test('a file that vanishes is told, and told again when it comes back', async () => {
+test('a file that vanishes is reported, and reported again when it comes back', async () => {
   await look(file)
   await rm(file)
   await untilTold(1)
@@ -117,7 +117,7 @@ test('a file that vanishes is told, and told again when it comes back', async ()
   expect(told).toEqual(['ENOENT', await fingerprintOf(file)])
 })
 
-test('a file that is gone for less than two looks never was', async () => {
+test('a file that is gone for less than two looks is not reported', async () => {
   await look(file)
   await rm(file)
   await writeFile(file, 'one')
@@ -125,7 +125,7 @@ test('a file that is gone for less than two looks never was', async () => {
   expect(told).toEqual([])
 })
 
-test('a file that is still being written is told when it is whole', async () => {
+test('a file that is still being written is reported when it is whole', async () => {
   await look(file)
   await writeFile(file, 'part ')
   for (let part = 0; part < 30; part++) {
@@ -136,7 +136,7 @@ test('a file that is still being written is told when it is whole', async () => 
   expect(told).toEqual([await fingerprintOf(file)])
 })
 
-test('a file that changes without end keeps no change of another from being told', async () => {
+test('a file that never stops changing does not keep the change of another from being reported', async () => {
   const restless = directory.join('restless')
   let number = 0
   const writing = setInterval(() => writeFileSync(restless, String(number++)), EVERY_MS / 4)
@@ -153,7 +153,7 @@ test('a file that changes without end keeps no change of another from being told
   }
 })
 
-test('what changed while the owner was busy with a change is told after it', async () => {
+test('a change that comes while the owner is busy with another is reported after it', async () => {
   let busy = 0
   told = []
   watch = new FileWatch({
@@ -175,7 +175,7 @@ test('what changed while the owner was busy with a change is told after it', asy
   await untilTold(2)
 })
 
-test('a pipe is not read, and a directory and a file without permission are no error', async () => {
+test('a pipe is not read, and neither a directory nor an unreadable file is an error', async () => {
   const pipe = directory.join('pipe')
   execFileSync('mkfifo', [pipe])
   const prints = await readFingerprints([pipe, directory.path, directory.join('none')])
@@ -183,7 +183,7 @@ test('a pipe is not read, and a directory and a file without permission are no e
   await look(file)
 })
 
-test('files differ by content, and by who knows them', () => {
+test('fingerprints differ by content, and by process', () => {
   const one = new Map([
     ['a', '1'],
     ['b', '1'],
@@ -197,7 +197,7 @@ test('files differ by content, and by who knows them', () => {
   expect(differing(one, one)).toEqual([])
 })
 
-test('a file that stat calls unchanged is not read again', async () => {
+test('a file that is unchanged by its stat is not read again', async () => {
   const reader = new FingerprintReader()
   // Older than the coarsest clock of a file system: only then is what stat says of it believed.
   await expect.poll(async () => Date.now() - (await stat(file)).ctimeMs).toBeGreaterThan(2000)

@@ -18,7 +18,7 @@ beforeAll(async () => {
 const check = (text: string) => checkCertificates(Buffer.from(text)).toString()
 
 describe('a file of certificates', () => {
-  test('is taken as it is, with comments, line ends and other things in it', () => {
+  test('is accepted as it is, with comments, any line ends and other blocks', () => {
     const text = `# ours\r\n${one.replaceAll('\n', '\r\n')}\nissuer=/CN=x\n${two}${key}`
     expect(check(text)).toBe(text)
     expect(check(one.replaceAll('CERTIFICATE', 'X509 CERTIFICATE'))).toContain('X509')
@@ -39,7 +39,7 @@ describe('a file of certificates', () => {
     }
   })
 
-  test('of which one is damaged is refused, with its number', () => {
+  test('with one that is damaged is refused, with its number', () => {
     const lines = two.split('\n')
     const damaged = [...lines.slice(0, 2), ...lines.slice(3)].join('\n')
     expect(() => check(one + damaged + one)).toThrow('number 2 of 3')

@@ -49,7 +49,7 @@ describe('a watched file', () => {
     expect(reads).toEqual(['one'])
   })
 
-  test('is looked at once a second, or at once for who asks for that', async () => {
+  test('is checked once a second, or at once where that is asked for', async () => {
     await writeFile(path, 'one')
     const file = watch()
     expect(await file.current()).toBe('one')
@@ -70,7 +70,7 @@ describe('a watched file', () => {
     expect(await later(file)).toBe('two')
   })
 
-  test('is read again after it was written in place, its size and time as before', async () => {
+  test('is read again after it was written in place, with the same size and time', async () => {
     await writeFile(path, 'one')
     const file = watch()
     expect(await file.current()).toBe('one')
@@ -102,7 +102,7 @@ describe('a watched file', () => {
     expect(reads).toEqual(['one', 'two'])
   })
 
-  test('keeps what was good while it is bad or missing', async () => {
+  test('keeps its last good value while it is bad or missing', async () => {
     await writeFile(path, 'one')
     const file = watch()
     expect(await file.current()).toBe('one')
@@ -130,7 +130,7 @@ describe('a watched file', () => {
     expect(await later(file)).toBe('two, and longer')
   })
 
-  test('has no value while it is bad or missing, where what was good is not to be kept', async () => {
+  test('has no value while it is bad or missing, where the last good one is not to be kept', async () => {
     await writeFile(path, 'one')
     const file = watch({ keepsFormer: false })
     expect(await file.current()).toBe('one')
@@ -144,7 +144,7 @@ describe('a watched file', () => {
     expect(await file.current()).toBe('two')
   })
 
-  test('that is said to have changed while it is being read is read once more', async () => {
+  test('that is reported as changed while it is being read is read once more', async () => {
     await writeFile(path, 'one')
     const file: WatchedFile<string> = new WatchedFile(
       path,
@@ -171,7 +171,7 @@ async function rotating() {
 }
 
 describe('a secret that was replaced a moment ago', () => {
-  test('is used in the same pull in which the registry refuses the former one', async () => {
+  test('is used in the same pull in which the registry refuses the old one', async () => {
     const requester = await rotating()
     const auth = { kind: 'basic', username: 'bot', password: 'new' } as const
     await using registry = await startRegistry({ auth })
@@ -186,7 +186,7 @@ describe('a secret that was replaced a moment ago', () => {
     })
   })
 
-  test('is used in the same pull in which the token server refuses the former one', async () => {
+  test('is used in the same pull in which the token server refuses the old one', async () => {
     const requester = await rotating()
     await using tokens = await startTokenServer({ users: { bot: 'new' } })
     await using registry = await startRegistry({ auth: { kind: 'token', tokens } })

@@ -29,7 +29,7 @@ describe('formatCacheStatus', () => {
     [{ state: 'miss', stored: false }, 'chandlery; fwd=uri-miss'],
     [{ state: 'collapsed' }, 'chandlery; fwd=uri-miss; collapsed'],
     [{ state: 'bypass' }, 'chandlery; fwd=bypass'],
-  ])('%j', (outcome, expected) => {
+  ])('writes %j as its header', (outcome, expected) => {
     expect(formatCacheStatus(outcome)).toBe(expected)
   })
 
@@ -56,12 +56,12 @@ describe('formatCacheStatus', () => {
     expect(formatCacheStatus({ state: 'hit', ttlSeconds })).toBe(`chandlery; hit; ttl=${written}`)
   })
 
-  it('cuts a detail that is long', () => {
+  it('shortens a detail that is long', () => {
     const header = formatCacheStatus({ state: 'hit', detail: 'a'.repeat(100_000) })
     expect(header.length).toBeLessThan(600)
   })
 
-  it('is a line of visible ASCII, whatever the detail', () => {
+  it('writes a line of visible ASCII, whatever the detail is', () => {
     const member =
       /^chandlery; hit; detail=(?:[A-Za-z*][\w!#$%&'*+.^`|~:/-]*|"(?:[ !#-[\]-~]|\\["\\])*")$/
     fc.assert(

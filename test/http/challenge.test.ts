@@ -167,7 +167,7 @@ describe('parseChallenges', () => {
     )
   })
 
-  it('never throws and never hangs, whatever it is given', () => {
+  it('never throws and never hangs, whatever the input', () => {
     const piece = fc.constantFrom(
       'Bearer',
       'realm',

@@ -14,7 +14,7 @@ describe('noneMatch', () => {
     'sha256:abc',
     '"x, sha256:ab, y"',
     '"SHA256:AB"',
-  ])('%j: the content is sent', (header) => {
+  ])('holds for %j, so that the content is sent', (header) => {
     expect(noneMatch(header, ETAG)).toBe(true)
   })
 
@@ -28,7 +28,7 @@ describe('noneMatch', () => {
     `"a"${ETAG}`,
     'sha256:ab',
     `"",${ETAG}`,
-  ])('%j: it is not', (header) => {
+  ])('does not hold for %j, so that the content is not sent', (header) => {
     expect(noneMatch(header, ETAG)).toBe(false)
   })
 
@@ -59,7 +59,7 @@ describe('ifRangeHolds', () => {
     ['*', ETAG, false],
     ['', ETAG, false],
     ['Sun, 06 Nov 1994 08:49:37 GMT', ETAG, false],
-  ])('%j for %s: %s', (header, etag, holds) => {
+  ])('of %j for %s is %s', (header, etag, holds) => {
     expect(ifRangeHolds(header, etag)).toBe(holds)
   })
 })

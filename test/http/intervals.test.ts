@@ -17,7 +17,7 @@ function flags(parts: Iterable<{ start: number; end: number }>): boolean[] {
 }
 
 describe('Intervals', () => {
-  it('joins what overlaps or touches, and keeps apart what does not', () => {
+  it('join what overlaps or touches, and keep apart what does not', () => {
     const intervals = new Intervals([{ start: 10, end: 20 }])
     intervals.add(30, 40)
     intervals.add(20, 25)
@@ -34,7 +34,7 @@ describe('Intervals', () => {
     expect(intervals.bytes).toBe(35)
   })
 
-  it('says where the first missing byte is, and what is missing between', () => {
+  it('say where the first missing byte is, and what is missing in between', () => {
     const intervals = new Intervals([
       { start: 0, end: 10 },
       { start: 20, end: 30 },
@@ -51,7 +51,7 @@ describe('Intervals', () => {
     expect(intervals.missing(5, 5)).toEqual([])
   })
 
-  it('agrees with one flag per byte', () => {
+  it('agree with one flag per byte', () => {
     fc.assert(
       fc.property(several, interval, (parts, { start, end }) => {
         const intervals = new Intervals(parts)
@@ -70,7 +70,7 @@ describe('Intervals', () => {
     )
   })
 
-  it('is always sorted, disjoint and without empty or touching neighbours', () => {
+  it('are always sorted, disjoint and without empty or touching neighbours', () => {
     fc.assert(
       fc.property(several, interval, (parts, asked) => {
         const intervals = new Intervals(parts)
@@ -84,7 +84,7 @@ describe('Intervals', () => {
     )
   })
 
-  it('comes back from JSON as it was', () => {
+  it('come back from JSON as they were', () => {
     fc.assert(
       fc.property(several, (parts) => {
         const intervals = new Intervals(parts)
@@ -110,7 +110,7 @@ describe('Intervals', () => {
     [[[0, 2 ** 53]]],
     [[[0, Number.NaN]]],
     [[[0, 1], null]],
-  ])('does not believe %j', (value) => {
+  ])('refuse the JSON %j', (value) => {
     expect(() => Intervals.fromJSON(value)).toThrow(TypeError)
   })
 
@@ -120,11 +120,11 @@ describe('Intervals', () => {
     [0, Number.NaN],
     [0.5, 1],
     [0, Infinity],
-  ])('refuses to add %d to %d', (start, end) => {
+  ])('refuse to add %d to %d', (start, end) => {
     expect(() => new Intervals().add(start, end)).toThrow(RangeError)
   })
 
-  it('takes a million pieces in order, and many out of order, in no time', () => {
+  it('take a million pieces in order, and many out of order, in a short time', () => {
     const started = performance.now()
     const inOrder = new Intervals()
     for (let at = 0; at < 1_000_000; at++) inOrder.add(at * 65_536, (at + 1) * 65_536)

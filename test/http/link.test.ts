@@ -34,16 +34,16 @@ describe('parseLinks', () => {
     ['junk, <a>; rel=next', [['a', { rel: 'next' }]]],
     ['<never closed; rel=next', []],
     ['/v2/a; rel=next', []],
-  ])('%j', (header, expected) => {
+  ])('reads %j', (header, expected) => {
     expect(read(header)).toEqual(expected)
   })
 
-  it('is bounded', () => {
+  it('reads a bounded number of links of bounded length', () => {
     expect(parseLinks('<a>,'.repeat(1000))).toHaveLength(64)
     expect(parseLinks(`<${'a'.repeat(20_000)}>`)).toEqual([])
   })
 
-  it('never throws', () => {
+  it('never throws, whatever the input', () => {
     const piece = fc.constantFrom('<', '>', ';', ',', '=', '"', '\\', ' ', 'rel', 'next', 'é')
     fc.assert(
       fc.property(fc.array(piece, { maxLength: 40 }), (pieces) => {
@@ -61,7 +61,7 @@ describe('nextLink', () => {
     ['<a>; rel="nextish"', undefined],
     ['<a>; title="next"', undefined],
     [undefined, undefined],
-  ])('%j: %s', (header, target) => {
+  ])('finds in %j: %s', (header, target) => {
     expect(nextLink(header)).toBe(target)
   })
 

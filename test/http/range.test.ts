@@ -42,7 +42,7 @@ describe('parseRange of 10 bytes', () => {
     ['bytes=4-5,0-1', ranges([4, 6], [0, 2])],
     ['bytes=0-5,2-3,2-3,-4', ranges([0, 6], [2, 4], [2, 4], [6, 10])],
     ['bytes=0-1,10-11,-0,4-5', ranges([0, 2], [4, 6])],
-  ])('%s', (header, expected) => {
+  ])('reads %s', (header, expected) => {
     expect(parseRange(header, 10)).toEqual(expected)
   })
 
@@ -53,7 +53,7 @@ describe('parseRange of 10 bytes', () => {
     `bytes=${HUGE}-`,
     `bytes=${HUGE}-${HUGE}`,
     'bytes=10-,-0,99-100',
-  ])('%s is unsatisfiable', (header) => {
+  ])('finds %s unsatisfiable', (header) => {
     expect(parseRange(header, 10)).toBe('unsatisfiable')
   })
 
@@ -78,27 +78,27 @@ describe('parseRange of 10 bytes', () => {
     'bytes: 0-1',
     'items=0-1',
     'bytes=0-1,items=1-2',
-  ])('%j is ignored', (header) => {
+  ])('ignores %j', (header) => {
     expect(parseRange(header, 10)).toBeUndefined()
   })
 })
 
 describe('parseRange', () => {
   it.each(['bytes=0-', 'bytes=0-0', 'bytes=-1', 'bytes=-0', 'bytes=5-', 'bytes=0-1,0-2'])(
-    'ignores %s of nothing, as there is no range to name',
+    'ignores %s of an empty blob, which has no range to name',
     (header) => {
       expect(parseRange(header, 0)).toBeUndefined()
     },
   )
 
-  it('takes the 1,024 ranges of podman, and ignores what is beyond any use', () => {
+  it('accepts the 1,024 ranges of podman, and ignores more than anybody needs', () => {
     expect(parseRange(many(1024), 2 ** 40)).toHaveLength(1024)
     expect(parseRange(many(MAX_RANGES), 2 ** 40)).toEqual(expect.any(Array))
     expect(parseRange(`bytes=${'0-1,'.repeat(MAX_RANGES)}0-1`, 10)).toBeUndefined()
     expect(parseRange(`bytes=0-1${' '.repeat(200_000)}`, 10)).toBeUndefined()
   })
 
-  it('keeps what it is given, in order, cut to the size', () => {
+  it('keeps the given ranges in order, cut to the size', () => {
     const size = 1000
     const pair = fc
       .tuple(fc.nat(1500), fc.nat(1500))
@@ -114,7 +114,7 @@ describe('parseRange', () => {
     )
   })
 
-  it('gives only ranges that exist, whatever it is given', () => {
+  it('gives only ranges that exist, whatever the input', () => {
     const piece = fc.constantFrom('bytes', '=', '-', ',', ' ', '0', '1', '99', HUGE, 'x', '\t')
     const header = fc.array(piece, { maxLength: 12 }).map((pieces) => `bytes=${pieces.join('')}`)
     fc.assert(
@@ -132,7 +132,7 @@ describe('parseRange', () => {
 })
 
 describe('Content-Range', () => {
-  it('counts its last byte in', () => {
+  it('includes its last byte', () => {
     expect(formatContentRange({ start: 0, end: 1 }, 10)).toBe('bytes 0-0/10')
     expect(formatContentRange({ start: 3, end: 10 }, undefined)).toBe('bytes 3-9/*')
     expect(unsatisfiedContentRange(10)).toBe('bytes */10')
@@ -142,7 +142,7 @@ describe('Content-Range', () => {
     ['bytes 0-0/1', { start: 0, end: 1, size: 1 }],
     ['bytes 0-9/*', { start: 0, end: 10, size: undefined }],
     ['  Bytes\t5-9/10 ', { start: 5, end: 10, size: 10 }],
-  ])('%j is read', (header, expected) => {
+  ])('%j is understood', (header, expected) => {
     expect(parseContentRange(header)).toEqual(expected)
   })
 
@@ -161,11 +161,11 @@ describe('Content-Range', () => {
     'bytes 0-9999999999999999/*',
     'bytes 0-1/9999999999999999',
     `bytes 0-1/${HUGE}`,
-  ])('%j is not', (header) => {
+  ])('%j is not understood', (header) => {
     expect(parseContentRange(header)).toBeUndefined()
   })
 
-  it('reads what it wrote', () => {
+  it('reads back what it wrote', () => {
     const numbers = fc.tuple(
       fc.nat(),
       fc.integer({ min: 1 }),

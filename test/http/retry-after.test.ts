@@ -25,7 +25,7 @@ it.each([
   ['Sun, 06 Nov 1994 08:49:00 GMT', 0],
   ['9'.repeat(400), MAX_RETRY_AFTER_MS],
   ['Fri, 31 Dec 9999 23:59:59 GMT', MAX_RETRY_AFTER_MS],
-])('%j is %d ms from now', (header, delayMs) => {
+])('Retry-After: %j is %d ms from now', (header, delayMs) => {
   expect(parseRetryAfter(header, NOW)).toBe(delayMs)
 })
 
@@ -42,11 +42,11 @@ it.each([
   '1994-11-06T08:49:37Z',
   'Infinity',
   '1, 2',
-])('%j is not understood', (header) => {
+])('Retry-After: %j is not understood', (header) => {
   expect(parseRetryAfter(header, NOW)).toBeUndefined()
 })
 
-it('gives the moment that a date names, to the second', () => {
+it('Retry-After gives the moment that a date names, to the second', () => {
   const date = fc.date({
     min: new Date(NOW),
     max: new Date(NOW + MAX_RETRY_AFTER_MS),
@@ -60,7 +60,7 @@ it('gives the moment that a date names, to the second', () => {
   )
 })
 
-it('gives a bounded delay or nothing for any text', () => {
+it('Retry-After gives a bounded delay or nothing for any string', () => {
   fc.assert(
     fc.property(fc.string(), (text) => {
       const delayMs = parseRetryAfter(text, NOW) ?? 0

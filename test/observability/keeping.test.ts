@@ -5,14 +5,14 @@ function failure(code: string): Error {
   return Object.assign(new Error(`${code}: it failed`), { code })
 }
 
-describe('what is not being kept', () => {
+describe('content that is not being kept', () => {
   test.each([
     ['ENOSPC', 'the file system is full'],
     ['EDQUOT', 'the quota is used up'],
     ['EROFS', 'the cache directory is not writable'],
     ['EIO', 'the disk reports errors'],
     ['ENOENT', 'the cache directory no longer exists'],
-  ])('is told with what %s means', (code, meaning) => {
+  ])('is reported with the meaning of %s', (code, meaning) => {
     const keeping = new Keeping()
     keeping.storeError('write', new Error('writing failed', { cause: failure(code) }))
     expect(keeping.describe()).toHaveLength(1)
@@ -20,7 +20,7 @@ describe('what is not being kept', () => {
     expect(keeping.describe()[0]).toContain(meaning)
   })
 
-  test('is over when such a thing is written again, and not when another is', () => {
+  test('is no longer reported when such content is written again, and not when other content is', () => {
     let now = 1000
     const keeping = new Keeping(() => now)
     for (const operation of ['commit', 'write manifest', 'write referrers', 'fit']) {
@@ -39,7 +39,7 @@ describe('what is not being kept', () => {
     expect(keeping.describe()).toHaveLength(2)
   })
 
-  test('is forgotten when it was not tried for long', () => {
+  test('is no longer reported when it was not tried for a long time', () => {
     let now = 0
     const keeping = new Keeping(() => now)
     keeping.storeError('fit', failure('ENOSPC'))
@@ -47,7 +47,7 @@ describe('what is not being kept', () => {
     expect(keeping.describe()).toEqual([])
   })
 
-  test('does not hold what cannot be read', () => {
+  test('does not include content that cannot be read', () => {
     const keeping = new Keeping()
     keeping.storeError('read tag', failure('EIO'))
     keeping.storeError('open blob', failure('EIO'))

@@ -32,7 +32,7 @@ const RECORD: RequestRecord = {
 }
 
 describe('the access log', () => {
-  it('is one line for a request with what it was, how it went, and for whom', () => {
+  it('has one line for a request with what it was, how it went, and for whom', () => {
     const { lines, logger } = capture()
     new AccessLog(logger).requestFinished(RECORD)
     expect(lines).toEqual([
@@ -57,7 +57,7 @@ describe('the access log', () => {
     ])
   })
 
-  it('says why a request failed, as a warning where it is not the client', () => {
+  it('says why a request failed, as a warning where the client is not to blame', () => {
     const { lines, logger } = capture()
     const log = new AccessLog(logger)
     const failed = { ...RECORD, failure: 'blocked', message: 'blocked by the upstream' }
@@ -85,7 +85,7 @@ describe('the event log', () => {
     retryAfterMs: 60_000,
   })
 
-  it('says of an upstream failure which kind it is, and until when a limit holds', () => {
+  it('names the kind of an upstream failure, and when a limit ends', () => {
     const { lines, logger } = capture()
     new EventLog(logger, () => 0).upstreamFailure(error, { kind: 'manifest' })
     expect(lines).toMatchObject([
@@ -101,7 +101,7 @@ describe('the event log', () => {
     ])
   })
 
-  it('tells the same failure of the same endpoint once in a while, with a count', () => {
+  it('repeats the same failure of the same endpoint only once in a while, with a count', () => {
     const { lines, logger } = capture()
     let now = 0
     const log = new EventLog(logger, () => now)
@@ -113,14 +113,14 @@ describe('the event log', () => {
     expect(lines.length).toBe(4)
   })
 
-  it('does not warn of what is merely not there', () => {
+  it('does not warn about content that merely does not exist', () => {
     const { lines, logger } = capture()
     const gone = new UpstreamError('not-found', 'not found', { endpoint: 'https://a/v2' })
     new EventLog(logger).upstreamFailure(gone, { kind: 'manifest' })
     expect(lines).toEqual([])
   })
 
-  it('tells of the store, of verification and of token servers', () => {
+  it('reports the store, verification and token servers', () => {
     const { lines, logger } = capture()
     const log = new EventLog(logger)
     log.storeError('write', new Error('ENOSPC'))
@@ -136,7 +136,7 @@ describe('the event log', () => {
 describe('the log of refused connections', () => {
   const refused = { message: 'TLS was sent: use http://', client: '192.0.2.1' }
 
-  it('is a line in a while for each reason, with a count, whoever it was', () => {
+  it('has one line in a while for each reason, with a count, whoever it was', () => {
     const { lines, logger } = capture()
     let now = 0
     const log = new EventLog(logger, () => now)
@@ -158,7 +158,7 @@ describe('the log of refused connections', () => {
 })
 
 describe('the logger', () => {
-  it('leaves secrets out, wherever an error drags them along', () => {
+  it('leaves secrets out, wherever an error carries them', () => {
     const { lines, logger } = capture()
     const headers = { Authorization: 'Bearer abc', 'set-cookie': 'abc', accept: '*/*' }
     logger.info({ headers }, 'x')
@@ -171,12 +171,12 @@ describe('the logger', () => {
     ])
   })
 
-  it('can be made for standard output, too', () => {
+  it('can be made for standard output as well', () => {
     expect(createLogger({ level: 'silent' }).level).toBe('silent')
   })
 })
 
-describe('occurrences', () => {
+describe('remembered occurrences', () => {
   it('are forgotten, the oldest first, before they fill the memory', () => {
     const occurrences = new Occurrences(1000)
     for (let n = 0; n <= 1000; n++) occurrences.count(`k${n}`, 0)
@@ -184,7 +184,7 @@ describe('occurrences', () => {
     expect(occurrences.count('k0', 1)).toBe(0)
   })
 
-  it('are told again at once when the clock was set back', () => {
+  it('are reported again at once when the clock was set back', () => {
     const occurrences = new Occurrences(1000)
     occurrences.count('a', 1_000_000)
     expect(occurrences.count('a', 0)).toBe(0)

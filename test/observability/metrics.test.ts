@@ -53,7 +53,7 @@ async function sample(metrics: Metrics, start: string): Promise<number | undefin
 }
 
 describe('the metrics', () => {
-  it('have the names, types, labels and helps that dashboards rely on', async () => {
+  it('have the names, types, labels and help texts that dashboards rely on', async () => {
     expect(`${(await create().describe()).join('\n')}\n`).toBe(readFileSync(GOLDEN, 'utf8'))
   })
 
@@ -74,7 +74,7 @@ describe('the metrics', () => {
     expect(await sample(metrics, `${seconds}{kind="blob",cache="hit"}`)).toBe(2)
   })
 
-  it('keep the aliases of distribution, from 0 on', async () => {
+  it('keep the aliases of distribution, starting at 0', async () => {
     const metrics = create()
     for (const what of ['requests', 'hits', 'misses', 'pulled_bytes', 'pushed_bytes']) {
       expect(await sample(metrics, `registry_proxy_${what}_total{type="manifest"}`)).toBe(0)
@@ -106,7 +106,7 @@ describe('the metrics', () => {
     ).toBe(777)
   })
 
-  it('tell how endpoints fare and what they still grant, anew at each scrape', async () => {
+  it('show the state and the remaining quota of endpoints, read at each scrape', async () => {
     const metrics = create()
     for (let scrapes = 0; scrapes < 2; scrapes++) {
       const state = (endpoint: string, name: string) =>
@@ -132,7 +132,7 @@ describe('the metrics', () => {
     }
   })
 
-  it('tell upstream requests, failures and tokens by endpoint, which are bounded', async () => {
+  it('show upstream requests, failures and tokens by endpoint, in a bounded number', async () => {
     const metrics = create()
     const failed = (endpoint: string) =>
       metrics.upstreamFailure(new UpstreamError('blocked', 'x', { endpoint }), { kind: 'manifest' })
@@ -154,7 +154,7 @@ describe('the metrics', () => {
     expect(await sample(metrics, tokens)).toBe(1)
   })
 
-  it('count what content failed verification, whoever found out, and no list', async () => {
+  it('count content that failed verification, wherever that was found, and no lists', async () => {
     const metrics = create()
     const endpoint = 'https://a/v2'
     const wrong = new UpstreamError('wrong-digest', 'x', { endpoint })
@@ -193,7 +193,7 @@ describe('the metrics', () => {
     expect(await sample(metrics, build)).toBe(1)
   })
 
-  it('come with those of the process', async () => {
+  it('include those of the process', async () => {
     const text = await new Metrics({ version: '1' }).exposition()
     expect(text).toContain('process_resident_memory_bytes')
     expect(text).toContain('nodejs_eventloop_lag_seconds')
@@ -224,7 +224,7 @@ describe('the codes of upstream requests', () => {
     ['599', '5xx'],
     ['999', 'other'],
     ['timed-out', 'timed-out'],
-  ])('of %s is %s', async (outcome, code) => {
+  ])('of status %s are %s', async (outcome, code) => {
     const metrics = create()
     upstreamRequest(metrics, outcome)
     const name = 'chandlery_upstream_requests_total'
@@ -235,7 +235,7 @@ describe('the codes of upstream requests', () => {
 })
 
 describe('a bounded label', () => {
-  it('keeps the values it knows and calls later ones other', () => {
+  it('keeps the values it knows and calls later ones "other"', () => {
     const label = new BoundedLabel(2)
     expect(['a', 'b', 'c', 'a', 'c'].map((each) => label.of(each))).toEqual([
       'a',

@@ -26,7 +26,7 @@ describe('readDescriptor', () => {
     expect(mixed).toEqual({ ...least, annotations: { a: 'b' }, urls: ['u'] })
   })
 
-  it('takes a missing type for bytes', () => {
+  it('reads a missing type as bytes', () => {
     expect(readDescriptor({ digest, size: 0 })?.mediaType).toBe('application/octet-stream')
   })
 
@@ -45,7 +45,7 @@ describe('readDescriptor', () => {
     [{ ...least, size: '3' }],
     [{ ...least, size: Number.NaN }],
     [{ ...least, size: 2 ** 53 }],
-  ])('%j is none', (value) => {
+  ])('does not read %j', (value) => {
     expect(readDescriptor(value)).toBeUndefined()
   })
 

@@ -30,7 +30,7 @@ describe('OciError', () => {
     ['UNAUTHORIZED', 401],
     ['UNKNOWN', 500],
     ['UNSUPPORTED', 405],
-  ] as const)('%s answers %d', (code, status) => {
+  ] as const)('%s has the status %d', (code, status) => {
     expect(new OciError(code).status).toBe(status)
   })
 })

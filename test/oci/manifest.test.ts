@@ -61,7 +61,7 @@ describe('readManifest', () => {
     expect(summary).toMatchObject({ subject: SUBJECT, artifactType: 'application/y' })
   })
 
-  it('takes what an index lists for blobs where it is no manifest, as in BuildKit caches', () => {
+  it('reads what an index lists as blobs where it is not a manifest, as in BuildKit caches', () => {
     const summary = readManifest(bytes({ ...INDEX, manifests: [LAYER, CONFIG, CHILD] }))
     expect(summary).toMatchObject({ children: [CHILD], blobs: [LAYER, CONFIG] })
   })
@@ -122,7 +122,7 @@ describe('readManifest', () => {
     expect(readManifest(bytes(json), contentType)?.mediaType).toBe(mediaType)
   })
 
-  it('reads lists that Go wrote as null, and passes over entries that are none', () => {
+  it('reads lists that Go wrote as null, and skips invalid entries', () => {
     expect(readManifest(bytes({ ...INDEX, manifests: null }))?.children).toEqual([])
     expect(readManifest(bytes({ ...IMAGE, layers: null }))?.blobs).toEqual([CONFIG])
     expect(readManifest(bytes({ ...IMAGE, layers: undefined }))?.blobs).toEqual([CONFIG])
@@ -153,7 +153,7 @@ describe('readManifest', () => {
     ['schema 1 without layers', '{"schemaVersion":1,"name":"a"}'],
     ['manifests without a version', '{"manifests":[]}'],
     ['both an index and an image', JSON.stringify({ ...IMAGE, ...INDEX })],
-  ])('%s is no manifest', (_, text) => {
+  ])('does not take %s for a manifest', (_, text) => {
     expect(readManifest(Buffer.from(text), OCI_MANIFEST)).toBeUndefined()
   })
 

@@ -13,7 +13,7 @@ import {
   OCI_MANIFEST,
 } from '../../src/oci/media-types.ts'
 
-it('asks upstreams for all four types, then for anything', () => {
+it('the Accept header asks upstreams for all four types, then for anything', () => {
   const types = ACCEPT_MANIFESTS.split(', ')
   expect(types.toSorted()).toEqual(
     [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, '*/*'].toSorted(),
@@ -31,7 +31,7 @@ it.each([
   expect(bareType(header)).toBe(type)
 })
 
-it('tells the types apart', () => {
+it('the media types of manifests and indexes are told apart', () => {
   const all = [
     OCI_INDEX,
     DOCKER_LIST,

@@ -49,7 +49,7 @@ describe('isRepositoryName', () => {
     'a'.repeat(256),
   ])('refuses %j', (name) => expect(isRepositoryName(name)).toBe(false))
 
-  it('decides long near-misses at once', () => {
+  it('decides about long near-misses at once', () => {
     const started = performance.now()
     expect(isRepositoryName(`${'a-'.repeat(127)}!`)).toBe(false)
     expect(isRepositoryName('-'.repeat(250))).toBe(false)
@@ -68,7 +68,7 @@ describe('isTag', () => {
   )
 })
 
-describe('registries', () => {
+describe('the name of a registry', () => {
   it.each([
     ['docker.io', 'docker.io'],
     ['index.docker.io', 'docker.io'],
@@ -76,22 +76,22 @@ describe('registries', () => {
     ['Registry-1.Docker.IO', 'docker.io'],
     ['GHCR.io', 'ghcr.io'],
     ['localhost:5000', 'localhost:5000'],
-  ])('%s is known as %s', (host, name) => expect(normaliseRegistry(host)).toBe(name))
+  ])('written as %s is known as %s', (host, name) => expect(normaliseRegistry(host)).toBe(name))
 
   it.each(['ghcr.io', 'localhost', 'host:5000', '10.0.0.1', '[::1]:5000'])(
-    '%s looks like a registry',
+    'is recognised in %s',
     (text) => expect(looksLikeRegistry(text)).toBe(true),
   )
-  it.each(['library', 'team', '', 'localhosts'])('%j does not', (text) =>
+  it.each(['library', 'team', '', 'localhosts'])('is not recognised in %j', (text) =>
     expect(looksLikeRegistry(text)).toBe(false),
   )
 
   it.each(['ghcr.io', 'localhost', 'my_host:5000', '10.0.0.1:80', '[fd00::1]:5000', '[::1]'])(
-    '%s is one by grammar',
+    'may be %s by its grammar',
     (text) => expect(isRegistry(text)).toBe(true),
   )
   it.each(['', '.', 'a..b', 'a/b', 'a:', 'a:b', 'a:123456', '-a', 'a b', 'u@h', '[]', 'A.io'])(
-    '%j is none by grammar',
+    'may not be %j by its grammar',
     (text) => expect(isRegistry(text)).toBe(false),
   )
 })
@@ -113,7 +113,7 @@ describe('parseImage', () => {
     ['Host/x', 'host', 'x', undefined, undefined],
     [`quay.io/a/b@${DIGEST}`, 'quay.io', 'a/b', undefined, DIGEST],
     [`quay.io/a/b:t@${DIGEST}`, 'quay.io', 'a/b', 't', DIGEST],
-  ])('%s', (text, registry, name, tag, digest) => {
+  ])('reads %s', (text, registry, name, tag, digest) => {
     const image = parseImage(text)
     expect(image.repository).toEqual({ registry, name })
     expect([image.tag, image.digest]).toEqual([tag, digest])
@@ -151,7 +151,7 @@ describe('parseImage', () => {
     expect(() => parseImage(text)).toThrow(expect.objectContaining({ code }))
   })
 
-  it('reads any text, or refuses it with a short error', () => {
+  it('reads any string, or refuses it with a short error', () => {
     fc.assert(
       fc.property(fc.string({ maxLength: 2000 }), (text) => {
         try {
@@ -183,8 +183,8 @@ describe('parseImage', () => {
   })
 })
 
-describe('tags made of digests', () => {
-  it('cuts the encoded part of a referrers tag at 64 characters', () => {
+describe('a tag made of a digest', () => {
+  it('has its encoded part cut at 64 characters for referrers', () => {
     expect(referrersTag(DIGEST)).toBe(`sha256-${HEX}`)
     expect(referrersTag(`sha512:${HEX}${HEX}`)).toBe(`sha512-${HEX}`)
   })
@@ -195,9 +195,9 @@ describe('tags made of digests', () => {
     `sha256-${HEX}.sig`,
     `sha256-${HEX}.att`,
     `sha256-${HEX}.sbom`,
-  ])('knows %s', (tag) => expect(isDigestTag(tag)).toBe(true))
+  ])('is recognised in %s', (tag) => expect(isDigestTag(tag)).toBe(true))
   it.each(['latest', 'sha256-', `sha256-${HEX}.exe`, `sha256-${HEX}0`, `x-sha256-${HEX}`])(
-    '%s is an ordinary tag',
+    'is not recognised in %s',
     (tag) => expect(isDigestTag(tag)).toBe(false),
   )
 })

@@ -64,7 +64,7 @@ function manifest(name: string, reference: string, prefix?: string): Target {
 }
 
 describe('parseTarget', () => {
-  it.each(TARGETS)('%s', (path, target) => {
+  it.each(TARGETS)('reads %s', (path, target) => {
     expect(parseTarget(path)).toEqual(target)
   })
 
@@ -85,7 +85,7 @@ describe('parseTarget', () => {
     '/v2/a/_catalog',
     `/v2/blobs/${DIGEST}`,
     '/v2/blobs/uploads/x',
-  ])('%j is no path of this API', (path) => {
+  ])('finds no path of this API in %j', (path) => {
     expect(parseTarget(path)).toBeUndefined()
   })
 
@@ -121,7 +121,7 @@ describe('parseTarget', () => {
     expect(() => parseTarget(path)).toThrow(expect.objectContaining({ code: 'NAME_INVALID' }))
   })
 
-  it('finds name and reference again, whatever words the name is made of', () => {
+  it('finds the name and the reference, whatever words the name is made of', () => {
     const word = fc.constantFrom('a', 'blobs', 'manifests', 'tags', 'list', 'referrers', 'uploads')
     const name = fc.array(word, { minLength: 1, maxLength: 8 }).map((words) => words.join('/'))
     fc.assert(
@@ -182,7 +182,7 @@ describe('parseTarget', () => {
     )
   })
 
-  it('answers for any text without another error than its own', () => {
+  it('handles any string without any error but its own', () => {
     fc.assert(
       fc.property(fc.string({ unit: 'binary', maxLength: 60 }), (text) => {
         try {

@@ -103,7 +103,7 @@ describe('a manifest', () => {
     }
   })
 
-  it('is 304 for whom it is not new', async () => {
+  it('is a 304 for a client that has it', async () => {
     await start()
     const headers = { 'if-none-match': `"${DIGEST}"` }
     const answer = await ask('/v2/library/alpine/manifests/latest', { headers })
@@ -112,7 +112,7 @@ describe('a manifest', () => {
     expect(answer.header('docker-content-digest')).toBe(DIGEST)
   })
 
-  it('under an illegal tag is unknown, under an illegal digest 400', async () => {
+  it('under an invalid tag is unknown, and under an invalid digest a 400', async () => {
     await start()
     const tag = await ask('/v2/library/alpine/manifests/.INVALID_MANIFEST_NAME')
     expect([tag.status, codesOf(tag)]).toEqual([404, ['MANIFEST_UNKNOWN']])
@@ -120,7 +120,7 @@ describe('a manifest', () => {
     expect([digest.status, codesOf(digest)]).toEqual([400, ['DIGEST_INVALID']])
   })
 
-  it('comes also where the GET has a body, and the connection goes on', async () => {
+  it('is also sent where the GET has a body, and the connection stays open', async () => {
     await start()
     const get = 'GET /v2/a/manifests/latest HTTP/1.1\r\nHost: x\r\n'
     const body = 'Content-Type: application/json\r\nContent-Length: 5\r\n\r\nhello'
@@ -188,7 +188,7 @@ describe('a blob', () => {
     ['bytes=-7', 993, 1000],
     ['bytes=990-2000', 990, 1000],
     ['bytes=0-', 0, 1000],
-  ])('gives %s as 206', async (value, from, to) => {
+  ])('is sent as a 206 for %s', async (value, from, to) => {
     await held()
     const answer = await range(value)
     expect(answer.status).toBe(206)
@@ -197,7 +197,7 @@ describe('a blob', () => {
     expect(answer.body.equals(bytes.subarray(from, to))).toBe(true)
   })
 
-  it('gives several ranges as exactly those parts, in their order', async () => {
+  it('is sent as exactly the requested parts, in their order, for several ranges', async () => {
     await held()
     const answer = await range('bytes=500-509, 0-0, -3')
     expect(answer.status).toBe(206)
@@ -213,13 +213,13 @@ describe('a blob', () => {
     expect(answer.header('content-length')).toBe(String(expected.length))
   })
 
-  it('is sent whole where ranges overlap to more than it has', async () => {
+  it('is sent whole where the ranges overlap to more than its size', async () => {
     await held()
     const answer = await range('bytes=0-,0-,0-')
     expect([answer.status, answer.body.length]).toEqual([200, 1000])
   })
 
-  it('answers 1,024 ranges in a header of over 16 KiB, as podman asks', async () => {
+  it('is sent for 1,024 ranges in a header of over 16 KiB, as podman asks', async () => {
     const large = patternBytes(20_000_000)
     await start({ blobs: blobsOf(() => new FakeContent(large)) })
     const from = Array.from({ length: 1024 }, (_, n) => 10_000_000 + n * 9000)
@@ -232,7 +232,7 @@ describe('a blob', () => {
     expect(bodies.slice(0, 1024)).toEqual(from.map((at) => large.toString('latin1', at, at + 3)))
   })
 
-  it('answers 400, not 431, to headers without end', async () => {
+  it('is answered with 400, not 431, for headers without an end', async () => {
     await held()
     const answer = await talk(
       `GET ${path} HTTP/1.1\r\nHost: x\r\nRange: ${'0-1,'.repeat(20_000)}\r\n`,
@@ -240,26 +240,26 @@ describe('a blob', () => {
     expect(answer).toMatch(/^HTTP\/1.1 400 /)
   })
 
-  it('says 416 and its size where nothing of it was asked for', async () => {
+  it('is answered with 416 and its size where no part of it was requested', async () => {
     await held()
     const answer = await range('bytes=1000-')
     expect([answer.status, codesOf(answer)]).toEqual([416, ['RANGE_INVALID']])
     expect(answer.header('content-range')).toBe('bytes */1000')
   })
 
-  it('honours Range only while If-Range still holds', async () => {
+  it('is sent in part only while If-Range still holds', async () => {
     await held()
     expect((await range('bytes=0-1', { 'if-range': `"${digest}"` })).status).toBe(206)
     expect((await range('bytes=0-1', { 'if-range': '"sha256:other"' })).status).toBe(200)
   })
 
-  it('is 304 for whom it is not new', async () => {
+  it('is a 304 for a client that has it', async () => {
     await held()
     const answer = await ask(path, { headers: { 'if-none-match': `"${digest}"` } })
     expect(answer.status).toBe(304)
   })
 
-  it('tells its content what will be sent of it', async () => {
+  it('tells its content which parts will be sent', async () => {
     const content = new FakeContent(bytes)
     await start({ blobs: blobsOf(() => content) })
     await range('bytes=5-9')
@@ -279,14 +279,14 @@ describe('the tags', () => {
     )
   })
 
-  it('have no link at the end, and refuse a page size that is none', async () => {
+  it('have no link at the end, and refuse an invalid page size', async () => {
     await start({ tags: tagsEndingIn() })
     expect((await ask('/v2/library/alpine/tags/list')).header('link')).toBeNull()
     const bad = await ask('/v2/library/alpine/tags/list?n=-1')
     expect([bad.status, codesOf(bad)]).toEqual([400, ['PAGINATION_NUMBER_INVALID']])
   })
 
-  it('cannot be made to end the link header early', async () => {
+  it('cannot end the Link header early', async () => {
     await start({ tags: tagsEndingIn('last=a>b"\r\nX-Evil: 1') })
     const answer = await ask('/v2/library/alpine/tags/list')
     expect(answer.header('link')).toMatch(/^<[^<>"\s]*>; rel="next"$/)
@@ -317,7 +317,7 @@ describe('the referrers', () => {
     expect(some.json().manifests).toEqual([referrer('x/sig')])
   })
 
-  it('of what is no digest are refused', async () => {
+  it('of something that is not a digest are refused', async () => {
     await start({ referrers })
     const answer = await ask('/v2/library/alpine/referrers/sha256:nope')
     expect([answer.status, codesOf(answer)]).toEqual([400, ['DIGEST_INVALID']])
@@ -333,7 +333,7 @@ describe('the catalog', () => {
     },
   }
 
-  it('comes in pages that link to each other', async () => {
+  it('is sent in pages that link to each other', async () => {
     await start({ catalog })
     const first = await ask('/v2/_catalog?n=3')
     expect(first.json()).toEqual({ repositories: ['a', 'b', 'c/d'] })
@@ -345,7 +345,7 @@ describe('the catalog', () => {
     expect((await ask('/v2/_catalog?n=0')).json()).toEqual({ repositories: [] })
   })
 
-  it('is that of one registry where the request names it', async () => {
+  it('is the one of a registry where the request names it', async () => {
     await start({ catalog })
     asked.length = 0
     await ask('/v2/_catalog')
@@ -354,7 +354,7 @@ describe('the catalog', () => {
   })
 })
 
-describe('what this registry does not do', () => {
+describe('a request that this registry does not serve', () => {
   it.each([
     ['POST', '/v2/library/alpine/blobs/uploads/'],
     ['PATCH', '/v2/library/alpine/blobs/uploads/123'],
@@ -364,7 +364,7 @@ describe('what this registry does not do', () => {
     ['PROPFIND', '/v2/'],
     ['OPTIONS', '/v2/'],
     ['GET', '/v2/library/alpine/blobs/uploads/123'],
-  ])('%s %s is 405', async (method, path) => {
+  ])('such as %s %s is a 405', async (method, path) => {
     await start()
     const headers = { 'content-type': 'application/x-odd; v=1' }
     const answer = await ask(path, { method, headers })
@@ -372,7 +372,7 @@ describe('what this registry does not do', () => {
     expect(answer.header('allow')).toBe('GET, HEAD')
   })
 
-  it('refuses a push with a body without reading it all', async () => {
+  it('such as a push is refused without reading all of its body', async () => {
     await start()
     const status = await new Promise((resolve, reject) => {
       const path = '/v2/a/blobs/uploads/'
@@ -388,7 +388,7 @@ describe('what this registry does not do', () => {
   })
 
   it.each(['http://x/v2/', 'HTTP://x:5000/v2/?ns=docker.io', 'http://x/v2'])(
-    'is the same where the target names the host too: %s',
+    'is treated the same where the target names the host too: %s',
     async (target) => {
       await start()
       const answer = await talk(`GET ${target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
@@ -405,7 +405,7 @@ describe('what this registry does not do', () => {
     ['/v2/a%2Fb/manifests/latest', 400],
     ['/v2/a//b/manifests/latest', 400],
     ['/v2/a/%2e%2e/manifests/latest', 400],
-  ])('%s is an OCI error with status %i', async (path, status) => {
+  ])('such as %s is an OCI error with status %i', async (path, status) => {
     await start()
     const answer = await talk(`GET ${path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`)
     expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
@@ -418,23 +418,26 @@ describe('what this registry does not do', () => {
     ['1.1', 'Host: a\r\nHost: b\r\n', 400],
     ['1.1', 'Host: a\r\n', 200],
     ['1.0', '', 200],
-  ])('HTTP/%s with the headers %j is answered %i, by us', async (version, hosts, status) => {
-    await start()
-    const answer = await talk(`GET /v2/ HTTP/${version}\r\n${hosts}Connection: close\r\n\r\n`)
-    expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
-    const body: unknown = JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))
-    expect(body).toEqual(
-      status === 200
-        ? {}
-        : {
-            errors: [
-              { code: 'UNSUPPORTED', message: 'a request must have exactly one Host header' },
-            ],
-          },
-    )
-  })
+  ])(
+    'such as HTTP/%s with the headers %j is answered %i by Chandlery',
+    async (version, hosts, status) => {
+      await start()
+      const answer = await talk(`GET /v2/ HTTP/${version}\r\n${hosts}Connection: close\r\n\r\n`)
+      expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} `))
+      const body: unknown = JSON.parse(answer.slice(answer.indexOf('\r\n\r\n')))
+      expect(body).toEqual(
+        status === 200
+          ? {}
+          : {
+              errors: [
+                { code: 'UNSUPPORTED', message: 'a request must have exactly one Host header' },
+              ],
+            },
+      )
+    },
+  )
 
-  it('ignores an expectation it does not know', async () => {
+  it('is not refused for an unknown expectation', async () => {
     await start()
     const answer = await talk(
       'GET /v2/ HTTP/1.1\r\nHost: x\r\nExpect: nonsense\r\nConnection: close\r\n\r\n',
@@ -442,7 +445,7 @@ describe('what this registry does not do', () => {
     expect(answer).toMatch(/^HTTP\/1.1 200 OK\r\n[^]*\r\n\r\n\{\}$/)
   })
 
-  it('answers what is no HTTP with 400, and closes', async () => {
+  it('that is not HTTP is answered with 400, and the connection is closed', async () => {
     await start()
     expect(await talk('\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03')).toMatch(
       /^HTTP\/1.1 400 Bad Request\r\n[^]*TLS was sent to a plain HTTP port/,
@@ -499,7 +502,7 @@ describe('errors', () => {
     expect(app.faults).toEqual([{ operation: 'answer a request', error, requestId }])
   })
 
-  it('that come of a resource that ran out are 503 with the cure, and are reported', async () => {
+  it('that come from a resource that ran out are 503 with the remedy, and are reported', async () => {
     const error = Object.assign(new Error('connect EMFILE 10.0.0.1:443'), { code: 'EMFILE' })
     const failing = () => Promise.reject(error)
     await start({ manifests: { get: failing, head: failing } })
@@ -513,7 +516,7 @@ describe('errors', () => {
     expect(app.faults).toMatchObject([{ operation: 'answer a request', error }])
   })
 
-  it('of routing are told as they are', async () => {
+  it('of routing are sent as they are', async () => {
     const error = new OciError('NAME_UNKNOWN', 'registry example.com is not served')
     const route = () => {
       throw error
@@ -525,7 +528,7 @@ describe('errors', () => {
 })
 
 describe('a request that has been here before', () => {
-  it('is 508', async () => {
+  it('is a 508', async () => {
     await start()
     const path = '/v2/library/alpine/manifests/latest'
     const looped = await ask(path, { headers: { 'cdn-loop': 'other, chandlery-test; x=1' } })
@@ -537,14 +540,14 @@ describe('a request that has been here before', () => {
   it.each([
     ['many', Array.from({ length: 33 }, (_, n) => `cdn-${n}`).join(', ')],
     ['long', `cdn;x="${'x'.repeat(4096)}"`],
-  ])('is 508 too when the way behind it is too %s to have an end', async (_, loop) => {
+  ])('is also a 508 when its path is too %s to have an end', async (_, loop) => {
     await start()
     const path = '/v2/library/alpine/manifests/latest'
     const answer = await ask(path, { headers: { 'cdn-loop': loop } })
     expect(answer.status).toBe(508)
   })
 
-  it('is told to whoever asks the upstream, and one without it shares one requester', async () => {
+  it('is passed on to the upstream, and requests without a path share one requester', async () => {
     const requesters: Requester[] = []
     const get: Caches['manifests']['get'] = async (_repository, _reference, requester) => {
       requesters.push(requester)
@@ -599,7 +602,7 @@ describe('the record of a request', () => {
     expect(ids[1]).toMatch(/^[0-9a-f]{10}-2$/)
   })
 
-  it('is made for every request, also for pipelined ones whose turn never comes', async () => {
+  it('is written for every request, also for pipelined ones whose turn never comes', async () => {
     const content = new FakeContent(patternBytes(1000), 0)
     await start({ blobs: blobsOf(() => content) })
     const get = `GET /v2/a/blobs/${content.digest} HTTP/1.1\r\nHost: x\r\n\r\n`

@@ -58,7 +58,7 @@ async function slowReader(app: RunningApp): Promise<Socket> {
 }
 
 describe('a held blob', () => {
-  it('arrives whole, with its exact length, over one connection again and again', async () => {
+  it('is sent whole, with its exact length, over one connection again and again', async () => {
     const bytes = patternBytes(3 * MIB + 5)
     const contents: FakeContent[] = []
     const app = await serving(() => {
@@ -91,7 +91,7 @@ describe('a held blob', () => {
     await until(() => pool.usage.inUse === 0)
   })
 
-  it('leaves nothing on loan when the client leaves half-way', async () => {
+  it('leaves no buffer on loan when the client leaves half-way', async () => {
     const pool = new PiecePool()
     const content = new FakeContent(patternBytes(64 * MIB))
     const app = await serving(() => content, { pool })
@@ -193,7 +193,7 @@ describe('a blob that is still arriving', () => {
   })
 })
 
-describe('content that breaks its word', () => {
+describe('content that breaks its promise', () => {
   it('is cut where it reads nothing before its end', async () => {
     const content = new FakeContent(patternBytes(MIB))
     content.read = async (into, at) =>
@@ -240,7 +240,7 @@ async function untilStuck(contents: readonly FakeContent[]): Promise<void> {
 }
 
 describe('a crowd of slow readers', () => {
-  it('does not keep fast ones from what they came for, nor takes more than the pool has', async () => {
+  it('does not keep fast ones waiting, nor takes more than the pool has', async () => {
     const small = patternBytes(24 * MIB)
     const pool = new PiecePool({
       baseBytes: 8 * MIB,
@@ -265,7 +265,7 @@ describe('a crowd of slow readers', () => {
     expect(pool.usage.waiting).toBe(0)
   })
 
-  it('all get every byte once they read on', async () => {
+  it('gets every byte once it reads on', async () => {
     const bytes = patternBytes(8 * MIB)
     const pool = new PiecePool({ baseBytes: MIB, leanBytes: MIB / 2, reserveBytes: MIB / 4 })
     const contents: FakeContent[] = []
@@ -302,7 +302,7 @@ describe('a reader that takes nothing', () => {
     socket.destroy()
   })
 
-  it('is not blamed for an upstream that brings nothing', async () => {
+  it('is not blamed for an upstream that sends nothing', async () => {
     const bytes = patternBytes(200_000)
     const content = new FakeContent(bytes, 100_000)
     const app = await serving(() => content, { clientStallTimeoutMs: 100 })

@@ -97,7 +97,7 @@ describe('draining', () => {
     expect(await drained).toEqual({ responses: 0, missingBytes: 0, refused: 0 })
   })
 
-  it('cuts what still runs in the end, without a reset, and says how much was missing', async () => {
+  it('cuts what still runs at the end, without a reset, and says how much was missing', async () => {
     const content = new FakeContent(patternBytes(MIB), 1000)
     const { port, records } = await start({ blobs: blobsOf(() => content) })
     const { socket, got } = await open(port)
@@ -115,7 +115,7 @@ describe('draining', () => {
     expect(records.at(-1)).toMatchObject({ aborted: true, bytes: 1000 })
   })
 
-  it('answers 503 where nothing was said yet when time is up', async () => {
+  it('answers 503 where no response has begun when time is up', async () => {
     const never = new Promise<never>(() => {})
     const { port, records, running } = await start({
       blobs: { open: () => never, head: () => never },
@@ -146,7 +146,7 @@ describe('draining', () => {
     expect(records.at(-1)).toMatchObject({ status: 503, failure: 'UNAVAILABLE' })
   })
 
-  it('begins the answer whose first byte is awaited, and cuts that: a client goes on after it', async () => {
+  it('begins the response whose first byte is awaited, and cuts that, so that a client can resume it', async () => {
     const content = new FakeContent(patternBytes(MIB), 0)
     const { port } = await start({ blobs: blobsOf(() => content) })
     const { socket, got } = await open(port)
@@ -158,7 +158,7 @@ describe('draining', () => {
     expect(got.error).toBeUndefined()
   })
 
-  it('takes connections and requests during the delay, each response being the last', async () => {
+  it('accepts connections and requests during the delay, each response being the last', async () => {
     const { port } = await start()
     const kept = await open(port)
     kept.socket.write(PING)
@@ -177,7 +177,7 @@ describe('draining', () => {
     await expect(openBlob(port)).rejects.toThrow(/ECONNREFUSED/)
   })
 
-  it('says so in a response whose request came before and whose head is written after', async () => {
+  it('sends Connection: close in a response whose request came before and whose head is written after', async () => {
     const content = new FakeContent(patternBytes(1000))
     const opened = Promise.withResolvers<void>()
     const held = blobsOf(() => content)
@@ -210,7 +210,7 @@ describe('draining', () => {
     }
   })
 
-  it('answers those who connected while nobody had time to let them in', async () => {
+  it('answers clients that connected before their connections were accepted', async () => {
     const { port } = await start()
     const clients = Promise.all(Array.from({ length: 20 }, () => open(port)))
     // Each has begun to connect, and the system has done its part: our side has not looked yet.
@@ -224,7 +224,7 @@ describe('draining', () => {
     await drained
   })
 
-  it('waits a while for the first request of a new connection, and for the rest of half a one', async () => {
+  it('waits a while for the first request of a new connection, and for the rest of half a request', async () => {
     const { port } = await start()
     const kept = await open(port)
     kept.socket.write(PING)
@@ -257,7 +257,7 @@ describe('draining', () => {
     await drained
   })
 
-  it('takes no request any more when all is settled, and ends connections that promised to take some', async () => {
+  it('accepts no more requests when all is settled, and ends connections that promised to accept some', async () => {
     const content = new FakeContent(patternBytes(MIB), 1000)
     const { port } = await start({ blobs: blobsOf(() => content) })
     const { socket, got } = await open(port)
@@ -281,7 +281,7 @@ describe('draining', () => {
     await drained
   })
 
-  it('loses no answer to a reset where the client goes on sending', async () => {
+  it('loses no response to a reset where the client goes on sending', async () => {
     const { port } = await start()
     const { socket, got } = await open(port)
     const drained = end({ delayMs: 200 })

@@ -82,7 +82,7 @@ describe('the TLS listener', () => {
     await until(() => pool.usage.inUse === 0)
   })
 
-  it('drops a reader that takes nothing', async () => {
+  it('drops a client that reads nothing', async () => {
     const content = new FakeContent(patternBytes(64 * MIB))
     app = await startApp({
       tls: new TlsKeyPair(mountedPair('one').files),
@@ -98,7 +98,7 @@ describe('the TLS listener', () => {
     socket.destroy()
   })
 
-  it('serves a renewed certificate, swapped as Kubernetes does it, on the connections that come', async () => {
+  it('serves a renewed certificate, swapped as Kubernetes swaps it, on new connections', async () => {
     const { files, swap } = mountedPair('one')
     const tls = new TlsKeyPair(files)
     app = await startApp({ tls })
@@ -110,7 +110,7 @@ describe('the TLS listener', () => {
     expect(await nameServed(app.port)).toBe('two')
   })
 
-  it('keeps the old pair while the new one cannot be used, and says why', async () => {
+  it('keeps the old key pair while the new one cannot be used, and says why', async () => {
     const { files } = mountedPair('one')
     const tls = new TlsKeyPair(files)
     app = await startApp({ tls })
@@ -120,14 +120,14 @@ describe('the TLS listener', () => {
     expect(await nameServed(app.port)).toBe('one')
   })
 
-  it('does not start with a pair that cannot be used', () => {
+  it('does not start with a key pair that cannot be used', () => {
     const certFile = join(directory, 'one.crt')
     const pair = (keyFile: string) => () => new TlsKeyPair({ certFile, keyFile })
     expect(pair(join(directory, 'none.key'))).toThrow(/one\.crt.*none\.key.*cannot be used.*ENOENT/)
     expect(pair(join(directory, 'two.key'))).toThrow(/cannot be used.*mismatch/i)
   })
 
-  it('tells whoever speaks plain HTTP to it, and closes', async () => {
+  it('tells a client that speaks plain HTTP to use https, and closes', async () => {
     app = await startApp({ tls: new TlsKeyPair(mountedPair('one').files) })
     const answer = await new Promise<string>((resolve) => {
       const socket = connect(app!.port, '127.0.0.1', () =>

@@ -30,7 +30,7 @@ function sizes(pieces: Piece[]): number[] {
 }
 
 describe('the piece pool', () => {
-  it('gives what is wanted, in sizes that can be used again', () => {
+  it('lends what is wanted, in sizes that can be used again', () => {
     const pool = new PiecePool(LIMITS)
     const given = [1, 16 * KIB, 20_000, 64 * KIB, 65_537, 200 * KIB, 512 * KIB].map((wanted) =>
       pool.take(wanted, 'fast')!,
@@ -58,7 +58,7 @@ describe('the piece pool', () => {
     expect(pool.take(64 * KIB, 'fast')).toBeDefined()
   })
 
-  it('serves those who wait in turn, the slow ones after the others', async () => {
+  it('serves waiting readers in turn, the slow ones after the others', async () => {
     const pool = new PiecePool({ ...LIMITS, growthBytes: 0, leanBytes: 0, baseBytes: 128 * KIB })
     const [first, second] = takeAll(pool, 64 * KIB, 'new')
     const order: string[] = []
@@ -77,7 +77,7 @@ describe('the piece pool', () => {
     expect(pool.usage).toMatchObject({ inUse: 0, waiting: 0 })
   })
 
-  it('forgets who gave up waiting', async () => {
+  it('forgets readers that gave up waiting', async () => {
     const pool = new PiecePool({ ...LIMITS, growthBytes: 0, leanBytes: 0, baseBytes: 64 * KIB })
     const piece = pool.take(64 * KIB, 'new')!
     const left = new AbortController()
@@ -89,7 +89,7 @@ describe('the piece pool', () => {
     expect(pool.usage).toMatchObject({ inUse: 0, waiting: 0 })
   })
 
-  it('uses its buffers again, and keeps few of them idle', () => {
+  it('reuses its buffers, and keeps few of them idle', () => {
     const pool = new PiecePool(LIMITS)
     const piece = pool.take(64 * KIB, 'new')!
     pool.release(piece)

@@ -23,7 +23,7 @@ async function start(options: TestOptions = {}): Promise<void> {
   app = await startApp(options)
 }
 
-describe('a connection without a request that can be read', () => {
+describe('a connection without a readable request', () => {
   it.each([
     ['a TLS hello', TLS_HELLO, 400, 'tls-to-plain-port', /use http:/],
     ['HTTP/2', HTTP2_PREFACE, 400, 'http2', /use HTTP\/1.1/],
@@ -38,7 +38,7 @@ describe('a connection without a request that can be read', () => {
       /not a valid HTTP request/,
     ],
     ['two lengths', lengths(3, 4), 400, 'malformed', /not a valid HTTP request/],
-  ])('for %s is told why, closed and counted', async (_what, text, status, reason, why) => {
+  ])('with %s is told why, closed and counted', async (_what, text, status, reason, why) => {
     await start()
     const answer = await talkTo(app.port, text)
     expect(answer).toMatch(new RegExp(`^HTTP/1.1 ${status} [^]*Connection: close\r\n`))
@@ -49,14 +49,14 @@ describe('a connection without a request that can be read', () => {
     ])
   })
 
-  it('because it does not come in time is told 408, and so is one that says nothing', async () => {
+  it('in time is answered with 408, and so is one that sends nothing', async () => {
     await start({ arrivalMs: 100 })
     const answers = [talkTo(app.port, 'GET /v2/ HTTP/1.1\r\nHo'), talkTo(app.port, '')]
     for (const answer of answers) expect(await answer).toMatch(/^HTTP\/1.1 408 [^]*in time/)
     expect(app.refused.map(({ reason }) => reason)).toEqual(['timed-out', 'timed-out'])
   })
 
-  it('that ends in the middle is told so', async () => {
+  it('that ends in the middle is answered with the reason', async () => {
     await start()
     const socket = connect({ port: app.port, host: '127.0.0.1', allowHalfOpen: true })
     socket.end('GET /v2/ HTT')
@@ -76,7 +76,7 @@ describe('a connection without a request that can be read', () => {
     expect(app.refused).toHaveLength(1)
   })
 
-  it('that just leaves is none', async () => {
+  it('that just leaves is not counted as refused', async () => {
     await start()
     const connections = promisify(app.app.server.getConnections.bind(app.app.server))
     const socket = connect(app.port, '127.0.0.1', () => socket.write('GET /v2/ HT'))
@@ -86,7 +86,7 @@ describe('a connection without a request that can be read', () => {
     expect(app.refused).toEqual([])
   })
 
-  it('behind a good request is counted besides it', async () => {
+  it('behind a good one is counted in addition to it', async () => {
     await start()
     const good = 'GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n'
     expect(await talkTo(app.port, good, 'nonsense\r\n\r\n')).toMatch(/ 200 OK[^]* 400 Bad Request/)
@@ -94,7 +94,7 @@ describe('a connection without a request that can be read', () => {
     expect(app.records).toMatchObject([{ status: 200, aborted: false }])
   })
 
-  it('while an answer is on its way gets nothing into it', async () => {
+  it('while a response is being sent adds nothing to it', async () => {
     const content = new FakeContent(patternBytes(2000), 1000)
     await start({ blobs: blobsOf(() => content) })
     const get = `GET /v2/a/blobs/${content.digest} HTTP/1.1\r\nHost: x\r\n\r\n`

@@ -47,7 +47,7 @@ function bodyOf(answer: string): Buffer {
 }
 
 describe('CONNECT', () => {
-  it('is answered 405 and closed, and has its line', async () => {
+  it('is answered with 405 and closed, and is logged', async () => {
     await start()
     const answer = await talkTo(
       app.port,
@@ -68,7 +68,7 @@ describe('CONNECT', () => {
     expect(statusesIn(await talkTo(app.port, `${PING}\r\n`, connect))).toEqual(['200', '405'])
   })
 
-  it('behind one that has no answer yet ends the connection', async () => {
+  it('behind a request without a response yet ends the connection', async () => {
     const content = new FakeContent(patternBytes(10), 0)
     await start({ blobs: blobsOf(() => content) })
     const get = `GET /v2/a/blobs/${content.digest} HTTP/1.1\r\nHost: x\r\n\r\n`
@@ -78,9 +78,9 @@ describe('CONNECT', () => {
   })
 })
 
-describe('a wish to upgrade', () => {
+describe('a request to upgrade', () => {
   it.each(['h2c', 'websocket', 'TLS/1.0'])(
-    'to %s is passed over, and HTTP/1.1 goes on',
+    'to %s is ignored, and HTTP/1.1 continues',
     async (to) => {
       await start()
       const wish = `${PING}Connection: Upgrade, HTTP2-Settings\r\nUpgrade: ${to}\r\n\r\n`
@@ -94,7 +94,7 @@ describe('a wish to upgrade', () => {
 describe('Expect: 100-continue', () => {
   const expecting = 'Expect: 100-continue\r\n'
 
-  it('on a push is answered with what comes of it, before a body is sent', async () => {
+  it('on a push is answered with its final response, before a body is sent', async () => {
     await start()
     const path = '/v2/a/blobs/uploads/'
     const post = `POST ${path} HTTP/1.1\r\nHost: x\r\n${expecting}Content-Length: 9\r\n\r\n`
@@ -117,13 +117,13 @@ describe('a body on a GET', () => {
     ['of some length', `${get}Content-Length: 5\r\n\r\nhello`],
     ['in chunks', `${get}Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n`],
     ['that looks like a request', `${get}Content-Length: ${LAST.length}\r\n\r\n${LAST}`],
-  ])('%s is passed over, and the connection goes on', async (_what, request) => {
+  ])('%s is ignored, and the connection stays open', async (_what, request) => {
     await start()
     expect(statusesIn(await talkTo(app.port, request, LAST))).toEqual(['200', '200'])
   })
 })
 
-describe('requests sent without waiting for answers', () => {
+describe('pipelined requests', () => {
   it('are answered in their order, whatever they are', async () => {
     const blob = patternBytes(300_000)
     await start({ blobs: blobsOf(() => new FakeContent(blob)) })
@@ -148,7 +148,7 @@ describe('requests sent without waiting for answers', () => {
 })
 
 describe('a target that names a host', () => {
-  it('is asked for at that host, whatever the header says', async () => {
+  it('is read from that host, whatever the Host header says', async () => {
     const hosts: (string | undefined)[] = []
     const route: Router['route'] = (target, naming) => {
       hosts.push(naming.host)
@@ -178,7 +178,7 @@ describe('a blob of unknown size', () => {
     expect(await answer).toMatch(/transfer-encoding: chunked[^]*\r\n0\r\n\r\n$/i)
   })
 
-  it('has its length by HTTP/1.0, which knows no chunks, once it is known', async () => {
+  it('has its length by HTTP/1.0, which has no chunks, once it is known', async () => {
     const content = FakeContent.ofUnknownSize(bytes, 1000)
     await start({ blobs: blobsOf(() => content) })
     const answer = talkTo(app.port, get('1.0'))
@@ -197,7 +197,7 @@ describe('a blob of unknown size', () => {
     expect(statusesIn(await answer)).toEqual(['500'])
   })
 
-  it('is 503 by HTTP/1.0 where nobody can wait so long', async () => {
+  it('is a 503 by HTTP/1.0 where nobody can wait that long', async () => {
     await start()
     const content = FakeContent.ofUnknownSize(bytes, 1000)
     const { signal } = new AbortController()

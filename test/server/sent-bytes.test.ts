@@ -53,7 +53,7 @@ describe('the bytes of a response that its client leaves', () => {
     expect(record!.bytes).toBeLessThan(sent + HEADS)
   })
 
-  it('are what the kernel took, where the client took nothing', async () => {
+  it('are those that the kernel accepted, where the client read nothing', async () => {
     const content = new FakeContent(patternBytes(64 * MIB))
     await start({ blobs: blobsOf(() => content) })
     const response = await rawRequest(app.url + PATH)
@@ -66,7 +66,7 @@ describe('the bytes of a response that its client leaves', () => {
     expect(said[0]!.bytes).toBeLessThan(64 * MIB)
   })
 
-  it('are none, where its turn never came', async () => {
+  it('are none where its turn never came', async () => {
     const content = new FakeContent(BYTES, 0)
     const manifest = Buffer.from('{}')
     const served = { digest: digestOf(manifest), mediaType: 'a/b', size: 2, bytes: manifest }
@@ -84,7 +84,7 @@ describe('the bytes of a response that its client leaves', () => {
   })
 })
 
-it('the bytes of a response that ends are all of it', async () => {
+it('the bytes of a completed response are all of its body', async () => {
   await start({ blobs: blobsOf(() => new FakeContent(BYTES)) })
   for (const range of ['bytes=0-', 'bytes=5-6', 'bytes=0-1,3-4']) {
     using response = await rawRequest(app.url + PATH, { headers: { range } })

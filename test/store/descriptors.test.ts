@@ -43,7 +43,7 @@ const begin = async (): Promise<Ingest> => {
 }
 const blockWith = (path: string) => mkdir(path, { recursive: true })
 
-describe.runIf(process.platform === 'linux')('no descriptor stays open', () => {
+describe.runIf(process.platform === 'linux')('no file descriptor stays open', () => {
   beforeEach(async () => {
     directory = await temporaryDirectory()
     store = await openStore({ directory: directory.path })
@@ -53,7 +53,7 @@ describe.runIf(process.platform === 'linux')('no descriptor stays open', () => {
     await directory.remove()
   })
 
-  test('of an ingest, and the count sees them', async () => {
+  test('unnoticed: the count finds those of an open ingest', async () => {
     const ingest = await begin()
     expect(await descriptors()).toHaveLength(1)
     await ingest.abort()
@@ -166,7 +166,7 @@ describe.runIf(process.platform === 'linux')('no descriptor stays open', () => {
     expect(await descriptors()).toEqual([])
   })
 
-  test('when blobs are verified, damaged, taken away or no files', async () => {
+  test('when blobs are verified, damaged, removed or not files', async () => {
     const driver = new FilesystemDriver(directory.path)
     await driver.put(blobKey(digest), content)
     expect(await store.blobs.verify(digest)).toBe('good')

@@ -39,7 +39,7 @@ const digests = fc
   .map(([bytes, algorithm]) => digestOf(bytes, algorithm))
 
 describe('the layout', () => {
-  test('is the one that is documented', () => {
+  test('is the documented one', () => {
     const shard = hex.slice(0, 2)
     expect(blobKey(digest)).toBe(`blobs/sha256/${shard}/${hex}`)
     expect(manifestKey(digest)).toBe(`manifests/sha256/${shard}/${hex}`)
@@ -51,7 +51,7 @@ describe('the layout', () => {
     expect(referrersKey(alpine, digest)).toBe(`${base}/_referrers/sha256/${hex}`)
   })
 
-  test('makes keys that a driver takes, and that lead back to what they were made of', () => {
+  test('makes keys that a driver accepts, and that lead back to what they were made of', () => {
     fc.assert(
       fc.property(repositories, digests, (repository, d) => {
         for (const key of [blobKey(d), manifestKey(d)]) {
@@ -85,7 +85,7 @@ describe('the layout', () => {
     )
   })
 
-  test('refuses names that could leave their place or hide as part of the store', () => {
+  test('refuses names that could leave their folder or pass for a part of the store', () => {
     const bad = [
       { registry: '..', name: 'a' },
       { registry: '', name: 'a' },
@@ -105,7 +105,7 @@ describe('the layout', () => {
     expect(() => checkKey(tagKey(alpine, '..'))).toThrow(TypeError)
   })
 
-  test('recognises no digest and no repository in what it did not make', () => {
+  test('recognises no digest and no repository in keys that it did not make', () => {
     expect(digestOfKey(`blobs/sha256/00/${hex.replace(/^../, 'ff')}`)).toBeUndefined()
     expect(digestOfKey(`${blobKey(digest)}/more`)).toBeUndefined()
     expect(digestOfKey('blobs/sha256/ab/abcd')).toBeUndefined()

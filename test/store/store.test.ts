@@ -28,7 +28,7 @@ describe('openStore', () => {
     await again.close()
   })
 
-  test('clears what a killed server left half done, and nothing else', async () => {
+  test('removes what a killed server left half done, and nothing else', async () => {
     await using directory = await temporaryDirectory()
     const first = await openStore({ directory: directory.path })
     const ingest = await first.blobs.ingest(digest)
@@ -75,7 +75,7 @@ describe('openStore', () => {
     },
   )
 
-  test('names the directory and the cure where a part of the path is a file', async () => {
+  test('names the directory and the remedy where a part of the path is a file', async () => {
     await using directory = await temporaryDirectory()
     await writeFile(directory.join('file'), '')
     const path = directory.join('file', 'data')
@@ -85,7 +85,7 @@ describe('openStore', () => {
   })
 
   // Root may write anywhere.
-  test.skipIf(process.getuid?.() === 0)('names the cure where it may not write', async () => {
+  test.skipIf(process.getuid?.() === 0)('names the remedy where it may not write', async () => {
     await using directory = await temporaryDirectory()
     await chmod(directory.path, 0o500)
     await expect(openStore({ directory: directory.path })).rejects.toThrow(
@@ -94,7 +94,7 @@ describe('openStore', () => {
     await chmod(directory.path, 0o700)
   })
 
-  test('keeps content through another driver, and ingests in the directory', async () => {
+  test('keeps content in another driver, and ingests in the directory', async () => {
     await using directory = await temporaryDirectory()
     const driver = new MemoryDriver()
     const store = await openStore({ directory: directory.path, driver })
@@ -108,7 +108,7 @@ describe('openStore', () => {
     await store.close()
   })
 
-  test('writes nothing once it is closed, and has written all of what it had begun', async () => {
+  test('writes nothing once it is closed, and has written all that it had begun', async () => {
     await using directory = await temporaryDirectory()
     const store = await openStore({ directory: directory.path })
     const manifest = Buffer.from('{"schemaVersion":2}')
@@ -133,7 +133,7 @@ describe('openStore', () => {
     expect(await readdir(directory.join('ingest'))).toEqual([])
   })
 
-  test('a server that is killed while it writes leaves either no blob or a good one', async () => {
+  test('holds either no blob or a good one after a server was killed while it wrote', async () => {
     await using directory = await temporaryDirectory()
     for (let round = 0; round < 3; round++) {
       const child = spawn(
@@ -176,7 +176,7 @@ test.each([
   ['ENOSPC', /make room/],
   ['EMFILE', /ulimit/],
   ['EXDEV', /different file systems/],
-])('%s becomes a message that names the directory and the cure', (code, cure) => {
+])('%s becomes a message that names the directory and the remedy', (code, cure) => {
   const cause = Object.assign(new Error(`${code}: whatever`), { code })
   const explained = explainStorageError(cause, '/srv/cache')
   expect(explained.message).toMatch(cure)
@@ -184,7 +184,7 @@ test.each([
   expect(explained.cause).toBe(cause)
 })
 
-test('what is no system error stays as it is', () => {
+test('an error that is not a system error stays as it is', () => {
   const error = new Error('something else')
   expect(explainStorageError(error, '/srv/cache')).toBe(error)
   const aborted = Object.assign(new Error('aborted'), { code: 'ABORT_ERR' })

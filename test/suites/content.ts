@@ -99,7 +99,7 @@ export function contentSuite(name: string, open: (bytes: Buffer) => Promise<Cont
       }
     })
 
-    test('keeps to the last of two plans', async () => {
+    test('follows the last of two plans', async () => {
       const content = await opening(bytes)
       const range = { start: MIB, end: MIB + 50 }
       content.plan([range])

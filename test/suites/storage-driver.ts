@@ -61,14 +61,14 @@ export function storageDriverSuite(
         expect(await read('a')).toBe('short')
       })
 
-      test('know an empty value from none', async () => {
+      test('tell an empty value from none', async () => {
         await driver.put('empty', new Uint8Array())
         expect((await driver.get('empty'))?.bytes.length).toBe(0)
         expect(await driver.get('none')).toBeUndefined()
         expect(await driver.get('none/below')).toBeUndefined()
       })
 
-      test('do not keep the caller’s buffer', async () => {
+      test("do not keep the caller's buffer", async () => {
         const value = text('before')
         await driver.put('a', value)
         value.write('BEHIND')
@@ -118,7 +118,7 @@ export function storageDriverSuite(
         expect(await read('a')).toBe('4')
       })
 
-      test('null: only where nothing is', async () => {
+      test('writes with null only where nothing is', async () => {
         await driver.put('a', text('1'), { ifMatch: null })
         await expect(driver.put('a', text('2'), { ifMatch: null })).rejects.toThrow(
           PreconditionFailed,
@@ -126,7 +126,7 @@ export function storageDriverSuite(
         expect(await read('a')).toBe('1')
       })
 
-      test('an etag fails where nothing is', async () => {
+      test('fails with an etag where nothing is', async () => {
         const etag = await driver.put('a', text('1'))
         await driver.remove('a')
         await expect(driver.put('a', text('2'), { ifMatch: etag })).rejects.toThrow(
@@ -222,7 +222,7 @@ export function storageDriverSuite(
         expect(await read('a')).toBe('12345')
       })
 
-      test('of something absent: undefined, and nothing done', async () => {
+      test('give undefined and do nothing for an absent key', async () => {
         await driver.touch('none')
         expect(await driver.stat('none')).toBeUndefined()
         expect(await keys('')).toEqual([])
@@ -230,7 +230,7 @@ export function storageDriverSuite(
     })
 
     describe('adopt', () => {
-      test('takes a finished file over', async () => {
+      test('takes over a finished file', async () => {
         const content = randomBytes(5000)
         const file = await finished(content)
         await driver.adopt('blobs/x', file)
@@ -238,7 +238,7 @@ export function storageDriverSuite(
         expect(await isGone(file)).toBe(true)
       })
 
-      test('of a key that is there: done, the file is removed and the value stays', async () => {
+      test('keeps the value of an existing key and removes the file', async () => {
         await driver.put('k', text('held'))
         const file = await finished(text('other'))
         await driver.adopt('k', file)
@@ -246,7 +246,7 @@ export function storageDriverSuite(
         expect(await isGone(file)).toBe(true)
       })
 
-      test('with replace takes the place of what is there', async () => {
+      test('replaces an existing value with `replace`', async () => {
         await driver.put('k', text('held'))
         const file = await finished(text('other'))
         await driver.adopt('k', file, { replace: true })
@@ -262,12 +262,12 @@ export function storageDriverSuite(
         await handle.close()
       })
 
-      test('of a file that does not exist fails', async () => {
+      test('fails for a file that does not exist', async () => {
         await expect(driver.adopt('k', directory.join('no-such-file'))).rejects.toThrow()
         expect(await driver.get('k')).toBeUndefined()
       })
 
-      test('by many at once keeps one and removes every file', async () => {
+      test('keeps one of many at once and removes every file', async () => {
         const files = await Promise.all(Array.from({ length: 8 }, () => finished(text('same'))))
         await Promise.all(files.map((file) => driver.adopt('k', file)))
         expect(await read('k')).toBe('same')
@@ -276,7 +276,7 @@ export function storageDriverSuite(
     })
 
     describe('move', () => {
-      test('gives the value another key, and takes the place of what is there', async () => {
+      test('gives the value another key, and replaces an existing value', async () => {
         await driver.put('a/b', text('value'))
         await driver.put('c', text('former'))
         const object = (await driver.open('a/b'))!
@@ -288,7 +288,7 @@ export function storageDriverSuite(
         await object.close()
       })
 
-      test('of nothing changes nothing', async () => {
+      test('changes nothing where nothing is', async () => {
         await driver.put('c', text('former'))
         expect(await driver.move('a/b', 'c')).toBe(false)
         expect(await read('c')).toBe('former')
@@ -296,7 +296,7 @@ export function storageDriverSuite(
       })
     })
 
-    test('remove takes a key away, and is done where nothing is', async () => {
+    test('removes a key, also where nothing is', async () => {
       await driver.put('a/b', text('1'))
       await driver.put('a/c', text('2'))
       await driver.remove('a/b')
@@ -318,7 +318,7 @@ export function storageDriverSuite(
         expect((await collect('blobs/b/'))[0]!.usedAtMs).toBeGreaterThan(Date.now() - 60_000)
       })
 
-      test('finds all of many', async () => {
+      test('finds all of many keys', async () => {
         const all = Array.from(
           { length: 150 },
           (_, n) => `d/${n % 3}/${String(n).padStart(4, '0')}`,
@@ -334,7 +334,7 @@ export function storageDriverSuite(
         expect(found).toEqual(expect.arrayContaining(['r/a/_tags/2', 'r/b/_tags/3']))
       })
 
-      test('survives that entries come and go meanwhile, and may be left early', async () => {
+      test('survives entries that come and go meanwhile, and may be ended early', async () => {
         for (let n = 0; n < 40; n++) await driver.put(`d/${n}/x`, text('.'), { durability: 'none' })
         let seen = 0
         for await (const { key } of driver.walk('d/')) {
@@ -350,14 +350,14 @@ export function storageDriverSuite(
         }
       })
 
-      test('takes prefixes of whole components only', async () => {
+      test('accepts prefixes of whole components only', async () => {
         for (const prefix of ['blobs', '/', '../', 'a/../', '/etc/']) {
           await expect(keys(prefix), prefix).rejects.toThrow(TypeError)
         }
       })
     })
 
-    test('space tells what is free of how much', async () => {
+    test('tells how much space there is, and how much of it is free', async () => {
       const { freeBytes, totalBytes } = await driver.space()
       expect(freeBytes).toBeGreaterThan(0)
       expect(totalBytes).toBeGreaterThanOrEqual(freeBytes)
@@ -371,7 +371,7 @@ export function storageDriverSuite(
         'repositories/[::1]:5000/a/_tags/latest',
         'repositories/localhost/a/b/c/d/e/f/_tags/latest',
         `blobs/${longest}`,
-      ])('%s can be kept and found again', async (key) => {
+      ])('such as %s can be kept and found again', async (key) => {
         await driver.put(key, text(key))
         expect(await read(key)).toBe(key)
         expect(await keys('')).toEqual([key])
@@ -398,7 +398,7 @@ export function storageDriverSuite(
         'a\\..\\b',
         `${longest}n`,
         'ü'.repeat(128),
-      ])('%j is refused by every operation', async (key) => {
+      ])('such as %j are refused by every operation', async (key) => {
         const file = await finished(text('x'))
         await expect(driver.get(key)).rejects.toThrow(TypeError)
         await expect(driver.put(key, text('x'))).rejects.toThrow(TypeError)

@@ -23,7 +23,7 @@ function sha256(bytes: Uint8Array): string {
   return `sha256:${createHash('sha256').update(bytes).digest('hex')}`
 }
 
-test('an image is there by tag and by digest, with its blobs, and every byte is counted', async () => {
+test('an image is served by tag and by digest, with its blobs, and every byte is counted', async () => {
   await start()
   const image = registry.addImage('team/app', 'v1', { type: 'docker', multiArch: true })
   const byTag = await fetch(`${registry.url}/v2/team/app/manifests/v1`)
@@ -84,7 +84,7 @@ test('a range beyond the end is 416, and a registry without ranges ignores them'
   expect(await (await fetch(url, { headers: { range: 'bytes=1-' } })).text()).toBe('hello')
 })
 
-test('a cut sends exactly so many bytes, an odd one of the nth request only', async () => {
+test("a cut sends exactly the given number of bytes, and one of the nth request only that request's", async () => {
   await start()
   const blob = registry.addSyntheticBlob(300_000, 2)
   const url = `${registry.url}/v2/any/blobs/${blob.digest}`
@@ -126,7 +126,7 @@ test.each([
     true,
   ],
   ['no length', { announcedLength: 'none' }, 'hello', true],
-] as const)('%s', async (_name, fault, text, complete) => {
+] as const)('the response has %s', async (_name, fault, text, complete) => {
   await start()
   const blob = registry.addBlob(Buffer.from('hello'))
   registry.fault(fault)

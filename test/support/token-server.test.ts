@@ -30,7 +30,7 @@ test.each([
 })
 
 test.each(['', 'repository', 'repository:app', ':app:pull', 'repository::pull'])(
-  '"%s" is no scope',
+  '"%s" is not a scope',
   (text) => {
     expect(parseScope(text)).toBeUndefined()
   },
@@ -52,7 +52,7 @@ test('a password and an identity token are exchanged by POST, and a wrong one is
   expect(tokens.requests.map((r) => r.username)).toEqual(['bot', 'bot', undefined, undefined])
 })
 
-test('methods can be refused, the realm has a query, fields can be missing', async () => {
+test('methods can be refused, the realm can have a query, and fields can be missing', async () => {
   await using tokens = await startTokenServer({
     post: 404,
     realmQuery: { tenant: 'a b' },
@@ -66,7 +66,7 @@ test('methods can be refused, the realm has a query, fields can be missing', asy
   expect(lost.status).toBe(400)
 })
 
-test('a lenient server leaves out what it does not know', async () => {
+test('a lenient token server leaves out what it does not know', async () => {
   const repositories = { other: 'anonymous' as const }
   await using tokens = await startTokenServer({ strict: false, repositories })
   const { body } = await ask(tokens, { scope: `${SCOPE} repository:other:pull` })
@@ -76,7 +76,7 @@ test('a lenient server leaves out what it does not know', async () => {
   ])
 })
 
-test('a token ends when its time is over, and the server fails as it is told', async () => {
+test('a token expires when its time is over, and the server fails as the test says', async () => {
   await using tokens = await startTokenServer({ lifetimeMs: 30 })
   const { body } = await ask(tokens, {})
   expect(tokens.verify(String(body['token']))).toBeDefined()
@@ -100,7 +100,7 @@ test('a fault can begin with a later request', async () => {
   expect(statuses.map(({ status }) => status)).toEqual([200, 503, 503])
 })
 
-test('a signed token says who it is from, for whom, and what it grants', async () => {
+test('a signed token names its issuer, its audience and what it grants', async () => {
   await using directory = await temporaryDirectory()
   const pair = await createSigningKey(directory.path)
   await using tokens = await startTokenServer({ sign: jwtSigner(pair, 'the issuer') })

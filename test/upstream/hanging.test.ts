@@ -120,7 +120,7 @@ describe('a secret that cannot be read because its file system hangs', () => {
     expect(ms).toBeGreaterThan(TIMEOUT_MS - 10)
   })
 
-  test('is read by one at a time, and those who come later do not wait again', async () => {
+  test('is read by one at a time, and later requests do not wait again', async () => {
     const { secret, answer } = hungSecret()
     const credentials = new ConfiguredCredentials({
       hosts: { 'a.test': { auth: { username: 'bot', password: secret } } },
@@ -135,7 +135,7 @@ describe('a secret that cannot be read because its file system hangs', () => {
     await expect.poll(ask).toMatchObject({ username: 'bot', password: 's3cret' })
   })
 
-  test('leaves what it was before in use', async () => {
+  test('leaves its last value in use', async () => {
     const hung = hungSecret()
     let isHung = false
     const password = {
@@ -151,7 +151,7 @@ describe('a secret that cannot be read because its file system hangs', () => {
     expect(found).toMatchObject({ username: 'bot', password: 's3cret' })
   })
 
-  test('does not keep a configuration from being taken over', async () => {
+  test('does not keep a configuration from taking effect', async () => {
     const { secret } = hungSecret()
     const credentials = new ConfiguredCredentials({
       hosts: { 'a.test': { auth: { username: 'bot', password: secret } } },
@@ -160,7 +160,7 @@ describe('a secret that cannot be read because its file system hangs', () => {
     await credentials.prepare()
   })
 
-  test('sends requests to the next endpoint and speaks against none', async () => {
+  test('sends requests to the next endpoint and counts against none', async () => {
     await using first = await startRegistry()
     await using second = await startRegistry()
     const image = second.addImage('library/alpine', 'latest')
@@ -185,7 +185,7 @@ describe('a secret that cannot be read because its file system hangs', () => {
     expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('ok')
   })
 
-  test('fails only those who need it where it is the only endpoint’s', async () => {
+  test('fails only the requests that need it where it belongs to the only endpoint', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url])

@@ -21,7 +21,7 @@ function requestFor(path: string): RegistryRequest {
   return { method: 'GET', name: 'a', path, credential: ANONYMOUS, kind: 'manifest' }
 }
 
-describe('texts of any length and kind', () => {
+describe('strings of any length and kind', () => {
   const texts: [string, Fault][] = [
     ['a redirect to a long host', { redirect: `http://${'a'.repeat(20_000)}.test/` }],
     ['a redirect to a long scheme', { redirect: `${'a'.repeat(20_000)}:x` }],
@@ -49,7 +49,7 @@ describe('texts of any length and kind', () => {
     expect(JSON.stringify(at.events.redirects).length).toBeLessThan(1000)
   })
 
-  test('make no failure longer than a line, whoever makes it', () => {
+  test('make no failure longer than a line, wherever it comes from', () => {
     const { message } = new UpstreamError('protocol', `a\nb\u009bc${LONG}`, { endpoint: 'x' })
     expect(message).toMatch(/^a b cx{600,}…$/)
     expect(message.length).toBeLessThan(750)
@@ -62,7 +62,7 @@ function challenge(realm: string, scope = 'repository:library/alpine:pull'): Fau
 }
 
 describe('a connection', () => {
-  test('is not held by an unwanted body that never ends', async () => {
+  test('is not held open by an unwanted body that never ends', async () => {
     await using registry = await startRegistry()
     const body = 'x'.repeat(60_000)
     const drip = { bytes: 1, everyMs: 50 }
@@ -75,7 +75,7 @@ describe('a connection', () => {
     expect(Date.now() - startedAt).toBeLessThan(4000)
   })
 
-  test('is not held by a token server that redirects where nobody goes', async () => {
+  test('is not held open by a token server whose redirect is not followed', async () => {
     await using registry = await startRegistry()
     const body = 'x'.repeat(1_000_000)
     registry.fault({ match: { kind: 'manifest' }, ...challenge('/token') })
@@ -130,7 +130,7 @@ describe('a credential for every host', () => {
   })
 })
 
-test('a realm is not taken from what is no host', () => {
+test('a realm is not accepted without a valid host', () => {
   const at = new URL('https://registry.test/v2')
   expect(parseRealm(`https://${'a'.repeat(300)}.test/`, at)).toBeUndefined()
   expect(parseRealm(`https://auth.test/?${'a'.repeat(20_000)}`, at)).toBeUndefined()

@@ -133,14 +133,14 @@ describe('a mistake in the code', () => {
   }
   beforeEach(() => void (reported.length = 0))
 
-  test('in what is called for each part of a manifest is not taken for a cut', async () => {
+  test('in the callback for each part of a manifest is not taken for a cut', async () => {
     await using x = await world(({ url }) => url, { observer })
     for (let i = 0; i < TIMES; i++) await expect(pull(x.at)).rejects.toThrow(TypeError)
     expectUntouched(x)
     expect(reported).toHaveLength(TIMES)
   })
 
-  test('in what is called for each part of a blob is not taken for a cut', async () => {
+  test('in the callback for each part of a blob is not taken for a cut', async () => {
     await using x = await world(({ url }) => url, { observer })
     for (let i = 0; i < TIMES; i++) {
       await expect(fetchBlob(x.at, x.layer)).rejects.toThrow(TypeError)
@@ -149,7 +149,7 @@ describe('a mistake in the code', () => {
     expect(reported).toHaveLength(TIMES)
   })
 
-  test('in what is called for each part of an error body is not taken for that error', async () => {
+  test('in the callback for each part of an error body is not taken for that error', async () => {
     await using x = await world(({ url }) => url, { observer })
     x.registry.fault({ status: 500, body: 'it failed' })
     for (let i = 0; i < TIMES; i++) await expect(pull(x.at)).rejects.toThrow(TypeError)
@@ -157,7 +157,7 @@ describe('a mistake in the code', () => {
     expect(reported).toHaveLength(TIMES)
   })
 
-  test('that asks undici for what it cannot send opens no breaker', async () => {
+  test('that makes undici refuse a request opens no breaker', async () => {
     await using x = await world(({ url }) => url, { version: '1.0\n' })
     for (let i = 0; i < TIMES; i++) {
       await expect(pull(x.at)).rejects.toMatchObject({ code: 'UND_ERR_INVALID_ARG' })

@@ -31,7 +31,7 @@ describe('a manifest', () => {
     })
   })
 
-  test('is asked for with every type, no encoding, our name and no condition', async () => {
+  test('is requested with every type, no encoding, our name and no condition', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url])
@@ -67,7 +67,7 @@ describe('a manifest', () => {
     expect(manifest.bytes.equals(image.bytes)).toBe(true)
   })
 
-  test('that is not what its digest says is refused as corrupt', async () => {
+  test('that does not match its digest is refused as corrupt', async () => {
     await using registry = await startRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     // Within the digest of the config, so that it stays a manifest.
@@ -80,7 +80,7 @@ describe('a manifest', () => {
     }
   })
 
-  test('asked for by sha512 is verified by sha512, whatever the header says', async () => {
+  test('requested by sha512 is verified by sha512, whatever the header says', async () => {
     await using registry = await startRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     const digest = digestOf(image.bytes, 'sha512')
@@ -113,7 +113,7 @@ describe('a manifest', () => {
     expect(digest).not.toBe(other)
   })
 
-  test('that is a web page is none, and says what to check', async () => {
+  test('that is a web page is refused with what to check', async () => {
     await using registry = await startRegistry()
     const headers = { 'content-type': 'text/html' }
     registry.fault({ status: 200, body: '<html>Sign in</html>', headers })
@@ -123,7 +123,7 @@ describe('a manifest', () => {
     expect(failure.message).toMatch(/web page.*mirrors\.<registry>\.endpoint/)
   })
 
-  test('that never ends is given up, announced or not', async () => {
+  test('that never ends is abandoned, whether that is announced or not', async () => {
     await using registry = await startRegistry()
     const body = Buffer.alloc(9 * 1024 * 1024, 0x20)
     await using at = upstreamOver([registry.url])
@@ -135,7 +135,7 @@ describe('a manifest', () => {
     }
   })
 
-  test('that is cut is no manifest', async () => {
+  test('that is cut is refused', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     registry.fault({ cutAfter: 20 })
@@ -208,7 +208,7 @@ describe('HEAD of a manifest', () => {
 })
 
 describe('several endpoints', () => {
-  test('are asked in order, the next on any failure', async () => {
+  test('are asked in order, the next one after any failure', async () => {
     await using broken = await startRegistry()
     await using corrupt = await startRegistry()
     await using good = await startRegistry()
@@ -221,7 +221,7 @@ describe('several endpoints', () => {
     expect(at.events.failures.map((f) => f.reason)).toEqual(['server-error', 'not-a-manifest'])
   })
 
-  test('that all fail give the least final answer', async () => {
+  test('that all fail give the least final failure', async () => {
     await using gone = await startRegistry()
     await using denied = await startRegistry()
     await using down = await startRegistry()
@@ -237,7 +237,7 @@ describe('several endpoints', () => {
     expect(await Promise.all(kinds)).toEqual(['unavailable', 'denied', 'gone'])
   })
 
-  test('each get the name that their own rewrites make', async () => {
+  test('are each asked for the name that their own rewrites make', async () => {
     await using registry = await startRegistry()
     const image = registry.addImage('team/alpine', 'latest')
     const rewrites = [new Rewrite('^library/(.+)$', 'team/$1')]
@@ -282,7 +282,7 @@ describe('several endpoints', () => {
     expect(inside.accepted).toBe(0)
   })
 
-  test('are not asked any more once the caller left', async () => {
+  test('are no longer asked once the caller has left', async () => {
     await using first = await startRegistry()
     await using second = await startRegistry()
     first.fault({ stall: 'headers' })
@@ -298,7 +298,7 @@ describe('several endpoints', () => {
 describe('a blob', () => {
   const content = Buffer.from('0123456789'.repeat(1000))
 
-  test('comes from the start without Range, and from any byte with it', async () => {
+  test('is fetched from the start without Range, and from any byte with it', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
@@ -323,7 +323,7 @@ describe('a blob', () => {
     expect((await collect(response!.body)).equals(content)).toBe(true)
   })
 
-  test('asked for from its very end is empty', async () => {
+  test('requested from its very end is empty', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     await using at = upstreamOver([registry.url])
@@ -354,7 +354,7 @@ describe('a blob', () => {
     expect(await failureOf(collect(short.body))).toMatchObject({ reason: 'cut' })
   })
 
-  test('whose range is not the one asked for is refused', async () => {
+  test('whose range is not the requested one is refused', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     registry.fault({ headers: { 'content-range': `bytes 5000-9999/${content.length}` } })
@@ -364,7 +364,7 @@ describe('a blob', () => {
     expect(failure.reason).toBe('protocol')
   })
 
-  test('has a source per endpoint, the same for the same caller', async () => {
+  test('has one source for each endpoint, the same for the same caller', async () => {
     await using at = upstreamOver(['https://a.test', 'https://b.test'])
     const ids = at.upstream.blobSources(REPO, at.requester).map((source) => source.id)
     const again = at.upstream.blobSources(REPO, at.requester).map((source) => source.id)
@@ -400,7 +400,7 @@ describe('HEAD of a blob', () => {
     expect(registry.requests.at(-1)?.headers.range).toBe('bytes=0-0')
   })
 
-  test('of the empty blob says 0, a 0 for any other is no size', async () => {
+  test('of the empty blob gives 0, and a 0 for any other blob is not a size', async () => {
     await using registry = await startRegistry()
     const empty = registry.addBlob(new Uint8Array())
     const full = registry.addBlob(content)
@@ -413,7 +413,7 @@ describe('HEAD of a blob', () => {
     expect(await Promise.all(sizes)).toEqual([0, undefined])
   })
 
-  test('answered by a login page is no word that the blob may be had', async () => {
+  test('that is answered with a login page does not say that the blob exists', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(content)
     registry.fault({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } })
@@ -424,7 +424,7 @@ describe('HEAD of a blob', () => {
 })
 
 describe('tags', () => {
-  test('come page by page with the upstream’s own cursor', async () => {
+  test("come page by page with the upstream's own cursor", async () => {
     await using registry = await startRegistry({ pageSize: 2, cursor: 'marker' })
     const image = registry.addImage('library/alpine', 'a')
     for (const tag of ['b', 'c']) registry.tag('library/alpine', tag, image.digest)
@@ -440,14 +440,14 @@ describe('tags', () => {
     { what: 'null', body: { name: 'library/alpine', tags: null }, tags: [] },
     { what: 'strange ones', body: { tags: ['ok', 5, '../x', ''] }, tags: ['ok'] },
     { what: 'GCR’s extra keys', body: { tags: ['a'], manifest: {}, child: [] }, tags: ['a'] },
-  ])('that are $what are taken for what they can be', async ({ body, tags }) => {
+  ])('that are $what are read as well as they can be', async ({ body, tags }) => {
     await using registry = await startRegistry()
     registry.fault({ status: 200, body: JSON.stringify(body) })
     await using at = upstreamOver([registry.url])
     expect(await at.upstream.tags(REPO, '', at.requester)).toEqual({ tags })
   })
 
-  test('lead nowhere else: only the query of a link to the same host counts', async () => {
+  test('lead nowhere else, because only the query of a link to the same host counts', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'a')
     await using at = upstreamOver([registry.url])
@@ -463,7 +463,7 @@ describe('tags', () => {
     expect(await nextOf('<http://[>; rel="next"')).toBeUndefined()
   })
 
-  test('that are no list are a failure of that endpoint', async () => {
+  test('that are not a list are a failure of that endpoint', async () => {
     await using registry = await startRegistry()
     registry.fault({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } })
     await using at = upstreamOver([registry.url])
@@ -486,7 +486,7 @@ describe('referrers', () => {
     expect(found?.manifests.map((m) => m.artifactType).toSorted()).toEqual(artifactTypes)
   })
 
-  test('of a registry without the API are undefined, of one that fails an error', async () => {
+  test('of a registry without the API are undefined, and of one that fails an error', async () => {
     await using without = await startRegistry({ referrers: 'none' })
     await using failing = await startRegistry()
     failing.fault({ status: 500 })
@@ -498,7 +498,7 @@ describe('referrers', () => {
     expect(failure.reason).toBe('server-error')
   })
 
-  test('that page for ever end all the same', async () => {
+  test('that have endless pages come to an end', async () => {
     await using registry = await startRegistry()
     let page = 0
     registry.fault({
@@ -515,7 +515,7 @@ describe('referrers', () => {
 })
 
 describe('the budget of a repository', () => {
-  test('is what its registry says is left, and nothing where none is asked', async () => {
+  test('is what its registry says is left, and nothing where no registry is asked', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     const headers = { 'ratelimit-limit': '100;w=60', 'ratelimit-remaining': '9;w=60' }

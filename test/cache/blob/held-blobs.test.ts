@@ -55,7 +55,7 @@ async function isSound(claimedSize: number | undefined): Promise<boolean | undef
 }
 
 describe('a held blob whose size is claimed to be another', () => {
-  test('is hashed once, however many claim it and however often, and stays', async () => {
+  test('is hashed once, however many manifests claim it, and is kept', async () => {
     const verify = vi.spyOn(store.blobs, 'verify')
     const claims = Array.from({ length: 50 }, (_, index) => BYTES.length + 1 + index)
     expect(new Set(await Promise.all(claims.map(isSound)))).toEqual(new Set([true]))
@@ -65,7 +65,7 @@ describe('a held blob whose size is claimed to be another', () => {
     expect(await filesBelow(directory.join('quarantine'))).toEqual([])
   })
 
-  test('is not even hashed by who only opens it or asks for its size', async () => {
+  test('is not hashed when it is only opened or its size is asked for', async () => {
     const verify = vi.spyOn(store.blobs, 'verify')
     const object = await held.open(DIGEST)
     expect(object?.size).toBe(BYTES.length)
@@ -77,7 +77,7 @@ describe('a held blob whose size is claimed to be another', () => {
 
 describe('a held blob that could not be read', () => {
   test.each(['ENOMEM', 'EMFILE', 'EAGAIN'])(
-    'for %s stays: the blob is not at fault',
+    'because of %s is kept: the blob is not at fault',
     async (code) => {
       const object = await held.open(DIGEST)
       await held.readFailed(DIGEST, object!, failed(code))
@@ -90,7 +90,7 @@ describe('a held blob that could not be read', () => {
   test.each([
     ['EIO', failed('EIO')],
     ['an end before its size', new TruncatedContent('it ends at byte 5')],
-  ])('for %s is put aside', async (_what, why) => {
+  ])('because of %s is quarantined', async (_what, why) => {
     const object = await held.open(DIGEST)
     await held.readFailed(DIGEST, object!, why)
     await object!.close()
@@ -100,7 +100,7 @@ describe('a held blob that could not be read', () => {
   })
 })
 
-test('samples of large blobs are hashed one at a time, also where two are opened at once', async () => {
+test('samples of large blobs are hashed one at a time, also when two are opened at once', async () => {
   const gate = Promise.withResolvers<'good'>()
   const verified: string[] = []
   const large: StoredObject = { size: 33 * MIB, read: async () => 0, close: async () => {} }

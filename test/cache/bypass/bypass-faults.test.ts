@@ -11,7 +11,7 @@ const KIB = 1024
 const signal = new AbortController().signal
 const { events, kept, ingestsOn, open } = bypassScene()
 
-describe.each([true, false])('a size that is wrong, ranges honoured: %s', (ranged) => {
+describe.each([true, false])('a wrong size, ranges honoured: %s,', (ranged) => {
   const bytes = blob(20 * MIB)
 
   test.each([
@@ -19,21 +19,24 @@ describe.each([true, false])('a size that is wrong, ranges honoured: %s', (range
     ['too small by far', -10 * MIB],
     ['too large', 1],
     ['too large by far', 10 * MIB],
-  ])('%s, ends the download, whether the upstream says another or none', async (_how, by) => {
-    for (const size of [true, false]) {
-      const one = upstream(() => bytes, { ranged, size })
-      const download = begin(open(), digestOf(bytes), [one], bytes.length + by)
-      const range = { start: 15 * MIB, end: 16 * MIB }
-      const readings = [await read(download), await read(download, { range })]
-      await expect(readings[0]!.done).rejects.toThrow()
-      await readings[1]!.done.catch(() => {})
-      await download.ended
-      expect(one.asked.length).toBeLessThan(40)
-    }
-  })
+  ])(
+    'that is %s ends the download, whether the upstream reports another size or none',
+    async (_how, by) => {
+      for (const size of [true, false]) {
+        const one = upstream(() => bytes, { ranged, size })
+        const download = begin(open(), digestOf(bytes), [one], bytes.length + by)
+        const range = { start: 15 * MIB, end: 16 * MIB }
+        const readings = [await read(download), await read(download, { range })]
+        await expect(readings[0]!.done).rejects.toThrow()
+        await readings[1]!.done.catch(() => {})
+        await download.ended
+        expect(one.asked.length).toBeLessThan(40)
+      }
+    },
+  )
 })
 
-test('the whole is held back until its digest is right, and is cut when it is wrong', async () => {
+test('a whole blob is held back until its digest is verified, and is cut when it is wrong', async () => {
   const bytes = blob(30 * MIB)
   const wrong = Buffer.from(bytes)
   wrong[20 * MIB]! ^= 1
@@ -76,7 +79,7 @@ test('a source that refuses further requests still feeds the readers of the one 
   expectSame(await first.done, bytes)
 }, 20_000)
 
-test('after wrong bytes a good source is read to its end before anybody is given a part', async () => {
+test('after wrong bytes a good source is read to its end before any reader gets a part', async () => {
   const bytes = blob(30 * MIB)
   const wrong = Buffer.from(bytes)
   wrong[5]! ^= 1
@@ -134,7 +137,7 @@ test('a blob that would not fit is not begun on the disk, also where its size is
   expect(kept).toEqual([])
 })
 
-test('what others are about to write counts as taken', async () => {
+test('space that others are about to write counts as used', async () => {
   const [a, b] = [blob(8 * MIB, 1), blob(8 * MIB, 2)]
   const downloads = open({ room: Infinity, hasRoom: async (size) => size <= 12 * MIB })
   const one = begin(downloads, digestOf(a), [upstream(() => a, { delayMs: 2 })], a.length)
@@ -166,7 +169,7 @@ describe.each(['when more is written', 'before it begins'])('a disk that is full
     }
   }
 
-  test('costs nothing of what an earlier download left', async () => {
+  test('keeps what an earlier download left', async () => {
     const one = upstream(() => bytes)
     const downloads = open(resuming(() => bytes))
     const download = begin(downloads, digestOf(bytes), [one], bytes.length)
@@ -178,7 +181,7 @@ describe.each(['when more is written', 'before it begins'])('a disk that is full
     expect(one.sent).toBeLessThan(39 * MIB)
   })
 
-  test('makes nobody trust what an earlier download left, if that is wrong', async () => {
+  test('does not make what an earlier download left trusted if that is wrong', async () => {
     const wrong = Buffer.from(bytes)
     wrong[3 * MIB]! ^= 1
     const one = upstream(() => bytes)
@@ -191,7 +194,7 @@ describe.each(['when more is written', 'before it begins'])('a disk that is full
   })
 })
 
-test('each download tries the disk anew', async () => {
+test('each download tries the disk again', async () => {
   const bytes = blob(20 * MIB)
   let room = 5 * MIB
   const downloads = open({ createIngest: (digest) => ingestsOn(room)(digest) })
@@ -209,40 +212,48 @@ function ioError(): Promise<never> {
   return Promise.reject(Object.assign(new Error('I/O error'), { code: 'EIO' }))
 }
 
-describe.each(['read', 'endWriting', 'verify'] as const)('where a file fails in %s too', (step) => {
-  const bytes = blob(20 * MIB)
-  const room = { read: Infinity, verify: Infinity, endWriting: 6 * MIB }[step]
+describe.each(['read', 'endWriting', 'verify'] as const)(
+  'a full disk where the file also fails in %s',
+  (step) => {
+    const bytes = blob(20 * MIB)
+    const room = { read: Infinity, verify: Infinity, endWriting: 6 * MIB }[step]
 
-  function unreadable(bytesOfRoom: number): DownloadsOptions['createIngest'] {
-    return async (digest) => {
-      const ingest = await ingestsOn(bytesOfRoom)(digest)
-      ingest[step] = ioError
-      return ingest
+    function unreadable(bytesOfRoom: number): DownloadsOptions['createIngest'] {
+      return async (digest) => {
+        const ingest = await ingestsOn(bytesOfRoom)(digest)
+        ingest[step] = ioError
+        return ingest
+      }
     }
-  }
 
-  test('parts are read all the same, and who was given some of the whole is cut', async () => {
-    const downloads = open({ createIngest: unreadable(room) })
-    const one = upstream(() => bytes, { delayMs: 1 })
-    const download = begin(downloads, digestOf(bytes), [one], bytes.length)
-    const whole = await read(download)
-    const range = { start: 2 * MIB, end: 19 * MIB }
-    const part = await read(download, { range, pauseMs: 1 })
-    expectSame(await part.done, bytes.subarray(range.start, range.end))
-    if (step === 'read') expectSame(await whole.done, bytes)
-    else await expect(whole.done).rejects.toMatchObject({ code: 'UNAVAILABLE' })
-    await download.ended
-    expect(kept).toEqual([])
-  })
+    test('still serves parts, and cuts readers that were sent some of the whole', async () => {
+      const downloads = open({ createIngest: unreadable(room) })
+      const one = upstream(() => bytes, { delayMs: 1 })
+      const download = begin(downloads, digestOf(bytes), [one], bytes.length)
+      const whole = await read(download)
+      const range = { start: 2 * MIB, end: 19 * MIB }
+      const part = await read(download, { range, pauseMs: 1 })
+      expectSame(await part.done, bytes.subarray(range.start, range.end))
+      if (step === 'read') expectSame(await whole.done, bytes)
+      else await expect(whole.done).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+      await download.ended
+      expect(kept).toEqual([])
+    })
 
-  // A read that fails after that is too late: it is kept by then.
-  test.skipIf(step === 'read')('a small blob, given when it is verified, is read', async () => {
-    const small = blob(MIB)
-    const downloads = open({ createIngest: unreadable(step === 'endWriting' ? 1000 : Infinity) })
-    const download = begin(downloads, digestOf(small), [upstream(() => small)], small.length)
-    const first = await read(download)
-    const second = await read(download)
-    expectSame(await first.done, small)
-    expectSame(await second.done, small)
-  })
-})
+    // A read that fails after that is too late: it is kept by then.
+    test.skipIf(step === 'read')(
+      'still serves a small blob, which is sent when it is verified',
+      async () => {
+        const small = blob(MIB)
+        const downloads = open({
+          createIngest: unreadable(step === 'endWriting' ? 1000 : Infinity),
+        })
+        const download = begin(downloads, digestOf(small), [upstream(() => small)], small.length)
+        const first = await read(download)
+        const second = await read(download)
+        expectSame(await first.done, small)
+        expectSame(await second.done, small)
+      },
+    )
+  },
+)

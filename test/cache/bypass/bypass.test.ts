@@ -95,7 +95,7 @@ test('twenty readers at different speeds get all of it, within bounds', async ()
 }, 20_000)
 
 test.each([true, false])(
-  'the rest of a whole is verified with what was given elsewhere: %s',
+  'the rest of a blob is verified with what was sent before (ranges honoured: %s)',
   async (ranged) => {
     const bytes = blob(30 * MIB)
     const download = begin(
@@ -130,7 +130,7 @@ test('a reader that leaves changes nothing for the others', async () => {
   expectSame(await slow.done, bytes)
 }, 20_000)
 
-test('who comes late gets the beginning by requests of its own', async () => {
+test('a late reader gets the beginning by requests of its own', async () => {
   const bytes = blob(48 * MIB)
   const one = upstream(() => bytes)
   const download = begin(open(), digestOf(bytes), [one], bytes.length)
@@ -141,7 +141,7 @@ test('who comes late gets the beginning by requests of its own', async () => {
   expectSame(await first.done, bytes)
 }, 20_000)
 
-test('who comes late gets what lies about a part that was written before the disk was full', async () => {
+test('a late reader gets what lies around a part that was written before the disk was full', async () => {
   const bytes = blob(40 * MIB)
   const one = upstream(() => bytes)
   const downloads = open({ room: 100_000, fetch: { idleMs: 1000 } })
@@ -156,7 +156,7 @@ test('who comes late gets what lies about a part that was written before the dis
   expectSame(await first.done, bytes)
 }, 20_000)
 
-test('who comes late where ranges are ignored gets the beginning from a second answer', async () => {
+test('a late reader gets the beginning from a second response where ranges are ignored', async () => {
   const bytes = blob(40 * MIB)
   const one = upstream(() => bytes, { ranged: false })
   const download = begin(open(), digestOf(bytes), [one], bytes.length)
@@ -169,7 +169,7 @@ test('who comes late where ranges are ignored gets the beginning from a second a
   expect(memory().peakBytes).toBeLessThanOrEqual(MAX_BYTES)
 }, 20_000)
 
-test('a reader that stands still is passed where ranges are honoured', async () => {
+test('a reader that stands still is overtaken where ranges are honoured', async () => {
   const bytes = blob(60 * MIB)
   const one = upstream(() => bytes)
   const download = begin(open(), digestOf(bytes), [one], bytes.length)

@@ -33,7 +33,7 @@ describe('a budget', () => {
     await expect(memory.reserve(holder, 101, signal)).rejects.toThrow(RangeError)
   })
 
-  test('serves those who wait in their order, and nobody else before them', async () => {
+  test('serves those that wait in order, and nobody before them', async () => {
     const memory = new MemoryBudget(100)
     const order: string[] = []
     expect(memory.take(90)).toBe(true)
@@ -47,7 +47,7 @@ describe('a budget', () => {
     expect(memory.isShort).toBe(false)
   })
 
-  test('passes over who gave up waiting', async () => {
+  test('skips those that gave up waiting', async () => {
     const memory = new MemoryBudget(100)
     expect(memory.take(50)).toBe(true)
     const leaving = new AbortController()

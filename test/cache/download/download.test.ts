@@ -154,7 +154,7 @@ async function reader(download: Download, from?: number) {
 }
 
 describe('a download', () => {
-  test('feeds readers that join at any time from one fetch, and is kept', async () => {
+  test('feeds readers that join at any time from one fetch, and keeps the blob', async () => {
     const bytes = blob(3 * MIB)
     const one = source('one', bytes.length, () => inChunks(bytes))
     const download = begin(digestOf(bytes), [one], undefined)
@@ -241,7 +241,7 @@ describe('a download', () => {
     await content.close()
   })
 
-  test('passes over what it has when the source ignores Range', async () => {
+  test('skips what it has when the source ignores Range', async () => {
     const bytes = blob(3 * MIB)
     let cut = false
     const one: Source = {
@@ -270,7 +270,7 @@ describe('a download', () => {
     await content.close()
   })
 
-  test('gives up a source that breaks again and again without getting on', async () => {
+  test('gives up a source that breaks again and again without progress', async () => {
     const bytes = blob(3 * MIB)
     const one = source('one', bytes.length, async function* (start) {
       if (start === 0) yield bytes.subarray(0, 10)
@@ -285,7 +285,7 @@ describe('a download', () => {
     expect(await readdir(directory)).toEqual([])
   })
 
-  test('turns to the next source when one refuses, and tells the least final when all do', async () => {
+  test('turns to the next source when one refuses, and reports the least final failure when all do', async () => {
     const bytes = blob(MIB)
     const good = source('good', bytes.length, () => inChunks(bytes))
     const served = begin(digestOf(bytes), [refusing('a', 'not-found'), good], undefined)
@@ -300,7 +300,7 @@ describe('a download', () => {
     await expect(refused.opened).rejects.toMatchObject({ reason: 'server-error' })
   })
 
-  test('does not believe a source that says another size than the manifest', async () => {
+  test('does not believe a source that reports another size than the manifest', async () => {
     const bytes = blob(2 * MIB)
     const odd = source('odd', 17, () => inChunks(bytes))
     const good = source('good', bytes.length, () => inChunks(bytes))
@@ -362,7 +362,7 @@ async function* thenCut(bytes: Buffer): AsyncGenerator<Uint8Array> {
 describe('a download of unknown size, of which a source has nothing more', () => {
   const bytes = blob(2 * MIB)
 
-  test('is begun anew where too much came', async () => {
+  test('is started again where too much came', async () => {
     const one = brokenOnce(Buffer.concat([bytes, Buffer.from('more')]), bytes)
     const content = await reader(begin(digestOf(bytes), [one], undefined))
     expect((await readFrom(content)).equals(bytes)).toBe(true)
@@ -382,7 +382,7 @@ describe('a download of unknown size, of which a source has nothing more', () =>
     await expect.poll(() => adopted).toEqual([digestOf(bytes)])
   })
 
-  test('fails where that is so each time it is begun', async () => {
+  test('fails where that happens each time it is started', async () => {
     const past = new UpstreamError('wrong-size', 'nothing there', { endpoint: 'one', status: 416 })
     const one = source('one', undefined, async function* (start) {
       if (start > 0) throw past
@@ -408,7 +408,7 @@ describe('a source', () => {
     await content.close()
   })
 
-  test('whose answer is refused is told that nobody reads its body', async () => {
+  test('whose response is refused learns that nobody reads its body', async () => {
     const bytes = blob(2 * MIB)
     let discarded = 0
     const odd: Source = {
@@ -429,7 +429,7 @@ describe('a source', () => {
     expect(discarded).toBe(1)
   })
 
-  test('that is limited for a moment is waited for, once; for longer it is not', async () => {
+  test('that is rate-limited for a moment is waited for once, and not when it is for longer', async () => {
     const bytes = blob(2 * MIB)
     const limits = [30, 40]
     const good = source('one', bytes.length, () => inChunks(bytes))
@@ -479,7 +479,7 @@ function faulty(bytes: Buffer, fault: (asked: number) => Error | undefined) {
 }
 
 describe('an error that no source explains', () => {
-  test('ends it at once: no other source is asked, and none is blamed', async () => {
+  test('ends the download at once, asks no other source and blames none', async () => {
     const bytes = blob(2 * MIB)
     const bug = new TypeError('a bug')
     const one = faulty(bytes, () => bug)
@@ -492,7 +492,7 @@ describe('an error that no source explains', () => {
     expect(events).toEqual(['started', 'fault in download: TypeError: a bug', 'failed'])
   })
 
-  test('ends it in the middle of a body, and its readers are told', async () => {
+  test('ends the download in the middle of a body, and its readers learn of it', async () => {
     const bytes = blob(2 * MIB)
     const bug = new TypeError('a bug')
     const one = source('one', bytes.length, async function* body() {
@@ -507,7 +507,7 @@ describe('an error that no source explains', () => {
     expect(events).toEqual(['started', 'fault in download: TypeError: a bug', 'failed'])
   })
 
-  test('for want of a descriptor leaves the requests that run to bring all of it', async () => {
+  test('for want of a descriptor leaves the running requests to bring all of the blob', async () => {
     const bytes = blob(20 * MIB)
     const one = faulty(bytes, (asked) => (asked === 0 ? undefined : noDescriptor()))
     const download = begin(digestOf(bytes), [one], bytes.length)
@@ -531,7 +531,7 @@ describe('an error that no source explains', () => {
     expect(events).toEqual(['started', 'kept'])
   })
 
-  test('for want of a descriptor is the answer where none comes free', async () => {
+  test('for want of a descriptor is what readers get where none becomes free', async () => {
     const bytes = blob(2 * MIB)
     const one = faulty(bytes, noDescriptor)
     const download = begin(digestOf(bytes), [one], undefined)
@@ -544,7 +544,7 @@ describe('an error that no source explains', () => {
 
 describe('a local file that fails', () => {
   // One that cannot be written costs the entry only: passing.test.ts.
-  test('to be read again is told as 503', async () => {
+  test('when it is read again leads to a 503', async () => {
     const bytes = blob(2 * MIB)
     const failing = new Downloads({
       observer,
@@ -564,8 +564,8 @@ describe('a local file that fails', () => {
   })
 })
 
-describe('what is stopped', () => {
-  test('has closed its files, also of a download that failed while somebody read', async () => {
+describe('a stopped downloads registry', () => {
+  test('has closed its files, also those of a download that failed while it was read', async () => {
     const bytes = blob(3 * MIB)
     const partials = new Partials(directory, () => {})
     const stopped = new Downloads({
@@ -595,7 +595,7 @@ describe('what is stopped', () => {
 })
 
 describe('a download that is about to end', () => {
-  test('is not joined when its file is closing, nor its lie forgotten', async () => {
+  test('is not joined while its file is closing, and its corrupt bytes are not forgotten', async () => {
     const bytes = blob(2 * MIB)
     const wrong = Buffer.from(bytes).fill(1, 0, 10)
     const closing = Promise.withResolvers<void>()
@@ -633,7 +633,7 @@ describe('bytes that are not what the digest names', () => {
   const wrong = Buffer.from(bytes)
   wrong[2 * MIB] = 0xff
 
-  test('are never kept nor sent whole, and the liar is named', async () => {
+  test('are never kept or sent whole, and their source is named', async () => {
     const liar = source('liar', size, () => inChunks(wrong))
     const download = begin(digestOf(bytes), [liar], undefined)
     const content = await reader(download)
@@ -646,7 +646,7 @@ describe('bytes that are not what the digest names', () => {
     expect(await readdir(directory)).toEqual([])
   })
 
-  test('cut only the readers that were given them; the others go on from the good file', async () => {
+  test('cut only the readers that were sent them; the others go on from the good file', async () => {
     const gate = Promise.withResolvers<void>()
     const liar = source('liar', size, async function* () {
       yield wrong.subarray(0, size - 10)
@@ -669,7 +669,7 @@ describe('bytes that are not what the digest names', () => {
     expect(adopted).toEqual([digestOf(bytes)])
   })
 
-  test('make every later range of that digest wait for the verdict, so that nobody resumes into them', async () => {
+  test('make every later range of that digest wait for verification, so that nobody resumes into them', async () => {
     const liar = source('liar', size, () => inChunks(wrong))
     const first = begin(digestOf(bytes), [liar], undefined)
     await first.ended

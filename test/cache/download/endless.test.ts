@@ -47,7 +47,7 @@ function endless() {
   return { source, state }
 }
 
-test('takes half of the free space at most, then only what its readers read, and ends when they leave', async () => {
+test('a blob without an end takes half of the free space at most, then only what is read, and ends when its readers leave', async () => {
   const events: string[] = []
   let written = 0
   const createIngest: ReturnType<typeof createOn> = async (digest) => {

@@ -82,7 +82,7 @@ async function expectKept({ store }: Server): Promise<void> {
 
 describe('a download that is handed over', () => {
   test.each(['before', 'after'])(
-    'feeds its readers to the end, and the next fetches only the rest; the old ends %s it is kept',
+    'feeds its readers to the end, and the next server fetches only the rest (the old one ends %s the blob is kept)',
     async (when) => {
       const [old, source] = [await start(), upstream(() => bytes, SLOW)]
       const download = begin(old.downloads, digest, [source], bytes.length)
@@ -108,7 +108,7 @@ describe('a download that is handed over', () => {
     },
   )
 
-  test('writes nothing more, and lets none begin', async () => {
+  test('writes nothing more, and no other can start', async () => {
     const [old, source] = [await start(), upstream(() => bytes, SLOW)]
     const { done } = await read(begin(old.downloads, digest, [source], bytes.length))
     await until(() => source.sent > 5 * MIB)
@@ -123,7 +123,7 @@ describe('a download that is handed over', () => {
     expect(await seen()).toEqual(before)
   })
 
-  test('notes nothing where the directory is another server’s already', async () => {
+  test('notes nothing where the directory already belongs to another server', async () => {
     const [old, source] = [await start(), upstream(() => bytes, SLOW)]
     const { done } = await read(begin(old.downloads, digest, [source], bytes.length))
     await until(() => source.sent > 5 * MIB)
@@ -132,7 +132,7 @@ describe('a download that is handed over', () => {
     expect((await done).equals(bytes)).toBe(true)
   })
 
-  test('is fetched anew without a file where its bytes prove wrong', async () => {
+  test('is fetched again without a file where its bytes prove wrong', async () => {
     const wrong = Buffer.from(bytes)
     wrong[23 * MIB]! ^= 1
     const source = upstream((nth) => (nth === 0 ? wrong : bytes), { ...SLOW, ranged: false })
@@ -148,7 +148,7 @@ describe('a download that is handed over', () => {
     expect(await filesBelow(directory.path)).toEqual(before)
   })
 
-  test('that broke off before is left at once, though a reader still holds its file', async () => {
+  test('that broke off before is released at once, though a reader still holds its file', async () => {
     const source = upstream(() => bytes, { cutAfter: (nth) => (nth === 0 ? 12 * MIB : 0) })
     const [old] = [await start()]
     const download = begin(old.downloads, digest, [source], bytes.length)
@@ -167,7 +167,7 @@ describe('a download that is handed over', () => {
     await expectKept(next)
   })
 
-  test('at any moment, loses no reader a byte and leaves the next nothing wrong', async () => {
+  test('at any moment costs no reader a byte and leaves nothing wrong for the next server', async () => {
     for (let round = 0; round < 6; round++) {
       const ranged = round % 3 > 0
       const [old, source] = [await start(), upstream(() => bytes, { ...SLOW, ranged })]

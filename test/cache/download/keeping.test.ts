@@ -52,14 +52,14 @@ async function comes(bytesPerSecond: number, seconds: number): Promise<void> {
 }
 
 describe('a blob that grows', () => {
-  test('slowly is noted every two seconds', async () => {
+  test('slowly is checkpointed every two seconds', async () => {
     await comes(MIB, 10)
     expect(noted.length).toBeGreaterThanOrEqual(4)
     expect(noted.length).toBeLessThanOrEqual(5)
     expect(bytes - noted.at(-1)!).toBeLessThanOrEqual(2.1 * MIB)
   })
 
-  test('and stalls is noted to its last byte', async () => {
+  test('and stalls is checkpointed to its last byte', async () => {
     await comes(MIB, 1)
     await vi.advanceTimersByTimeAsync(2000)
     expect(noted).toEqual([bytes])
@@ -67,20 +67,20 @@ describe('a blob that grows', () => {
     expect(noted).toHaveLength(1)
   })
 
-  test('fast is noted every 64 MiB, and not by the clock as well', async () => {
+  test('fast is checkpointed every 64 MiB, and not by the clock as well', async () => {
     await comes(640 * MIB, 10)
     expect(noted).toHaveLength(100)
     expect(noted.slice(0, 2)).toEqual([64 * MIB, 128 * MIB])
   })
 
-  test('onto a slow disk is noted less often', async () => {
+  test('onto a slow disk is checkpointed less often', async () => {
     diskMs = 1000
     await comes(5 * MIB, 44)
     expect(noted.length).toBeGreaterThanOrEqual(3)
     expect(noted.length).toBeLessThanOrEqual(4)
   })
 
-  test('faster than the disk is never noted twice at once', async () => {
+  test('faster than the disk is never checkpointed twice at once', async () => {
     diskMs = 1000
     await comes(1000 * MIB, 10)
     expect(noted.length).toBeLessThanOrEqual(10)

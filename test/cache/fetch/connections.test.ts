@@ -15,7 +15,7 @@ function feed(
   return from + ms
 }
 
-test('one connection until something answers, and where the link is near and fast', () => {
+test('one connection is used until something answers, and where the link is near and fast', () => {
   const near = new Concurrency(OPTIONS)
   expect(near.limit).toBe(1)
   near.opened(1, 0)
@@ -24,34 +24,34 @@ test('one connection until something answers, and where the link is near and fas
   expect(near.limit).toBe(1)
 })
 
-test('several at once where the first byte comes late', () => {
+test('several connections are used at once where the first byte comes late', () => {
   const far = new Concurrency(OPTIONS)
   far.opened(50, 0)
   expect(far.limit).toBe(4)
 })
 
-test('several where a near link proves to be slow', () => {
+test('several connections are used where a near link proves to be slow', () => {
   const slow = new Concurrency(OPTIONS)
   slow.opened(1, 0)
   feed(slow, () => 10_000, 0, 200)
   expect(slow.limit).toBe(4)
 })
 
-test('more while more of them bring more, as on a link that loses packets', () => {
+test('connections are added while more of them bring more, as on a link that loses packets', () => {
   const lossy = new Concurrency(OPTIONS)
   lossy.opened(50, 0)
   feed(lossy, (limit) => limit * 500, 0, 10_000)
   expect(lossy.limit).toBe(16)
 })
 
-test('no more than before where more of them bring nothing', () => {
+test('no connection is added where more of them bring nothing', () => {
   const full = new Concurrency(OPTIONS)
   full.opened(50, 0)
   feed(full, () => 10_000, 0, 5_000)
   expect(full.limit).toBe(4)
 })
 
-test('never more than the most', () => {
+test('connections never exceed the maximum', () => {
   const one = new Concurrency({ connections: 4, most: 1 })
   one.opened(50, 0)
   feed(one, () => 10, 0, 10_000)

@@ -54,7 +54,7 @@ describe('the first request', () => {
   })
 
   test.each([bytes.length, undefined])(
-    'is for a piece where it is known to be far: its connection stays of use (size: %s)',
+    'is for a piece where the endpoint is known to be far, so that its connection can be used again (size: %s)',
     async (size) => {
       const one = far(upstream(() => bytes))
       await pull(bytes, one, size)
@@ -76,7 +76,7 @@ describe('the first request', () => {
     expect(one.asked).toEqual([{ start: 0, end: size }])
   })
 
-  test('is asked again for the whole where its answer does not say how much there is', async () => {
+  test('is sent again for the whole where its response does not say how much there is', async () => {
     const one = far(upstream(() => bytes))
     const asked: unknown[] = []
     const silent: Source = {
@@ -125,7 +125,7 @@ function crawlingAtFirst(bytes: Buffer, health: SourceHealth) {
 describe.concurrent('a front piece that crawls while others run', () => {
   const bytes = blob(48 * MIB)
 
-  test('is asked for anew from where it is, and no byte is fetched twice', async () => {
+  test('is requested again from where it is, and no byte is fetched twice', async () => {
     const { source, asked, sent } = crawlingAtFirst(bytes, 'ok')
     await pull(bytes, source, bytes.length, 2 * MIB)
     const anew = asked.filter((start) => start % (2 * MIB) !== 0)
@@ -134,7 +134,7 @@ describe.concurrent('a front piece that crawls while others run', () => {
     expect(sent()).toBe(bytes.length)
   })
 
-  test('is left alone while the endpoint limits us', async () => {
+  test('is left alone while the endpoint is rate-limiting us', async () => {
     const { source, asked } = crawlingAtFirst(bytes.subarray(0, 22 * MIB), 'limited')
     await pull(bytes.subarray(0, 22 * MIB), source, 22 * MIB, 2 * MIB)
     expect(asked.filter((start) => start % (2 * MIB) !== 0)).toEqual([])

@@ -18,7 +18,7 @@ function plan(
   }
 }
 
-describe('what is missing', () => {
+describe('a missing part', () => {
   test.each([
     ['nothing is here', plan([]), { start: 0, end: 8 * MIB }],
     ['the front is here', plan([[0, 5]]), { start: 5, end: 8 * MIB + 5 }],
@@ -29,36 +29,36 @@ describe('what is missing', () => {
     ['everything is here', plan([[0, 100 * MIB]]), undefined],
     ['everything is here or on its way', plan([[0, MIB]], [[MIB, 100 * MIB]]), undefined],
     ['it is empty', plan([], [], 0), undefined],
-  ])('is asked for in pieces from the front: %s', (_what, given, piece) => {
+  ])('is requested in pieces from the front: %s', (_what, given, piece) => {
     expect(missingPiece(given, all)).toEqual(piece)
   })
 
-  test('of a range is asked for within the range', () => {
+  test('of a range is requested within the range', () => {
     expect(missingPiece(plan([[0, 50]]), { start: 20, end: 70 })).toEqual({ start: 50, end: 70 })
     expect(missingPiece(plan([[0, 70]]), { start: 20, end: 70 })).toBeUndefined()
   })
 
-  test('of an unknown size has no end but its piece', () => {
+  test('of a blob of unknown size has no end but its piece', () => {
     const given = { ...plan([]), size: undefined }
     expect(missingPiece(given, all)).toEqual({ start: 0, end: 8 * MIB })
   })
 })
 
-describe('where a reader waits', () => {
+describe('a part that a reader waits for', () => {
   const far = { start: 60 * MIB, end: 60 * MIB + 1000 }
 
-  test('is asked for first, and no more than the reader wants', () => {
+  test('is requested first, and no more than the reader wants', () => {
     expect(urgentPiece(plan([[0, MIB]], [[MIB, 9 * MIB]]), [far])).toEqual(far)
   })
 
-  test('is left to a request that is about to bring it, not to one that is far behind', () => {
+  test('is left to a request that is about to bring it, but not to one that is far behind', () => {
     const given = plan([], [[0, 100 * MIB]])
     expect(urgentPiece(given, [{ start: 100, end: 200 }])).toBeUndefined()
     expect(urgentPiece(given, [far])).toEqual(far)
     expect(isComing([{ pendingFrom: 0, at: 50, end: 100 }], 20)).toBe(true) // on its way to the disk
   })
 
-  test('begins after what is here, and is nothing where all of it is', () => {
+  test('begins after what is there, and is empty where all of it is', () => {
     expect(urgentPiece(plan([[60 * MIB, 60 * MIB + 10]]), [far])?.start).toBe(60 * MIB + 10)
     expect(urgentPiece(plan([[60 * MIB, 61 * MIB]]), [far])).toBeUndefined()
     expect(urgentPiece(plan([]), [{ start: 100 * MIB, end: Infinity }])).toBeUndefined()

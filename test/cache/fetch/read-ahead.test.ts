@@ -7,8 +7,8 @@ const KIB = 1024
 const MIB = 1024 * KIB
 const nothing = new Intervals()
 
-describe('what is ahead of a reader of several parts', () => {
-  test('that lie close together is one stretch', () => {
+describe('read-ahead for a reader of several parts', () => {
+  test('that lie close together is one stretch of bytes', () => {
     const parts = Array.from({ length: 40 }, (_, i) => ({ start: i * 30_000, end: i * 30_000 + 9 }))
     expect(stretchesAhead(parts, 0, nothing)).toEqual([{ start: 0, end: 39 * 30_000 + 9 }])
     expect(stretchesAhead(parts, 38, nothing)).toHaveLength(1)
@@ -20,7 +20,7 @@ describe('what is ahead of a reader of several parts', () => {
     expect(stretchesAhead(parts, 3, nothing)).toEqual(parts.slice(3, 7))
   })
 
-  test('overlaps, and may come again', () => {
+  test('includes parts that overlap or come again', () => {
     const parts = [
       { start: 5, end: 90 },
       { start: 20, end: 40 },
@@ -29,7 +29,7 @@ describe('what is ahead of a reader of several parts', () => {
     expect(stretchesAhead(parts, 0, nothing)).toEqual([{ start: 5, end: 95 }])
   })
 
-  test('is not what is here already, nor what lies between parts that are', () => {
+  test('leaves out what is there already, and what lies between parts that are', () => {
     const parts = [
       { start: 0, end: 10 },
       { start: 20, end: 30 },

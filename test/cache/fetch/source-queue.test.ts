@@ -23,7 +23,7 @@ function queueOf(...sources: Source[]): SourceQueue {
 
 const failedAt = (source: Source, startedAt: number) => ({ source, startedAt, given: 10 })
 
-test('of each source only its last failure counts, in the order in which the sources joined', () => {
+test('only the last failure of each source counts, in the order in which the sources joined', () => {
   const [one, other] = [sourceOf('one'), sourceOf('other')]
   const queue = queueOf(one, other)
   queue.failed(failedAt(other, 0), errorOf(other, 'server-error'), false, 1)
@@ -32,7 +32,7 @@ test('of each source only its last failure counts, in the order in which the sou
   expect(queue.errors.map(({ reason }) => reason)).toEqual(['token-refused', 'server-error'])
 })
 
-test('a failure that a source got over no longer counts', () => {
+test('a failure that a source recovered from no longer counts', () => {
   const source = sourceOf('one')
   const queue = queueOf(source)
   queue.failed(failedAt(source, 0), errorOf(source, 'cut'), true, 1)
@@ -55,7 +55,7 @@ test('a rate limit that ends soon is waited for once, also after a response that
   expect(queue.msUntilNext(1202)).toBeUndefined()
 })
 
-test('a source that got on may limit us again', () => {
+test('a source that made progress may rate-limit us again', () => {
   const source = sourceOf('one')
   const queue = queueOf(source)
   queue.failed(failedAt(source, 0), errorOf(source, 'rate-limited', 1000), true, 1)

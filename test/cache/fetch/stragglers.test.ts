@@ -21,20 +21,20 @@ function lastOf(tries: VainRequests, start: number, gained: number): number | un
   return all.find(() => tries.isLast(start, gained))
 }
 
-describe('tries', () => {
-  test('for the same byte are so many, and count anew after that', () => {
+describe('attempts', () => {
+  test('for the same byte are limited in number, and counted again after that', () => {
     const tries = new VainRequests()
     expect(lastOf(tries, 5, 100)).toBe(MAX_VAIN_REQUESTS)
     expect(lastOf(tries, 5, 100)).toBe(MAX_VAIN_REQUESTS)
   })
 
-  test('for one byte are not those for another', () => {
+  test('for one byte do not count as attempts for another', () => {
     const tries = new VainRequests()
     for (let start = 0; start < 10 * MAX_VAIN_REQUESTS; start++)
       expect(tries.isLast(start, 7)).toBe(false)
   })
 
-  test('count anew when anything was gained, and when somebody else wants something', () => {
+  test('are counted again when anything was gained, and when somebody else wants something', () => {
     const tries = new VainRequests()
     for (let gained = 0; gained < 10 * MAX_VAIN_REQUESTS; gained++) {
       expect(tries.isLast(5, gained)).toBe(false)
@@ -87,7 +87,7 @@ async function play(room: number, sources: readonly Source[]) {
   return { done, failures, [Symbol.asyncDispose]: end }
 }
 
-test('a source of which no answer is of use is given up, and named', async () => {
+test('give up a source that sends nothing useful, and name it', async () => {
   const one = upstream(() => bytes, { cutAfter: firstOnly })
   await using played = await play(Infinity, [aligning(one)])
   await expect(played.done).rejects.toThrow()
@@ -96,7 +96,7 @@ test('a source of which no answer is of use is given up, and named', async () =>
   expect(one.asked.length).toBeLessThan(MAX_VAIN_REQUESTS + 8)
 })
 
-test('an answer that begins too early is of use where a blob is read in order', async () => {
+test('a response that begins too early is useful where a blob is read in order', async () => {
   const one = upstream(() => bytes, { cutAfter: firstOnly })
   await using played = await play(-1, [aligning(one)])
   expect((await played.done).equals(bytes)).toBe(true)

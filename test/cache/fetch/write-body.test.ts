@@ -28,7 +28,7 @@ function recording(writing: () => Promise<void>): { ingest: Ingest; bytes: () =>
   return { ingest: { write } as unknown as Ingest, bytes: () => bytes }
 }
 
-test('a chunk that comes in the moment in which a write ends is written too', async () => {
+test('a chunk that arrives in the moment in which a write ends is written too', async () => {
   for (let turns = 0; turns < 12; turns++) {
     const ended = Promise.withResolvers<void>()
     const { ingest, bytes } = recording(() => ended.promise)
@@ -52,7 +52,7 @@ test('a chunk that comes in the moment in which a write ends is written too', as
   }
 })
 
-test('what came before the body broke is written, and the reason thrown', async () => {
+test('what came before the body broke is written, and the reason is thrown', async () => {
   const { ingest, bytes } = recording(() => Promise.resolve())
   const pouring = writeBody({
     into: ingest,
@@ -67,7 +67,7 @@ test('what came before the body broke is written, and the reason thrown', async 
   expect(bytes()).toBe(1500)
 })
 
-test('a body that is too long, or a disk that fails, ends it and leaves the body', async () => {
+test('a body that is too long, or a disk that fails, ends the writing and discards the body', async () => {
   let left = 0
   async function* endless() {
     try {
@@ -90,14 +90,14 @@ function bug(): never {
   throw new TypeError('a bug')
 }
 
-test('a mistake in what is called for each part written is not a failed write', async () => {
+test('an exception in the callback for a written part is not a failed write', async () => {
   const { ingest } = recording(() => Promise.resolve())
   const common = { from: 0, at: 0, limit: Infinity, ...UNBOUNDED, written: bug }
   const writing = writeBody({ ...common, into: ingest, body: threeChunks() })
   await expect(writing).rejects.toThrow(TypeError)
 })
 
-test('an end that moves on in the middle of a chunk loses none of its bytes', async () => {
+test('an end that moves in the middle of a chunk loses none of its bytes', async () => {
   const written: [number, number][] = []
   const write = async (at: number, chunks: readonly Uint8Array[]) => {
     written.push([at, chunks.reduce((sum, chunk) => sum + chunk.length, 0)])

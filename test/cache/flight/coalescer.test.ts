@@ -45,14 +45,14 @@ describe('Coalescer', () => {
     expect(coalescer.has('key')).toBe(false)
   })
 
-  it('keeps keys apart', async () => {
+  it('keeps the work of different keys apart', async () => {
     const coalescer = new Coalescer<string>()
     const a = coalescer.run('a', async () => 'of a')
     const b = coalescer.run('b', async () => 'of b')
     expect(await Promise.all([a.promise, b.promise])).toEqual(['of a', 'of b'])
   })
 
-  it('a failure that nobody waits for any more is nobody’s crash', async () => {
+  it('does not crash the process by a failure that nobody waits for any more', async () => {
     const unhandled: unknown[] = []
     const note = (error: unknown): void => void unhandled.push(error)
     process.on('unhandledRejection', note)
@@ -63,7 +63,7 @@ describe('Coalescer', () => {
     expect(unhandled).toEqual([])
   })
 
-  it('says since when the work runs', async () => {
+  it('reports when the work was started', async () => {
     let now = 5
     const coalescer = new Coalescer<number>(() => now)
     const first = coalescer.run('key', async () => 1)

@@ -10,7 +10,7 @@ function writeBehind(options: Omit<WriteBehindOptions, 'observer'> = {}) {
 }
 
 describe('WriteBehind', () => {
-  it('has written everything when drained, what was pushed by a write included', async () => {
+  it('has written everything when drained, including what a write pushed', async () => {
     const { writes } = writeBehind()
     const written: string[] = []
     writes.push('a', 'write', async () => {
@@ -22,7 +22,7 @@ describe('WriteBehind', () => {
     expect(written).toEqual(['a', 'b'])
   })
 
-  it('runs only so many at once', async () => {
+  it('runs a limited number of writes at once', async () => {
     const { writes } = writeBehind({ concurrency: 2 })
     let running = 0
     let most = 0
@@ -37,7 +37,7 @@ describe('WriteBehind', () => {
     expect(most).toBe(2)
   })
 
-  it('writes one key in order, and of what waits only the last', async () => {
+  it('writes one key in order, and only the last of what waits', async () => {
     const { writes } = writeBehind()
     const gate = Promise.withResolvers<void>()
     const written: number[] = []
@@ -53,7 +53,7 @@ describe('WriteBehind', () => {
     expect(written).toEqual([1, 3])
   })
 
-  it('reports a write that fails, also at once, and goes on', async () => {
+  it('reports a write that fails, even synchronously, and goes on', async () => {
     const { writes, errors } = writeBehind({ concurrency: 1 })
     let done = false
     writes.push('a', 'write link', () => {

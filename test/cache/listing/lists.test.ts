@@ -48,7 +48,7 @@ describe('TagLister', () => {
     expect(f.registry.requests).toHaveLength(1)
   })
 
-  it('answers n=0 with nothing and refuses what is no number, without asking', async () => {
+  it('answers n=0 with nothing and refuses what is not a number, without asking', async () => {
     await using f = await openCaches()
     expect((await f.caches.tags.list(REPO, 'n=0', f.requester)).tags).toEqual([])
     await expect(f.caches.tags.list(REPO, 'n=-1', f.requester)).rejects.toMatchObject({
@@ -146,7 +146,7 @@ describe('TagLister', () => {
     expect(rest.tags).toEqual(['c'])
   })
 
-  it('tells what is wrong when nothing is held either', async () => {
+  it('reports what is wrong when nothing is held either', async () => {
     await using f = await openCaches()
     await expect(f.caches.tags.list(REPO, '', f.requester)).rejects.toMatchObject({
       status: 404,
@@ -158,7 +158,7 @@ describe('TagLister', () => {
 })
 
 describe('ReferrersCache', () => {
-  it('gives all of what the upstream lists, and asks again only after a while', async () => {
+  it('gives all that the upstream lists, and asks again only after a while', async () => {
     await using f = await openCaches()
     const { image, subject, signature } = addSigned(f)
     const list = () => f.caches.referrers.list(REPO, image.digest, f.requester)
@@ -187,7 +187,7 @@ describe('ReferrersCache', () => {
     expect(list.manifests).toEqual(manifests)
   })
 
-  it('is empty where there is neither API nor fallback tag, or none that is an index', async () => {
+  it('is empty where there is neither API nor fallback tag, or the tag is not an index', async () => {
     await using f = await openCaches({ registry: { referrers: 'none' } })
     const image = f.registry.addImage(NAME, 'latest')
     const none = await f.caches.referrers.list(REPO, image.digest, f.requester)
@@ -197,7 +197,7 @@ describe('ReferrersCache', () => {
     expect((await f.caches.referrers.list(REPO, other.digest, f.requester)).manifests).toEqual([])
   })
 
-  it('holds them for when the upstream has lost them, unless whenGone refuses', async () => {
+  it('serves what it holds when the upstream has lost it, unless whenGone refuses', async () => {
     for (const whenGone of ['serve', 'refuse'] as const) {
       await using f = await openCaches({ freshness: { ttlMs: 0, negativeTtlMs: 0, whenGone } })
       const { image, signature } = addSigned(f)
@@ -211,7 +211,7 @@ describe('ReferrersCache', () => {
   })
 
   it.each(['api', 'none'] as const)(
-    'holds them for when the upstream is down (%s)',
+    'serves what it holds when the upstream is down (%s)',
     async (api) => {
       await using f = await openCaches({ registry: { referrers: api } })
       const { image, signature } = addSigned(f)
@@ -240,7 +240,7 @@ describe('ReferrersCache', () => {
     })
   })
 
-  it('answers what is held when the upstream is slow', async () => {
+  it('serves what it holds when the upstream is slow', async () => {
     await using f = await openCaches(IMPATIENT)
     const { image, signature } = addSigned(f)
     await f.caches.referrers.list(REPO, image.digest, f.requester)
@@ -251,7 +251,7 @@ describe('ReferrersCache', () => {
     expect(held.cache).toMatchObject({ state: 'stale', detail: 'revalidating' })
   })
 
-  it('answers what is held at once within staleWhileRevalidate, and asks behind it', async () => {
+  it('serves what it holds at once within staleWhileRevalidate, and asks in the background', async () => {
     await using f = await openCaches({ freshness: { staleWhileRevalidateMs: MINUTE } })
     const { image, subject } = addSigned(f)
     const list = () => f.caches.referrers.list(REPO, image.digest, f.requester)
@@ -263,7 +263,7 @@ describe('ReferrersCache', () => {
     await expect.poll(digests).toContain(second.digest)
   })
 
-  it('keeps no file for whatever digest somebody asks about, but one for what is held', async () => {
+  it('keeps a file for a digest that is held, and none for any other that is asked about', async () => {
     await using f = await openCaches()
     const image = f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)

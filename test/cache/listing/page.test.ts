@@ -31,7 +31,7 @@ describe('pageOf', () => {
     expect(pageOf(['a'], { n: 0 })).toEqual({ items: [] })
   })
 
-  it('goes over the whole list, page by page, whatever n is', () => {
+  it('covers the whole list, page by page, whatever n is', () => {
     const tag = fc.stringMatching(/^[\w][\w.+&=-]{0,4}$/)
     const tags = fc.uniqueArray(tag, { maxLength: 20 })
     fc.assert(

@@ -18,7 +18,7 @@ function upstreamOf(tags: readonly string[], size: number, obeys: boolean) {
 }
 
 describe('fillPage', () => {
-  it('gives every tag once, in pages of n, however the upstream cuts', async () => {
+  it('gives every tag once, in pages of n, however the upstream pages', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.integer({ min: 0, max: 60 }),
@@ -41,7 +41,7 @@ describe('fillPage', () => {
     )
   })
 
-  it('never gives more than n of an upstream that ignores it, and loses none', async () => {
+  it('never gives more than n tags of an upstream that ignores it, and loses none', async () => {
     const { ask } = upstreamOf(['a', 'b', 'c', 'd', 'e'], 2, false)
     const first = await fillPage('n=3', ask)
     expect(first).toEqual({ tags: ['a', 'b'], next: 'n=3&from=2' })
@@ -53,7 +53,7 @@ describe('fillPage', () => {
     expect(asked).toEqual([''])
   })
 
-  it('ends with an upstream that leads in circles, or gives pages without tags for ever', async () => {
+  it('ends with an upstream that leads in circles or gives empty pages for ever', async () => {
     let asked = 0
     const circle = (query: string) => {
       asked++
@@ -66,7 +66,7 @@ describe('fillPage', () => {
     expect(asked).toBe(20)
   })
 
-  it('throws what the first page throws', async () => {
+  it('throws the error of the first page', async () => {
     await expect(fillPage('n=2', () => Promise.reject(new Error('x')))).rejects.toThrow('x')
   })
 })

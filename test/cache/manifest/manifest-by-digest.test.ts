@@ -45,7 +45,7 @@ describe('a manifest by digest', () => {
     expect(again).toEqual({ digest, mediaType, size: bytes.length, bytes, cache: { state: 'hit' } })
   })
 
-  it('that an index of the repository names needs no question when it is held', async () => {
+  it('that an index of the repository names needs no upstream request when it is held', async () => {
     await using f = await openCaches()
     const index = f.registry.addImage(NAME, 'latest', { multiArch: true })
     const child = index.images[0]?.manifest.descriptor.digest ?? ''
@@ -76,7 +76,7 @@ describe('a manifest by digest', () => {
     expect(digestOf(again.bytes ?? Buffer.alloc(0), 'sha512')).toBe(digest)
   })
 
-  it('is not held when it came wrong, and right the next time', async () => {
+  it('is not held when it came wrong, and is right the next time', async () => {
     await using f = await openCaches()
     const { digest, bytes } = f.registry.addImage(NAME, 'latest')
     f.registry.fault({ match: { method: 'GET' }, corruptAt: 40, times: 1 })
@@ -89,7 +89,7 @@ describe('a manifest by digest', () => {
     expect(again.bytes?.equals(bytes)).toBe(true)
   })
 
-  it('is fetched again when the file of it was damaged', async () => {
+  it('is fetched again when its file was damaged', async () => {
     await using f = await openCaches()
     const { digest, bytes } = f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -103,7 +103,7 @@ describe('a manifest by digest', () => {
     expect(f.asked()).toEqual([`GET ${digest}`])
   })
 
-  it('remembers a 404 for a short while', async () => {
+  it('that is missing is remembered as missing for a short while', async () => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     const digest = digestOf(Buffer.from('nowhere'))
@@ -116,8 +116,8 @@ describe('a manifest by digest', () => {
   })
 })
 
-describe('who may read a manifest that is held', () => {
-  it('another repository is asked about with one HEAD, and granted', async () => {
+describe('access to a held manifest', () => {
+  it('from another repository is granted after one HEAD', async () => {
     await using f = await openCaches()
     const { digest, bytes } = f.registry.addImage(NAME, 'latest')
     f.registry.addImage(OTHER.name, 'latest', { seed: `${NAME}:latest` })
@@ -131,7 +131,7 @@ describe('who may read a manifest that is held', () => {
     expect(f.asked()).toEqual([`HEAD ${digest}`])
   })
 
-  it('a repository that does not have it gets what the upstream says', async () => {
+  it('from a repository that does not have it leads to what the upstream says', async () => {
     await using f = await openCaches()
     const { digest } = f.registry.addImage(NAME, 'latest')
     f.registry.addImage(OTHER.name, 'latest')
@@ -147,7 +147,7 @@ describe('who may read a manifest that is held', () => {
     await expect(get()).rejects.toMatchObject({ status: 503 })
   })
 
-  it('a tag that moved to what another repository brought needs its HEAD alone', async () => {
+  it('by a tag that moved to what another repository brought needs only its HEAD', async () => {
     await using f = await openCaches()
     const { bytes } = f.registry.addImage(OTHER.name, 'latest')
     f.registry.addImage(NAME, 'latest')
@@ -164,7 +164,7 @@ describe('who may read a manifest that is held', () => {
 })
 
 describe('what a manifest grants', () => {
-  it('its blobs and children in its repository, with their sizes, and nothing else', async () => {
+  it('is access to its blobs and children in its repository, with their sizes, and nothing else', async () => {
     await using f = await openCaches()
     const image = f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -180,7 +180,7 @@ describe('what a manifest grants', () => {
     }
   })
 
-  it('reads nothing that came from another registry', async () => {
+  it('does not include content that came from another registry', async () => {
     await using f = await openCaches()
     const image = f.registry.addImage(NAME, 'latest')
     const [blob] = image.blobs
@@ -200,7 +200,7 @@ describe('what a manifest grants', () => {
     expect(f.caches.access.peek(REPO, 'blob', blob.digest)).toBeDefined()
   })
 
-  it('a blob that nothing names is asked about with one HEAD for all who ask', async () => {
+  it('does not include a blob that it does not name, which takes one HEAD for all who ask', async () => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     const blob = f.registry.addBlob(Buffer.from('a blob'), { repository: NAME })
@@ -231,7 +231,7 @@ describe('what a manifest grants', () => {
     expect(await f.caches.access.named(REPO, 'manifest', image.digest)).toBeUndefined()
   })
 
-  it('is known again when its link was lost, as soon as it is served', async () => {
+  it('is restored when its link was lost, as soon as the manifest is served', async () => {
     const driver = new MemoryDriver()
     await using f = await openCaches({ driver })
     const image = f.registry.addImage(NAME, 'latest')
@@ -252,7 +252,7 @@ describe('what a manifest grants', () => {
 })
 
 describe('a store that cannot be written', () => {
-  it('costs no answer: manifests and grants are served from memory, and it is reported', async () => {
+  it('costs no response: manifests and grants are served from memory, and it is reported', async () => {
     const driver = new ReadOnlyDriver()
     await using f = await openCaches({ driver })
     driver.writable = false

@@ -20,7 +20,7 @@ describe('a manifest by tag', () => {
     expect(f.asked()).toEqual(['GET latest'])
   })
 
-  it('is asked for once by any number of clients at once', async () => {
+  it('is requested once for any number of clients at once', async () => {
     await using f = await openCaches()
     const image = f.registry.addImage(NAME, 'latest')
     f.registry.fault({ match: { kind: 'manifest' }, delayMs: 30 })
@@ -35,7 +35,7 @@ describe('a manifest by tag', () => {
     expect(f.asked()).toEqual(['GET latest'])
   })
 
-  it('gives every one of the clients that wait the same failure', async () => {
+  it('gives all waiting clients the same failure', async () => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     f.registry.fault({ match: { kind: 'manifest' }, status: 503, delayMs: 30 })
@@ -92,7 +92,7 @@ describe('a manifest by tag', () => {
     expect(got.bytes?.equals(image.bytes)).toBe(true)
   })
 
-  it('is revalidated with one HEAD when its time is over', async () => {
+  it('is revalidated with one HEAD when its ttl is over', async () => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -117,7 +117,7 @@ describe('a manifest by tag', () => {
     expect(f.asked()).toEqual(['HEAD latest', `GET ${moved.digest}`])
   })
 
-  it('is not fetched when it has moved to what is held already', async () => {
+  it('is not fetched when it has moved to something that is held', async () => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     const other = f.registry.addImage(NAME, '2')
@@ -131,7 +131,7 @@ describe('a manifest by tag', () => {
     expect(f.asked()).toEqual(['HEAD latest'])
   })
 
-  it('keeps serving the old content when the new one cannot be fetched', async () => {
+  it('is served as before when its new content cannot be fetched', async () => {
     await using f = await openCaches()
     const image = f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -144,7 +144,7 @@ describe('a manifest by tag', () => {
     }
   })
 
-  it('never waits longer than revalidateTimeout for what is held, and learns behind', async () => {
+  it('that is held never waits longer than revalidateTimeout, and is updated in the background', async () => {
     await using f = await openCaches(IMPATIENT)
     const image = f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -162,7 +162,7 @@ describe('a manifest by tag', () => {
     expect(await get()).toMatchObject({ digest: moved.digest, cache: { state: 'hit' } })
   })
 
-  it('lets only the first wait for a dead upstream, not each of those that follow', async () => {
+  it('lets only the first client wait for a dead upstream', async () => {
     await using f = await openCaches({ freshness: { revalidateTimeoutMs: 350 } })
     f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -192,20 +192,23 @@ describe('a manifest by tag', () => {
     [429, 'rate-limited'],
     [403, 'denied'],
     [401, 'denied'],
-  ])('is served when the upstream answers %i, with the reason', async (status, detail) => {
-    await using f = await openCaches()
-    const image = f.registry.addImage(NAME, 'latest')
-    await f.caches.manifests.get(REPO, 'latest', f.requester)
-    f.registry.fault({ match: { kind: 'manifest' }, status, headers: { 'retry-after': '30' } })
-    f.clock.now += 10 * MINUTE
-    f.asked()
-    const again = await f.caches.manifests.get(REPO, 'latest', f.requester)
-    expect(again.bytes?.equals(image.bytes)).toBe(true)
-    expect(again.cache).toMatchObject({ state: 'stale', detail, ttlSeconds: -540 })
-    expect(f.observed).toEqual([`stale: ${detail}`])
-  })
+  ])(
+    'is served when the upstream answers %i, and the reason is reported',
+    async (status, detail) => {
+      await using f = await openCaches()
+      const image = f.registry.addImage(NAME, 'latest')
+      await f.caches.manifests.get(REPO, 'latest', f.requester)
+      f.registry.fault({ match: { kind: 'manifest' }, status, headers: { 'retry-after': '30' } })
+      f.clock.now += 10 * MINUTE
+      f.asked()
+      const again = await f.caches.manifests.get(REPO, 'latest', f.requester)
+      expect(again.bytes?.equals(image.bytes)).toBe(true)
+      expect(again.cache).toMatchObject({ state: 'stale', detail, ttlSeconds: -540 })
+      expect(f.observed).toEqual([`stale: ${detail}`])
+    },
+  )
 
-  it('is not asked for again before Retry-After', async () => {
+  it('is not requested again before Retry-After', async () => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -258,7 +261,7 @@ describe('a manifest by tag', () => {
     })
   })
 
-  it('is waited for when what is held is too old to be served for a failure', async () => {
+  it('is waited for when the held one is too old to be served for a failure', async () => {
     await using f = await openCaches({ freshness: { staleIfErrorMs: MINUTE } })
     f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -269,7 +272,7 @@ describe('a manifest by tag', () => {
     )
   })
 
-  it('is answered at once within staleWhileRevalidate, and revalidated behind', async () => {
+  it('is answered at once within staleWhileRevalidate, and revalidated in the background', async () => {
     await using f = await openCaches({ freshness: { staleWhileRevalidateMs: MINUTE } })
     f.registry.addImage(NAME, 'latest')
     await f.caches.manifests.get(REPO, 'latest', f.requester)
@@ -293,7 +296,7 @@ describe('a manifest by tag', () => {
     expect((await f.caches.manifests.get(REPO, 'latest', f.requester)).cache.state).toBe('hit')
   })
 
-  it('remembers a 404 for negativeTtl, and nothing else', async () => {
+  it('that is missing is remembered for negativeTtl, and no other failure is', async () => {
     await using f = await openCaches()
     const get = () => f.caches.manifests.get(REPO, 'missing', f.requester)
     await expect(get()).rejects.toMatchObject({ status: 404, code: 'MANIFEST_UNKNOWN' })
@@ -320,7 +323,7 @@ describe('a manifest by tag', () => {
     ['a/b', 404, 'MANIFEST_UNKNOWN'],
     ['sha256:totallywrong', 400, 'DIGEST_INVALID'],
     [`sha256:${'A'.repeat(64)}`, 400, 'DIGEST_INVALID'],
-  ])('that is none (%s) is refused without asking', async (reference, status, code) => {
+  ])('that is not a valid tag (%s) is refused without asking', async (reference, status, code) => {
     await using f = await openCaches()
     for (const each of ['get', 'head'] as const) {
       await expect(f.caches.manifests[each](REPO, reference, f.requester)).rejects.toMatchObject({
@@ -345,7 +348,7 @@ describe('a manifest by tag', () => {
     expect(again.cache).toMatchObject({ state: 'stale', detail: 'upstream-error' })
   })
 
-  it('passes schema 1 through and keeps nothing of it', async () => {
+  it('of schema 1 is passed through and not kept', async () => {
     await using f = await openCaches()
     const mediaType = 'application/vnd.docker.distribution.manifest.v1+prettyjws'
     const document = {

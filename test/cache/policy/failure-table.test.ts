@@ -65,7 +65,7 @@ function asText(decision: Decision): string {
 
 const refusedAs = (reason: FailureReason, what: Wanted) => asText(decide(failed(reason), { what }))
 
-describe('the failure table: what is held', () => {
+describe('held content', () => {
   const expected: Record<FailureKind, string> = {
     gone: 'serve upstream-gone',
     denied: 'serve denied',
@@ -75,18 +75,18 @@ describe('the failure table: what is held', () => {
   }
   const cells = REASONS.flatMap((reason) => WANTED.map((what) => ({ reason, what })))
 
-  it.each(cells)('$what, $reason: is served, at once and with the reason', ({ reason, what }) => {
+  it.each(cells)('($what, $reason) is served at once, with the reason', ({ reason, what }) => {
     const decision = decide(failed(reason, 3_000), { what, held: HELD, waitedMs: 0 })
     expect(asText(decision)).toBe(expected[KIND_OF[reason]])
   })
 
-  it.each(cells)('$what, $reason: counts as not held when too old', ({ reason, what }) => {
+  it.each(cells)('($what, $reason) counts as not held when it is too old', ({ reason, what }) => {
     const settings = { ...SETTINGS, staleIfErrorMs: 1, whenGone: 'refuse' } as const
     const held = { ...HELD, checkedAt: NOW - MINUTE - 1, settings }
     expect(decide(failed(reason), { what, held })).toEqual(decide(failed(reason), { what }))
   })
 
-  it('is refused when gone and whenGone says so, however young', () => {
+  it('is refused when it is gone and whenGone says so, however young it is', () => {
     const held = { ...HELD, checkedAt: NOW, settings: { ...SETTINGS, whenGone: 'refuse' } } as const
     const asked: Asked = { what: 'manifest', held }
     expect(asText(decide(failed('not-found'), asked))).toBe('404 MANIFEST_UNKNOWN')
@@ -94,20 +94,20 @@ describe('the failure table: what is held', () => {
   })
 
   it.each(['anonymous', 'credential', 'imported'] as const)(
-    'survives a refusal when it was granted so: %s',
+    'survives a refusal when its grant says so: %s',
     (grantedBy) => {
       const asked: Asked = { what: 'manifest', held: { ...HELD, grantedBy } }
       expect(asText(decide(failed('denied'), asked))).toBe('serve denied')
     },
   )
 
-  it('says what the upstream answered', () => {
+  it('is served with what the upstream answered', () => {
     const error = new UpstreamError('server-error', 'x', { endpoint: 'x', status: 500 })
     expect(decide(error, { what: 'manifest', held: HELD })).toMatchObject({ fwdStatus: 500 })
   })
 })
 
-describe('the failure table: what is not held', () => {
+describe('content that is not held', () => {
   const STATUS: Partial<Record<FailureReason, number>> = {
     refused: 503,
     'name-not-resolved': 503,
@@ -131,14 +131,17 @@ describe('the failure table: what is not held', () => {
     WANTED.map((what) => ({ reason, what, answer: expected[KIND_OF[reason]](reason, what) })),
   )
 
-  it.each(cells)('$what, $reason: $answer', ({ reason, what, answer }) => {
+  it.each(cells)('($what, $reason) leads to $answer', ({ reason, what, answer }) => {
     expect(refusedAs(reason, what)).toBe(answer)
   })
 
-  it.each(cells)('$what, $reason, asked only for access', ({ reason, what, answer }) => {
-    const decision = decide(failed(reason), { what, onlyAccess: true })
-    expect(asText(decision)).toBe(answer.replace(/^50[24]/, '503'))
-  })
+  it.each(cells)(
+    '($what, $reason) is treated in the same way when it is only about access',
+    ({ reason, what, answer }) => {
+      const decision = decide(failed(reason), { what, onlyAccess: true })
+      expect(asText(decision)).toBe(answer.replace(/^50[24]/, '503'))
+    },
+  )
 
   it.each([
     [0, 0, 'wait 1000'],
@@ -149,12 +152,15 @@ describe('the failure table: what is not held', () => {
     [5_000, 7_001, '503 TOOMANYREQUESTS'],
     [undefined, 0, '503 TOOMANYREQUESTS'],
     [1_000, undefined, '503 TOOMANYREQUESTS'],
-  ])('a limit that ends in %s ms, after %s ms: %s', (retryAfterMs, waitedMs, text) => {
-    const asked: Asked = { what: 'blob', ...(waitedMs !== undefined && { waitedMs }) }
-    expect(asText(decide(failed('rate-limited', retryAfterMs), asked))).toBe(text)
-  })
+  ])(
+    'behind a rate limit that ends in %s ms, after %s ms, is decided as %s',
+    (retryAfterMs, waitedMs, text) => {
+      const asked: Asked = { what: 'blob', ...(waitedMs !== undefined && { waitedMs }) }
+      expect(asText(decide(failed('rate-limited', retryAfterMs), asked))).toBe(text)
+    },
+  )
 
-  it('waits for rate limits alone', () => {
+  it('is waited for only because of rate limits', () => {
     for (const reason of REASONS.filter((each) => each !== 'rate-limited')) {
       expect(decide(failed(reason, 1_000), { what: 'blob', waitedMs: 0 }).act).toBe('refuse')
     }
@@ -165,7 +171,7 @@ describe('the failure table: what is not held', () => {
     [0, '1'],
     [undefined, '60'],
     [1e12, '3600'],
-  ])('says when to come back: of %s ms, %s s', (retryAfterMs, seconds) => {
+  ])('that is limited for %s ms has a Retry-After of %s s', (retryAfterMs, seconds) => {
     const decision = decide(failed('rate-limited', retryAfterMs), { what: 'blob' })
     expect(decision).toMatchObject({ headers: { 'retry-after': seconds } })
   })
@@ -219,7 +225,7 @@ describe('the failure table', () => {
     )
   })
 
-  it('decides of an answer made of a failure as of the failure, and of a fault of ours', () => {
+  it('decides in the same way about an answer that was made of a failure or of a fault of ours', () => {
     const cause = failed('rate-limited', 1_000)
     const answer = new OciError('UNAVAILABLE', 'x', { cause })
     expect(asText(decideOn(answer, { what: 'referrers', held: HELD }))).toBe('serve rate-limited')
@@ -301,14 +307,14 @@ function table(): string {
   return ['| the upstream | held | not held |', '|---|---|---|', ...lines].join('\n')
 }
 
-describe('the README', () => {
-  it('holds the table that the code decides by', () => {
+describe("the README's failure table", () => {
+  it('is the table that the code decides by', () => {
     const readme = readFileSync(join(import.meta.dirname, '../../../README.md'), 'utf8')
     const block = /<!-- failure table -->\n+(.*?)\n+<!-- end of failure table -->/s.exec(readme)
     expect(block?.[1]).toBe(table())
   })
 
-  it('knows the row of every reason', () => {
+  it('has a row for every reason', () => {
     for (const reason of REASONS) expect(failed(reason).kind).toBe(KIND_OF[reason])
   })
 })

@@ -28,7 +28,7 @@ describe('toClientError', () => {
     ['not-trusted', 'manifest', 502, 'UNAVAILABLE'],
     ['wrong-digest', 'blob', 502, 'UNAVAILABLE'],
     ['loop', 'manifest', 508, 'UNAVAILABLE'],
-  ])('tells of %s to one who wanted a %s: %i %s', (reason, what, status, code) => {
+  ])('makes of %s, for a client that wanted %s: %i %s', (reason, what, status, code) => {
     const error = toClientError(failed(reason), what)
     expect({ status: error.status, code: error.code }).toEqual({ status, code })
     expect(error.message).toBe('what happened')
@@ -44,7 +44,7 @@ describe('toClientError', () => {
     expect(toClientError(failed('reset'), 'blob').headers).toEqual({})
   })
 
-  it('lets an OciError pass as it is', () => {
+  it('passes an OciError on as it is', () => {
     const error = new OciError('NAME_INVALID')
     expect(toClientError(error, 'blob')).toBe(error)
   })
@@ -55,7 +55,7 @@ describe('toClientError', () => {
     expect(error.message).not.toContain('secret')
   })
 
-  it.each(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS'])('is 503 with the cure for %s', (code) => {
+  it.each(['EMFILE', 'ENFILE', 'ENOMEM', 'ENOBUFS'])('is a 503 with the cure for %s', (code) => {
     const cause = Object.assign(new Error('secret /path'), { code })
     const error = toClientError(cause, 'manifest')
     expect(error).toMatchObject({ status: 503, code: 'UNAVAILABLE', cause })
@@ -80,7 +80,7 @@ describe('faultIn', () => {
 })
 
 describe('toAccessError', () => {
-  it('is 503 for an upstream that cannot be asked, and else what the upstream said', () => {
+  it('is a 503 for an upstream that cannot be asked, and otherwise what the upstream said', () => {
     expect(toAccessError(failed('timed-out'), 'blob').status).toBe(503)
     expect(toAccessError(failed('server-error'), 'blob').status).toBe(503)
     expect(toAccessError(failed('not-found'), 'blob').status).toBe(404)
@@ -89,14 +89,14 @@ describe('toAccessError', () => {
 })
 
 describe('failureAt', () => {
-  it('pauses no longer than the ttl, 5 s at most and 1 s at least', () => {
+  it('pauses no longer than the ttl, at most 5 s and at least 1 s', () => {
     expect(failureAt(failed('timed-out'), 60_000, 100).until).toBe(5_100)
     expect(failureAt(failed('timed-out'), 2_000, 100).until).toBe(2_100)
     expect(failureAt(failed('timed-out'), 0, 100).until).toBe(1_100)
     expect(failureAt(new Error('ours'), 60_000, 100).until).toBe(5_100)
   })
 
-  it('pauses until Retry-After when rate limited, an hour at most', () => {
+  it('pauses until Retry-After when rate-limited, at most an hour', () => {
     expect(failureAt(failed('rate-limited', 30_000), 1, 100).until).toBe(30_100)
     expect(failureAt(failed('rate-limited'), 1, 100).until).toBe(60_100)
     expect(failureAt(failed('rate-limited', 1e12), 1, 0).until).toBe(3_600_000)

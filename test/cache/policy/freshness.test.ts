@@ -20,7 +20,7 @@ describe('freshnessAt', () => {
     [1_000, 'stale-while-revalidate'],
     [1_499, 'stale-while-revalidate'],
     [1_500, 'expired'],
-  ])('says of an age of %i ms: %s', (age, expected) => {
+  ])('makes an age of %i ms %s', (age, expected) => {
     expect(freshnessAt(LATER, settings, LATER + age)).toBe(expected)
   })
 
@@ -68,7 +68,7 @@ describe('mayServeStale', () => {
 })
 
 describe('ttlSeconds', () => {
-  it('is what is left, and negative since when nothing is', () => {
+  it('is what is left, and negative after that', () => {
     expect(ttlSeconds(10_000, 60_000, 11_000)).toBe(59)
     expect(ttlSeconds(10_000, 60_000, 82_000)).toBe(-12)
   })

@@ -96,7 +96,7 @@ describe.concurrent('a rate limit that ends soon', () => {
 })
 
 describe.concurrent('a rate limit that lasts', () => {
-  it('is told at once as 503 with Retry-After, whatever was asked for', async ({ expect }) => {
+  it('leads at once to a 503 with Retry-After, whatever was requested', async ({ expect }) => {
     await using f = await openCaches()
     const { digest } = f.registry.addImage(NAME, 'latest')
     f.registry.fault(FOR_LONG)
@@ -122,8 +122,8 @@ describe.concurrent('a rate limit that lasts', () => {
   })
 })
 
-describe.concurrent('a registry that grants few requests more', () => {
-  it('is not asked about what is held, but for what is not', async ({ expect }) => {
+describe.concurrent('a registry that grants few more requests', () => {
+  it('is not asked about what is held, only for what is not', async ({ expect }) => {
     await using f = await openCaches()
     f.registry.addImage(NAME, 'latest')
     f.registry.addImage(NAME, 'other')

@@ -271,7 +271,7 @@ describe('with something stale held', () => {
     expect(await world.outcome()).toMatchObject({ reason: { reason: 'refused' } })
   })
 
-  it('it is served for a failure for ever by default', async () => {
+  it('it is served for a failure indefinitely by default', async () => {
     const world = holding(1000 * 24 * 60 * MINUTE)
     world.fails(failed('refused'))
     expect((await world.get()).cache.state).toBe('stale')

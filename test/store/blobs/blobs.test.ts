@@ -14,7 +14,7 @@ import type { TemporaryDirectory } from '../../support/temporary-directory.ts'
 describe.each([
   ['the file system', (directory: string): StorageDriver => new FilesystemDriver(directory)],
   ['memory', (): StorageDriver => new MemoryDriver()],
-])('Blobs over %s', (_, createDriver) => {
+])('the blob store over %s', (_, createDriver) => {
   let directory: TemporaryDirectory
   let driver: StorageDriver
   let blobs: Blobs
@@ -57,7 +57,7 @@ describe.each([
     }
   }
 
-  test('a committed ingest is held, and leaves nothing behind', async () => {
+  test('holds a committed ingest, which leaves nothing behind', async () => {
     const digest = await keep(content)
     expect(await blobs.stat(digest)).toEqual({ size: content.length })
     const object = (await blobs.open(digest))!
@@ -68,7 +68,7 @@ describe.each([
     expect(await readdir(directory.join('ingest'))).toEqual([])
   })
 
-  test('what is not held is undefined, an ingest that still fills included', async () => {
+  test('gives undefined for what is not held, including an ingest that is not complete', async () => {
     const digest = digestOf(content)
     const ingest = await blobs.ingest(digest)
     await ingest.write(0, content)
@@ -79,13 +79,13 @@ describe.each([
     await ingest.close()
   })
 
-  test('a second commit of one digest is done, and removes its file', async () => {
+  test('accepts a second commit of one digest, and removes its file', async () => {
     await Promise.all([keep(content), keep(content), keep(content)])
     expect(await readdir(directory.join('ingest'))).toEqual([])
     expect(await counted()).toEqual({ blobs: 1, bytes: content.length })
   })
 
-  test('a verified file takes the place of one whose size is wrong', async () => {
+  test('replaces a file whose size is wrong with a verified one', async () => {
     const digest = digestOf(content)
     await driver.put(blobKey(digest), content.subarray(0, 10))
     expect(await counted()).toEqual({ blobs: 1, bytes: 10 })
@@ -94,7 +94,7 @@ describe.each([
     expect(await counted()).toEqual({ blobs: 1, bytes: content.length })
   })
 
-  test('usage counts what was there, and follows commits and removals', async () => {
+  test('counts what was there, and follows commits and removals', async () => {
     const first = await keep(content)
     await keep(content.subarray(1))
     blobs = createBlobs()
@@ -105,7 +105,7 @@ describe.each([
     expect(await counted()).toEqual({ blobs: 2, bytes: 19_997 })
   })
 
-  test('usage is right when blobs come and go while it counts', async () => {
+  test('counts right when blobs come and go while it counts', async () => {
     const all = Array.from({ length: 60 }, (__, n) => randomBytes(100 + n))
     const digests = await Promise.all(all.map(keep))
     blobs = createBlobs()
@@ -144,7 +144,7 @@ describe.each([
       await ingest.close()
     }
 
-    test('is told from a good one and from none', async () => {
+    test('is told apart from a good one and from none', async () => {
       expect(await blobs.verify(digest)).toBe('absent')
       await driver.put(blobKey(digest), damaged)
       expect(await blobs.verify(digest)).toBe('wrong')
@@ -163,7 +163,7 @@ describe.each([
       },
     )
 
-    test('can be verified through who has it open, and no longer than wanted', async () => {
+    test('can be verified through an open file, and no longer than wanted', async () => {
       await driver.put(blobKey(digest), damaged)
       const object = (await blobs.open(digest))!
       await replace()
@@ -175,7 +175,7 @@ describe.each([
       await expect(blobs.verify(digest, { signal })).rejects.toThrow('stopping')
     })
 
-    test('is taken out of what is held, and kept aside', async () => {
+    test('is removed from what is held, and quarantined', async () => {
       await driver.put(blobKey(digest), damaged)
       await keep(content.subarray(1))
       expect(await counted()).toEqual({ blobs: 2, bytes: 19_999 })
@@ -190,7 +190,7 @@ describe.each([
       expect(await counted()).toEqual({ blobs: 2, bytes: 19_999 })
     })
 
-    test('is replaced in one step by who commits with `replace`, and by nobody else', async () => {
+    test('is replaced in one step by a commit with `replace`, and by no other', async () => {
       await driver.put(blobKey(digest), damaged)
       expect(await counted()).toEqual({ blobs: 1, bytes: 10_000 })
       await keep(content)
@@ -202,7 +202,7 @@ describe.each([
       expect(await counted()).toEqual({ blobs: 1, bytes: 10_000 })
     })
 
-    test('found by two does not cost the good one that came for the first', async () => {
+    test('that two readers find does not cost the good one that came for the first', async () => {
       await driver.put(blobKey(digest), damaged)
       const [first, second] = [(await blobs.open(digest))!, (await blobs.open(digest))!]
       await keep(content) // changes nothing: one of its size is there
@@ -216,7 +216,7 @@ describe.each([
       await Promise.all([first.close(), second.close(), third.close()])
     })
 
-    test('is one of a few that are kept aside: the oldest go, never the latest', async () => {
+    test('is one of a few in quarantine, where the oldest go and never the latest', async () => {
       blobs = new Blobs({
         driver,
         ingestDirectory: directory.join('ingest'),
@@ -237,7 +237,7 @@ describe.each([
       expect(await quarantined()).toEqual([299, 600])
     })
 
-    test('is not kept aside where that leaves no room to fetch it again', async () => {
+    test('is not quarantined where that leaves no room to fetch it again', async () => {
       class FullDriver extends MemoryDriver {
         override async space(): Promise<{ freeBytes: number; totalBytes: number }> {
           return { freeBytes: damaged.length - 1, totalBytes: 10 * damaged.length }
@@ -252,7 +252,7 @@ describe.each([
     })
   })
 
-  test('a count that is stopped says that it is not complete', async () => {
+  test('says that a stopped count is not complete', async () => {
     await keep(content)
     const stopped = createBlobs()
     await stopped.usage()
@@ -264,7 +264,7 @@ describe.each([
 
 const word = Buffer.from('content')
 
-test('space is what is free for both the local file and the driver, asked once a second', async () => {
+test('the free space is what both the local file and the driver have, asked once a second', async () => {
   await using directory = await temporaryDirectory()
   let asked = 0
   class SmallDriver extends MemoryDriver {
@@ -297,7 +297,7 @@ test('space is what is free for both the local file and the driver, asked once a
   expect((await large.space()).freeBytes).toBeLessThan(Infinity)
 })
 
-test('opening notes the last use at most once a minute, and never fails for it', async () => {
+test('opening records the last use at most once a minute, and never fails because of it', async () => {
   await using directory = await temporaryDirectory()
   await mkdir(directory.join('ingest'))
   let broken = false

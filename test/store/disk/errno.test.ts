@@ -26,19 +26,19 @@ test.each([
 })
 
 test.each([undefined, null, 'ENOSPC', { code: 'ENOSPC' }, new Error('ENOSPC')])(
-  '%o is no trouble of the storage',
+  '%o is not a storage error',
   (value) => {
     expect(storageTrouble(value)).toBeUndefined()
   },
 )
 
-test('a circle of causes has an end', () => {
+test('a circle of causes comes to an end', () => {
   const error = new Error('round')
   error.cause = error
   expect(storageTrouble(error)).toBeUndefined()
 })
 
-test('a number that Node has no name for is known', () => {
+test('an error number that Node has no name for is recognised', () => {
   const number = constants.errno.EDQUOT
   const error = systemError(`Unknown system error -${number}`)
   expect(errnoOf(error)).toBe('EDQUOT')
@@ -46,17 +46,20 @@ test('a number that Node has no name for is known', () => {
   expect(errnoOf(systemError('Unknown system error -99999'))).toBeUndefined()
 })
 
-test.runIf(process.platform === 'linux')('a system’s own errors are understood', async () => {
-  const full = await open('/dev/full', 'w')
-  const failure = await full.write('x').then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-  await full.close()
-  expect(storageTrouble(failure)).toBe('full')
-  const missing = await readFile('/nowhere/at/all').then(
-    () => undefined,
-    (error: unknown) => error,
-  )
-  expect(storageTrouble(missing)).toBe('missing')
-})
+test.runIf(process.platform === 'linux')(
+  "the operating system's own errors are recognised",
+  async () => {
+    const full = await open('/dev/full', 'w')
+    const failure = await full.write('x').then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    await full.close()
+    expect(storageTrouble(failure)).toBe('full')
+    const missing = await readFile('/nowhere/at/all').then(
+      () => undefined,
+      (error: unknown) => error,
+    )
+    expect(storageTrouble(missing)).toBe('missing')
+  },
+)

@@ -30,7 +30,7 @@ describe('FilesystemDriver', () => {
     expect((await driver.stat('a'))?.usedAtMs).toBe(2_000_000)
   })
 
-  test('walks neither ingests nor claims, which are no keys', async () => {
+  test('walks neither ingests nor claims, which are not keys', async () => {
     await using directory = await temporaryDirectory()
     const driver = await createDriver(directory.path)
     await mkdir(directory.join('owner'))

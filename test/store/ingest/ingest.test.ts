@@ -47,7 +47,7 @@ describe('LocalIngest', () => {
   }
   const files = async () => (await readdir(directory.path)).toSorted()
 
-  test('becomes the content when it is filled in order, verified and committed', async () => {
+  test('becomes a blob when it is filled in order, verified and committed', async () => {
     const ingest = await create()
     for (let at = 0; at < content.length; at += 70_000) {
       await ingest.write(at, content.subarray(at, at + 70_000))
@@ -116,7 +116,7 @@ describe('LocalIngest', () => {
     expect((await readBack(ingest, 250, 500)).equals(content.subarray(250, 300))).toBe(true)
   })
 
-  test('has no bytes before the write of them has ended', async () => {
+  test('has no bytes before their write has ended', async () => {
     const ingest = await create()
     const writing = ingest.write(0, content)
     expect(ingest.have().bytes).toBe(0)
@@ -124,7 +124,7 @@ describe('LocalIngest', () => {
     expect(ingest.have().bytes).toBe(content.length)
   })
 
-  test('what is there stays as it is when other bytes come for it, at once or later', async () => {
+  test('keeps its bytes when others come for the same place, at the same time or later', async () => {
     const ingest = await create()
     const other = randomBytes(content.length)
     await Promise.all([
@@ -141,7 +141,7 @@ describe('LocalIngest', () => {
     expect(held.equals(expected)).toBe(true)
   })
 
-  test('sources that bring the same bytes at once cost nothing but their bytes', async () => {
+  test('is not harmed by sources that bring the same bytes at the same time', async () => {
     const ingest = await create()
     const bring = async (step: number) => {
       for (let at = 0; at < content.length; at += step) {
@@ -155,7 +155,7 @@ describe('LocalIngest', () => {
     await ingest.verify(content.length)
   })
 
-  test('refuses positions that are none', async () => {
+  test('refuses invalid positions', async () => {
     const ingest = await create()
     for (const at of [-1, 0.5, Number.NaN, Infinity]) {
       await expect(ingest.write(at, content)).rejects.toThrow(RangeError)
@@ -163,7 +163,7 @@ describe('LocalIngest', () => {
     expect(ingest.have().bytes).toBe(0)
   })
 
-  test('takes empty writes and more chunks than one system call does', async () => {
+  test('accepts empty writes, and more chunks than one system call takes', async () => {
     const ingest = await create()
     await ingest.write(0, [])
     await ingest.write(0, new Uint8Array())
@@ -215,7 +215,7 @@ describe('LocalIngest', () => {
       await expect(ingest.verify(size)).rejects.toMatchObject({ reason: 'wrong-size', actual })
     })
 
-    test('needs no size', async () => {
+    test('does not need a size', async () => {
       const ingest = await create()
       await ingest.write(0, content)
       await ingest.verify()
@@ -230,7 +230,7 @@ describe('LocalIngest', () => {
       expect((await stat(directory.join('kept'))).size).toBe(0)
     })
 
-    test('waits for writes that are still on their way', async () => {
+    test('waits for running writes', async () => {
       const ingest = await create()
       const writing = [
         ingest.write(100_000, content.subarray(100_000)),
@@ -240,7 +240,7 @@ describe('LocalIngest', () => {
       await Promise.all(writing)
     })
 
-    test('may be repeated: after more bytes came, and after it succeeded', async () => {
+    test('may be repeated after more bytes came, and after it succeeded', async () => {
       const ingest = await create()
       await ingest.write(0, content.subarray(0, 1000))
       await expect(ingest.verify(content.length)).rejects.toMatchObject({ reason: 'wrong-size' })
@@ -268,7 +268,7 @@ describe('LocalIngest', () => {
       }
     })
 
-    test('of another size waits its turn, and so does a write', async () => {
+    test('with another size waits for its turn, and so does a write', async () => {
       const ingest = await create()
       await ingest.write(0, content.subarray(0, 1000))
       const outcomes = await Promise.allSettled([
@@ -292,7 +292,7 @@ describe('LocalIngest', () => {
       await Promise.all([expect(verifying).rejects.toThrow(/closed/), ingest.close()])
     })
 
-    test('sees wrong bytes however right the ones are that come for them later', async () => {
+    test('finds wrong bytes although right ones come for the same place later', async () => {
       const ingest = await create()
       await ingest.write(1000, randomBytes(10))
       await ingest.write(0, content)
@@ -311,7 +311,7 @@ describe('LocalIngest', () => {
       expect(turns).toBeGreaterThan(5)
     })
 
-    test('seals: nothing more can be written', async () => {
+    test('lets nothing more be written', async () => {
       const ingest = await create()
       await ingest.write(0, content)
       await ingest.verify(content.length)
@@ -322,7 +322,7 @@ describe('LocalIngest', () => {
   })
 
   describe('ended writing', () => {
-    test('gives what has hashed the prefix, so that its taker can go on', async () => {
+    test('returns the hash of the prefix, so that its receiver can continue it', async () => {
       const ingest = await create()
       await ingest.write(100_000, content.subarray(100_000, 200_000))
       await ingest.write(250_000, content.subarray(250_000))
@@ -349,7 +349,7 @@ describe('LocalIngest', () => {
     })
   })
 
-  test('makes its directory again where somebody removed it', async () => {
+  test('makes its directory again where it was removed', async () => {
     await directory.remove()
     const ingest = await create()
     await ingest.write(0, content)
@@ -358,8 +358,8 @@ describe('LocalIngest', () => {
     expect(await files()).toEqual(['kept'])
   })
 
-  describe('the end', () => {
-    test('commit needs a verify, and happens once', async () => {
+  describe('in the end', () => {
+    test('needs a verify to commit, and commits once', async () => {
       const ingest = await create()
       await ingest.write(0, content)
       await expect(ingest.commit()).rejects.toThrow(/verified/)
@@ -369,7 +369,7 @@ describe('LocalIngest', () => {
       expect(adopted).toHaveLength(1)
     })
 
-    test('commit may be tried again when taking the file over failed', async () => {
+    test('may be committed again when taking the file over failed', async () => {
       let broken = true
       const ingest = await LocalIngest.create({
         directory: directory.path,
@@ -389,7 +389,7 @@ describe('LocalIngest', () => {
       expect(await files()).toEqual(['kept'])
     })
 
-    test('reads go on after a commit, until close', async () => {
+    test('can be read after a commit until it is closed', async () => {
       const ingest = await create()
       await ingest.write(0, content)
       await ingest.verify(content.length)
@@ -402,7 +402,7 @@ describe('LocalIngest', () => {
       expect(await files()).toEqual(['kept'])
     })
 
-    test('reads go on after an abort, which leaves no file', async () => {
+    test('can be read after an abort, which leaves no file', async () => {
       const ingest = await create()
       await ingest.write(0, content)
       await ingest.checkpoint()
@@ -416,7 +416,7 @@ describe('LocalIngest', () => {
       expect(await files()).toEqual([])
     })
 
-    test('close without commit leaves no file, and may be repeated', async () => {
+    test('leaves no file when it is closed without a commit, and may be closed again', async () => {
       const ingest = await create()
       const writing = ingest.write(0, content)
       await Promise.all([ingest.close(), ingest.close()])
@@ -428,7 +428,7 @@ describe('LocalIngest', () => {
       await expect(ingest.commit()).rejects.toThrow(/aborted/)
     })
 
-    test('close waits for a commit that runs', async () => {
+    test('waits for a running commit when it is closed', async () => {
       const ingest = await create()
       await ingest.write(0, content)
       await ingest.verify(content.length)
@@ -439,7 +439,7 @@ describe('LocalIngest', () => {
     })
   })
 
-  test('a write that fails half-way keeps the part that was written, and no hash of the rest', async () => {
+  test('keeps the part that a failed write has written, and no hash of the rest', async () => {
     const limit = 256 * 1024
     const { stdout } = await promisify(execFile)('bash', [
       '-c',

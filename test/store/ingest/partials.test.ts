@@ -84,7 +84,7 @@ describe('a partial file', () => {
   test.each([
     ['in the same process', async () => {}],
     ['after a restart', async () => void (await reopen())],
-  ])('that was suspended is gone on with %s', async (_, between) => {
+  ])('that was suspended is continued %s', async (_, between) => {
     const ingest = await begin()
     await ingest.write(200_000, content.subarray(200_000, 210_000))
     await ingest.suspend()
@@ -112,7 +112,7 @@ describe('a partial file', () => {
     await ingest.close()
   })
 
-  test('is nobody’s after a crash that came before any checkpoint', async () => {
+  test('is abandoned after a crash that came before any checkpoint', async () => {
     const ingest = await begin()
     await reopen()
     expect(await files()).toEqual([])
@@ -174,14 +174,14 @@ describe('a partial file', () => {
     expect(await isFresh()).toBe(true)
   })
 
-  test('that is closed without a word is removed, and its sidecar', async () => {
+  test('that is simply closed is removed together with its sidecar', async () => {
     const ingest = await begin()
     await ingest.checkpoint()
     await ingest.close()
     expect(await files()).toEqual([])
   })
 
-  test('is refused to whoever it was suspended from', async () => {
+  test('is refused to the ingest that it was suspended from', async () => {
     const ingest = await begin()
     await ingest.suspend()
     await expect(ingest.write(150_000, content.subarray(150_000))).rejects.toThrow(/closed/)
@@ -191,7 +191,7 @@ describe('a partial file', () => {
     expect(await files()).toHaveLength(2)
   })
 
-  test('is one at a time: another ingest of the digest has a file that is not left', async () => {
+  test('is the only one of its digest: another ingest has a file that is not left', async () => {
     const first = await begin()
     const second = await begin()
     await second.checkpoint()
@@ -208,7 +208,7 @@ describe('a partial file', () => {
     expect(await files()).toEqual([])
   })
 
-  test('that was found wrong makes way for one that can be left, while it is still read', async () => {
+  test('that was found wrong makes way for one that can be left, while it is still being read', async () => {
     const wrong = await store.blobs.ingest(digest)
     await wrong.write(0, Buffer.alloc(content.length))
     await wrong.verify(content.length).catch(() => {})
@@ -222,7 +222,7 @@ describe('a partial file', () => {
     expect(await isFresh()).toBe(false)
   })
 
-  test('goes when another download has brought the blob', async () => {
+  test('is removed when another download has brought the blob', async () => {
     const first = await begin()
     const second = await store.blobs.ingest(digest)
     await first.suspend()
@@ -231,8 +231,8 @@ describe('a partial file', () => {
   })
 })
 
-describe('checkpoint', () => {
-  test('notes what is written, and flushes nothing twice', async () => {
+describe('a checkpoint', () => {
+  test('records what is written, and flushes nothing twice', async () => {
     const ingest = await begin()
     await ingest.write(200_000, content.subarray(200_000, 200_100))
     await Promise.all([ingest.checkpoint(), ingest.checkpoint()])
@@ -252,7 +252,7 @@ describe('checkpoint', () => {
   })
 
   test.runIf(process.platform === 'linux')(
-    'has flushed the file, the note, and the directory that names both',
+    'has flushed the file, its record, and the directory that names both',
     async () => {
       const ingest = await begin()
       using disk = await recordFlushes()
@@ -267,7 +267,7 @@ describe('checkpoint', () => {
     },
   )
 
-  test('that fails leaves what an earlier one noted, and says why', async () => {
+  test('that fails leaves what an earlier one recorded, and says why', async () => {
     const ingest = await begin()
     await ingest.checkpoint()
     await ingest.write(150_000, content.subarray(150_000, 160_000))
@@ -281,7 +281,7 @@ describe('checkpoint', () => {
   })
 })
 
-describe('at start', () => {
+describe('at the start', () => {
   test.each([
     garble('a sidecar that is cut off', (text) => text.slice(0, -5)),
     garble('an empty sidecar', () => ''),
@@ -304,7 +304,7 @@ describe('at start', () => {
     expect(errors).toEqual([])
   })
 
-  test('the same is found out when it happens while the server runs', async () => {
+  test('the same is noticed when it happens while the server runs', async () => {
     for (const [ending, size] of [
       ['.json', 10],
       ['.part', 1000],
@@ -319,7 +319,7 @@ describe('at start', () => {
     }
   })
 
-  test('bytes that changed on the disk are found out by the digest, and do not stay', async () => {
+  test('bytes that changed on the disk are found by the digest and removed', async () => {
     await (await begin()).suspend()
     const garbled = Buffer.from(content.subarray(0, 150_000))
     garbled.writeUInt8(garbled.readUInt8(77_777) ^ 1, 77_777)
@@ -344,7 +344,7 @@ describe('at start', () => {
 })
 
 describe('removePartials', () => {
-  test('removes what nobody came back for in time, and says how much', async () => {
+  test('removes what nobody came back for in time, and says how much that was', async () => {
     await (await begin()).suspend()
     await age(50)
     expect(await store.blobs.removePartials(60_000)).toEqual({ files: 0, bytes: 0 })
@@ -356,7 +356,7 @@ describe('removePartials', () => {
     expect(await isFresh()).toBe(true)
   })
 
-  test('spares what is open, however old, and what has just been suspended', async () => {
+  test('keeps what is open, however old, and what was just suspended', async () => {
     await (await begin()).suspend()
     await age(1000)
     await reopen()
@@ -367,7 +367,7 @@ describe('removePartials', () => {
     expect((await store.blobs.removePartials(0)).files).toBe(1)
   })
 
-  test('takes nothing from an ingest that begins at the same time', async () => {
+  test('takes nothing from an ingest that starts at the same time', async () => {
     for (let n = 0; n < 20; n++) {
       await (await begin()).suspend()
       const [ingest] = await Promise.all([
@@ -382,7 +382,7 @@ describe('removePartials', () => {
   })
 })
 
-test('a server that is killed while it fills a blob leaves no byte that is not the blob’s', async () => {
+test('a server that is killed while it fills a blob leaves no byte that is not part of the blob', async () => {
   const seed = String(Math.random())
   const seeded = seededContent(seed)
   let former = 0

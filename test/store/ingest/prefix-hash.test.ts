@@ -56,7 +56,7 @@ test('bytes in order are hashed from memory alone', async () => {
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
 
-test('what came out of order is hashed behind, before anybody asks for the digest', async () => {
+test('bytes that came out of order are hashed in the background, before anybody asks for the digest', async () => {
   await put(2 * MiB, content.length)
   await put(MiB, 2 * MiB)
   expect(hash.hashed).toBe(0)
@@ -66,7 +66,7 @@ test('what came out of order is hashed behind, before anybody asks for the diges
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
 
-test('goes on from memory when it has caught up', async () => {
+test('hashing continues from memory when it has caught up', async () => {
   await put(MiB, 2 * MiB)
   await put(0, MiB)
   await expect.poll(() => hash.hashed).toBe(2 * MiB)
@@ -76,7 +76,7 @@ test('goes on from memory when it has caught up', async () => {
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
 
-test('bytes that come while it reads are neither missed nor hashed twice', async () => {
+test('bytes that come while the file is read are neither missed nor hashed twice', async () => {
   await put(1, MiB)
   await put(0, 1)
   for (let at = MiB; at < content.length; at += 40_000) {
@@ -86,7 +86,7 @@ test('bytes that come while it reads are neither missed nor hashed twice', async
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
 
-test('a read that failed behind is tried again for the digest, and its error is thrown then', async () => {
+test('a read that failed in the background is tried again for the digest, and its error is thrown then', async () => {
   await put(MiB, content.length)
   await truncate(path, MiB)
   await put(0, MiB) // reads on, and finds nothing
@@ -98,7 +98,7 @@ test('a read that failed behind is tried again for the digest, and its error is 
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
 
-test('is read no further once it is stopped, nor where its owner may not go on', async () => {
+test('the file is not read any further once hashing is stopped, nor where its owner may not continue', async () => {
   await put(1, content.length)
   await put(0, 1)
   await hash.stop()
@@ -107,7 +107,7 @@ test('is read no further once it is stopped, nor where its owner may not go on',
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
 
-test('is right for pieces that several connections bring in any order', async () => {
+test('the hash is right for pieces that several connections bring in any order', async () => {
   const piece = 64 * 1024
   const small = content.subarray(0, 20 * piece + 5)
   const wanted = digestOf(small)

@@ -60,7 +60,7 @@ async function otherProcess(): Promise<ChildProcess> {
 }
 
 describe('takeOwnership', () => {
-  test('of a directory that is free is immediate, and says who it is', async () => {
+  test('takes a free directory at once, and says who it is', async () => {
     const { claim } = await take()
     expect(claim).toMatchObject({ pid: process.pid, listen: '127.0.0.1:5000' })
     expect(await claims()).toEqual([`${claim.id}.json`])
@@ -77,7 +77,7 @@ describe('takeOwnership', () => {
     expect(await readdir(join(path, 'owner'))).toEqual([])
   })
 
-  test('a second one waits, names the owner once, claims nothing, and takes over when it is released', async () => {
+  test('waits in a second server, names the owner once, claims nothing, and takes over when it is released', async () => {
     const first = await take()
     const before = await claims()
     const named: Claim[] = []
@@ -91,7 +91,7 @@ describe('takeOwnership', () => {
     expect(await claims()).toEqual([`${claim.id}.json`])
   })
 
-  test('the owner learns whether somebody waits, and of nobody who does not any more', async () => {
+  test('lets the owner know whether somebody waits, and of nobody who no longer does', async () => {
     const first = await take()
     await writeFile(directory.join('owner', `${randomUUID()}.waiting`), '') // of one that was killed
     for (let times = 0; times < 3; times++) expect(await first.isWanted()).toBe(false)
@@ -103,7 +103,7 @@ describe('takeOwnership', () => {
     expect(await first.isWanted()).toBe(false)
   })
 
-  test('who waited before the owner asked says so again', async () => {
+  test('says again that it waits where it waited before the owner asked', async () => {
     const first = await take()
     const waiting = take({ pollMs: 60_000 })
     await expect.poll(claims).toHaveLength(2)
@@ -113,7 +113,7 @@ describe('takeOwnership', () => {
     await waiting
   })
 
-  test('waiting ends with the signal’s reason, and leaves nothing', async () => {
+  test("ends its waiting with the signal's reason, and leaves nothing", async () => {
     const first = await take()
     const stop = new AbortController()
     const second = take({ signal: stop.signal })
@@ -124,7 +124,7 @@ describe('takeOwnership', () => {
     expect(await claims()).toEqual([`${first.claim.id}.json`])
   })
 
-  test('a claim that is given up while the disk hangs leaves nothing, and clears nothing away', async () => {
+  test('leaves nothing and clears nothing when it is given up while the disk hangs', async () => {
     const dead = await leaveClaim({ startTime: '1' })
     using disk = await hangFiles('mkdir')
     const stop = new AbortController()
@@ -150,7 +150,7 @@ describe('takeOwnership', () => {
     expect(await claims()).toEqual([`${claim.id}.json`])
   })
 
-  test('does not take over from a process that is stopped but lives here, however long it is silent', async () => {
+  test('does not take over from a process on this machine that is stopped, however long it is silent', async () => {
     const child = await otherProcess()
     child.kill('SIGSTOP')
     const stop = new AbortController()
@@ -161,7 +161,7 @@ describe('takeOwnership', () => {
     await expect(taking).rejects.toThrow('enough')
   })
 
-  test('of a claim whose pid is another process by now is immediate', async () => {
+  test('takes over at once from a claim whose pid is now another process', async () => {
     await leaveClaim({ startTime: '1' })
     await take({ staleMs: 60_000, signal: AbortSignal.timeout(5000) })
   })
@@ -184,7 +184,7 @@ describe('takeOwnership', () => {
     expect(await claims()).not.toContain(`${claim.id}.json`)
   })
 
-  test('waits for a claim that cannot be read in the same way', async () => {
+  test('waits in the same way for a claim that cannot be read', async () => {
     await mkdir(directory.join('owner'))
     await writeFile(directory.join('owner', `${crypto.randomUUID()}.json`), '{"half')
     const startedMs = performance.now()
@@ -207,7 +207,7 @@ describe('takeOwnership', () => {
     await second
   })
 
-  test('of many that wait, one after the other owns the directory, and never two', async () => {
+  test('gives the directory to one after the other of many that wait, and never to two', async () => {
     await leaveClaim({ startTime: '1' })
     let owners = 0
     let most = 0
@@ -224,7 +224,7 @@ describe('takeOwnership', () => {
     expect(await claims()).toEqual([])
   })
 
-  test('the owner notices that its claim is gone, once, and does not bring it back', async () => {
+  test('lets the owner notice once that its claim is gone, and does not bring it back', async () => {
     let lost = 0
     const { claim } = await take({ onLost: () => lost++ })
     await rm(directory.join('owner', `${claim.id}.json`))
@@ -234,7 +234,7 @@ describe('takeOwnership', () => {
     expect(await claims()).toEqual([])
   })
 
-  test('the owner claims a directory again that was emptied, unless another was faster', async () => {
+  test('claims a directory again that was emptied, unless another was faster', async () => {
     let lost = 0
     const { claim } = await take({ onLost: () => lost++ })
     await rm(directory.join('owner'), { recursive: true })
@@ -247,7 +247,7 @@ describe('takeOwnership', () => {
     expect(await claims()).toHaveLength(1)
   })
 
-  test('a release is no loss', async () => {
+  test('does not report a release as a loss', async () => {
     let lost = 0
     const ownership = await take({ onLost: () => lost++ })
     await ownership.release()
@@ -255,7 +255,7 @@ describe('takeOwnership', () => {
     expect(lost).toBe(0)
   })
 
-  test('names the directory and the cure where it cannot be made', async () => {
+  test('names the directory and the remedy where it cannot be made', async () => {
     await writeFile(directory.join('file'), '')
     await expect(takeOwnership(directory.join('file'), HERE, quick)).rejects.toThrow(
       /cannot use the storage directory .*file \((ENOTDIR|EEXIST)\): a part of the path is a file/,
@@ -264,7 +264,7 @@ describe('takeOwnership', () => {
 })
 
 describe('isAlive', () => {
-  test('knows this process, and not where it cannot look', async () => {
+  test('recognises this process, and is undecided where it cannot look', async () => {
     const place = await findPlace()
     const claim = await makeClaim('x', place)
     expect(await isAlive(claim, place)).toBe(true)
@@ -274,7 +274,7 @@ describe('isAlive', () => {
     expect(await isAlive(claim, undefined)).toBeUndefined()
   })
 
-  test('takes a zombie for dead', async () => {
+  test('counts a zombie as dead', async () => {
     // The shell's child ends while the shell, replaced by sleep, never asks for it.
     const child = spawn('sh', ['-c', 'sleep 0.2 & echo $!; exec sleep 30'], {
       stdio: ['ignore', 'pipe', 'ignore'],

@@ -68,7 +68,7 @@ describe('Links', () => {
     }
   })
 
-  test('one that was absent is seen as soon as it is put', async () => {
+  test('are seen as soon as they are put', async () => {
     const links = new Links(options())
     expect(await links.get(repository, 'blob', digest)).toBeUndefined()
     await links.put(repository, digest, link)
@@ -78,7 +78,7 @@ describe('Links', () => {
     expect(await new Links(options()).get(repository, 'blob', digest)).toBeUndefined()
   })
 
-  test('a better grant replaces a lesser one at once', async () => {
+  test('get a better grant at once', async () => {
     const links = new Links(options())
     await links.put(repository, digest, { ...link, grantedBy: 'credential' })
     await links.put(repository, digest, { ...link, at: 1001 })
@@ -97,18 +97,21 @@ describe('Links', () => {
     ['of half a byte', '{"kind":"blob","grantedBy":"anonymous","at":1,"size":0.5}'],
     ['of a type that is none', '{"kind":"blob","grantedBy":"anonymous","at":1,"mediaType":7}'],
     ['not UTF-8', Buffer.from([0xff, 0xfe, 0])],
-  ])('a file that is %s counts as absent, is reported and removed', async (_, text) => {
-    const key = linkKey(repository, 'blob', digest)
-    await driver.put(key, Buffer.from(text))
-    const links = new Links(options())
-    expect(await links.get(repository, 'blob', digest)).toBeUndefined()
-    expect(await exists(key)).toBe(false)
-    expect(errors).toEqual([`read record: ${key} was damaged and has been removed`])
-    await links.put(repository, digest, link)
-    expect(await links.get(repository, 'blob', digest)).toEqual(link)
-  })
+  ])(
+    'in a file that is %s count as absent, and the file is reported and removed',
+    async (_, text) => {
+      const key = linkKey(repository, 'blob', digest)
+      await driver.put(key, Buffer.from(text))
+      const links = new Links(options())
+      expect(await links.get(repository, 'blob', digest)).toBeUndefined()
+      expect(await exists(key)).toBe(false)
+      expect(errors).toEqual([`read record: ${key} was damaged and has been removed`])
+      await links.put(repository, digest, link)
+      expect(await links.get(repository, 'blob', digest)).toEqual(link)
+    },
+  )
 
-  test('whatever lies in a file, reading it either gives a whole link or nothing', async () => {
+  test('are read as a whole link or nothing, whatever lies in their file', async () => {
     const key = linkKey(repository, 'blob', digest)
     const value = fc.oneof(
       fc.json(),
@@ -190,7 +193,7 @@ describe('Tags', () => {
     }
   })
 
-  test('a new digest is on the disk at once', async () => {
+  test('have a new digest on the disk at once', async () => {
     const tags = new Tags(options())
     await tags.put(repository, 'v1', entry)
     await tags.put(repository, 'v1', { ...entry, digest: second, checkedAt: entry.checkedAt + 1 })
@@ -206,7 +209,7 @@ describe('Tags', () => {
     expect((await written('v1')).checkedAt).toBe(entry.checkedAt + 60_000)
   })
 
-  test('a clock that went back does not make a check look newer than it is', async () => {
+  test('do not show a check as newer than it is when the clock went back', async () => {
     const tags = new Tags(options())
     await tags.put(repository, 'v1', entry)
     await tags.put(repository, 'v1', { ...entry, checkedAt: 5 })
@@ -214,7 +217,7 @@ describe('Tags', () => {
     expect((await new Tags(options()).get(repository, 'v1'))?.checkedAt).toBe(5)
   })
 
-  test('the last of many puts at once is what is read and what the disk has', async () => {
+  test('have the last of many puts at once in memory and on disk', async () => {
     const tags = new Tags(options())
     await Promise.all(
       Array.from({ length: 10 }, (_, n) =>
@@ -225,7 +228,7 @@ describe('Tags', () => {
     expect((await written('v1')).size).toBe(9)
   })
 
-  test('list is in ASCII order, without what is no tag', async () => {
+  test('are listed in ASCII order, without what is not a tag', async () => {
     const tags = new Tags(options())
     expect(await tags.list(repository)).toEqual([])
     for (const tag of ['b', 'a', 'B', '_x', '1.10', '1.9']) await tags.put(repository, tag, entry)
@@ -236,14 +239,14 @@ describe('Tags', () => {
     expect(await tags.list(repository)).not.toContain('a')
   })
 
-  test('a damaged entry counts as absent and leaves the list', async () => {
+  test('leave a damaged entry out of the list and count it as absent', async () => {
     await driver.put(tagKey(repository, 'v1'), Buffer.from('{"digest":"sha256:xyz"}'))
     const tags = new Tags(options())
     expect(await tags.get(repository, 'v1')).toBeUndefined()
     expect(await tags.list(repository)).toEqual([])
   })
 
-  test('a put that meets the removal of a damaged entry is not lost', async () => {
+  test('do not lose a put that meets the removal of a damaged entry', async () => {
     await driver.put(tagKey(repository, 'v1'), Buffer.from('damaged'))
     const tags = new Tags(options())
     await Promise.all([
@@ -272,7 +275,7 @@ describe('Referrers', () => {
   })
 
   test.each(['{"checkedAt":5}', '{"manifests":[{}],"checkedAt":5}', '{"manifests":[]}', 'null'])(
-    'a file that holds %s counts as absent',
+    'in a file that holds %s count as absent',
     async (text) => {
       const key = referrersKey(repository, digest)
       await driver.put(key, Buffer.from(text))
@@ -299,7 +302,7 @@ describe('Manifests', () => {
     },
   )
 
-  test('a damaged one is reported and removed, and can be put again', async () => {
+  test('that are damaged are reported and removed, and can be put again', async () => {
     const manifests = new Manifests(options())
     const key = manifestKey(wanted)
     await driver.put(key, bytes.subarray(0, 20))
@@ -310,14 +313,14 @@ describe('Manifests', () => {
     expect((await manifests.get(wanted))?.equals(bytes)).toBe(true)
   })
 
-  test('a put over a damaged one repairs it, also while it is read', async () => {
+  test('that are damaged are repaired by a put, also while they are read', async () => {
     const manifests = new Manifests(options())
     await driver.put(manifestKey(wanted), Buffer.from('damaged'))
     await Promise.all([manifests.get(wanted), manifests.put(wanted, bytes), manifests.get(wanted)])
     expect((await manifests.get(wanted))?.equals(bytes)).toBe(true)
   })
 
-  test('one removed by hand is absent', async () => {
+  test('that were removed by hand are absent', async () => {
     const manifests = new Manifests(options())
     await manifests.put(wanted, bytes)
     await rm(directory.join(manifestKey(wanted)))
@@ -326,7 +329,7 @@ describe('Manifests', () => {
     expect((await manifests.get(wanted))?.equals(bytes)).toBe(true)
   })
 
-  test('a signed schema 1 manifest keeps the digest that the upstream gave it', async () => {
+  test('of schema 1 that are signed keep the digest that the upstream gave them', async () => {
     const schema1 = Buffer.from(
       JSON.stringify({
         schemaVersion: 1,

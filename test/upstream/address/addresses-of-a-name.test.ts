@@ -40,7 +40,7 @@ describe('of several addresses', () => {
     expect(await x.pull()).toMatchObject({ bytes: expect.anything() })
   })
 
-  test('one that does not answer is passed within the limit for a connection, and comes last then', async () => {
+  test('one that does not answer is skipped within the limit for a connection, and then comes last', async () => {
     const limits = { connectTimeoutMs: 3000 }
     await using x = await behind([DEAD], { limits })
     await using _ = await openBlackHole(DEAD, x.registry.port)
@@ -55,7 +55,7 @@ describe('of several addresses', () => {
     expect(times[1]).toBeLessThan(900)
   })
 
-  test('one of a proxy is passed likewise', async () => {
+  test('one of a proxy is skipped in the same way', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     await using proxy = await startHttpProxy({ leads: { 'registry.test': registry.host } })
@@ -70,7 +70,7 @@ describe('of several addresses', () => {
 })
 
 describe('a resolver that fails', () => {
-  test('does not keep from connecting anew to where the name was last', async () => {
+  test('does not prevent new connections to the last known address', async () => {
     await using x = await behind([])
     await x.pull()
     x.dns.answer = () => Promise.reject(Object.assign(new Error('x'), { code: 'EAI_AGAIN' }))
@@ -78,7 +78,7 @@ describe('a resolver that fails', () => {
     expect([x.dns.asked, x.registry.accepted]).toEqual([2, 2])
   })
 
-  test('fails a name that was never known', async () => {
+  test('fails for a name that was never known', async () => {
     await using x = await behind([])
     x.dns.answer = () => Promise.reject(Object.assign(new Error('x'), { code: 'ENOTFOUND' }))
     expect(await failureOf(x.pull())).toMatchObject({ reason: 'name-not-resolved' })

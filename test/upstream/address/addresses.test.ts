@@ -61,7 +61,7 @@ test.each(TABLE)('%s is %s', (address, is) => {
   expect(addressClass(address)).toBe(is)
 })
 
-test('an IPv4 address is the same network however IPv6 writes it', () => {
+test('an IPv4 address belongs to the same network however IPv6 writes it', () => {
   fc.assert(
     fc.property(fc.ipV4(), (address) => {
       const plain = addressClass(address)
@@ -71,7 +71,7 @@ test('an IPv4 address is the same network however IPv6 writes it', () => {
   )
 })
 
-test('every IPv6 address is of some network', () => {
+test('every IPv6 address belongs to some network', () => {
   fc.assert(
     fc.property(fc.ipV6(), (address) => {
       expect(addressClass(address)).toBeDefined()
@@ -86,7 +86,7 @@ test.each<[Reach, AddressClass[]]>([
   ['loopback', ['public', 'private', 'loopback']],
   ['link-local', ['public', 'link-local']],
   ['reserved', ['public']],
-])('who is at a %s address leads to %s', (reach, expected) => {
+])('a registry at a %s address may lead to %s', (reach, expected) => {
   const all: AddressClass[] = ['public', 'private', 'loopback', 'link-local', 'reserved']
   expect(all.filter((to) => mayReach(reach, to))).toEqual(expected)
 })
@@ -107,7 +107,7 @@ test('a name is judged by what it resolves to', async () => {
   )
 })
 
-test('fixed addresses come instead of DNS, and only those within reach', async () => {
+test('fixed addresses replace DNS, and only those within reach are used', async () => {
   const fixed = ['10.0.0.1', '203.0.113.7', '2001:db8::7']
   expect(await lookup('no.such.name.invalid', 'public', true, fixed)).toEqual([
     { address: '203.0.113.7', family: 4 },

@@ -24,7 +24,7 @@ function scripted(options: { patienceMs?: number } = {}) {
 }
 
 describe('a resolver', () => {
-  test('that fails is answered for from the last good answer, for a day', async () => {
+  test('that fails is replaced by its last good answer for a day', async () => {
     const { script, resolve } = scripted()
     const good = await resolve()
     script.answer = () => Promise.reject(FAILURE)
@@ -33,7 +33,7 @@ describe('a resolver', () => {
     await expect(resolve()).rejects.toBe(FAILURE)
   })
 
-  test('that fails without a former answer fails with its own error', async () => {
+  test('that fails without an earlier answer fails with its own error', async () => {
     const { script, resolve } = scripted()
     script.answer = () => Promise.reject(FAILURE)
     await expect(resolve()).rejects.toBe(FAILURE)
@@ -41,7 +41,7 @@ describe('a resolver', () => {
     await expect(resolve()).rejects.toMatchObject({ code: 'ENOTFOUND' })
   })
 
-  test('that says nothing is not waited for where there is a former answer', async () => {
+  test('that says nothing is not waited for where there is an earlier answer', async () => {
     const { script, resolve } = scripted({ patienceMs: 20 })
     const good = await resolve()
     const { promise, resolve: answer } = Promise.withResolvers<LookupAddress[]>()
@@ -53,7 +53,7 @@ describe('a resolver', () => {
     expect(await resolve()).toEqual([v4('192.0.2.2')])
   })
 
-  test('that goes on saying nothing is waited for once, not by each connection', async () => {
+  test('that keeps saying nothing is waited for once, not by each connection', async () => {
     const { script, resolve } = scripted({ patienceMs: 200 })
     const good = await resolve()
     const unanswered = Promise.withResolvers<LookupAddress[]>()
@@ -71,7 +71,7 @@ describe('a resolver', () => {
     await expect.poll(asked).toBe(3)
   })
 
-  test('that says something again is waited for again', async () => {
+  test('that answers again is waited for again', async () => {
     const { script, resolve } = scripted({ patienceMs: 30 })
     await resolve()
     script.answer = () => Promise.reject(FAILURE)
@@ -83,7 +83,7 @@ describe('a resolver', () => {
     expect(await resolve()).toEqual([v4('192.0.2.3')])
   })
 
-  test('is asked once for all who ask at the same time', async () => {
+  test('is asked once for all that ask at the same time', async () => {
     const { script, resolve } = scripted()
     await Promise.all([resolve(), resolve(), resolve()])
     expect(script.questions).toBe(1)
@@ -91,7 +91,7 @@ describe('a resolver', () => {
     expect(script.questions).toBe(2)
   })
 
-  test('puts last what did not answer, for a while', async () => {
+  test('puts addresses that did not answer last for a while', async () => {
     const { script, resolve, resolver } = scripted()
     script.answer = () => Promise.resolve([v4('192.0.2.1'), v4('192.0.2.2')])
     resolver.avoid('192.0.2.1')
@@ -131,7 +131,7 @@ async function dnsServer() {
   }
 }
 
-test('servers that are named are asked instead of the system', async () => {
+test('DNS servers that are configured are asked instead of the system', async () => {
   using server = await dnsServer()
   const resolver = new Resolver({ servers: [server.at] })
   expect(await resolver.resolve('registry.test')).toEqual([v4('192.0.2.7')])

@@ -43,7 +43,7 @@ async function guarded(
 }
 
 describe('a token', () => {
-  test('is asked for once and used without another 401', async () => {
+  test('is requested once and used without another 401', async () => {
     await using x = await guarded()
     for (let times = 0; times < 3; times++) {
       expect(await x.pull()).toMatchObject({ digest: x.image.digest, grantedBy: 'anonymous' })
@@ -54,14 +54,14 @@ describe('a token', () => {
     expect(x.at.events.tokens).toMatchObject([{ realm: x.tokens.host, outcome: 'ok' }])
   })
 
-  test('is asked for once however many wait for it', async () => {
+  test('is requested once, however many wait for it', async () => {
     await using x = await guarded()
     x.tokens.fault({ delayMs: 50 })
     await Promise.all(Array.from({ length: 20 }, x.pull))
     expect(x.tokens.requests).toHaveLength(1)
   })
 
-  test('that is refused to one who waits is refused to all of them', async () => {
+  test('that is refused is refused to all that wait for it', async () => {
     await using x = await guarded({ repositories: {} })
     x.tokens.fault({ delayMs: 50 })
     const reasons = await Promise.all(
@@ -71,7 +71,7 @@ describe('a token', () => {
     expect(x.tokens.requests).toHaveLength(1)
   })
 
-  test('is still got by the others when the first who asked leaves', async () => {
+  test('is still obtained for the others when the first that asked leaves', async () => {
     await using x = await guarded()
     x.tokens.fault({ delayMs: 100 })
     const leaving = new AbortController()
@@ -84,7 +84,7 @@ describe('a token', () => {
     expect(x.tokens.requests).toHaveLength(1)
   })
 
-  test('is for the name that stands in the request: after rewrites, below a path', async () => {
+  test('is for the name in the request, after rewrites and below a path', async () => {
     await using tokens = await startTokenServer()
     const auth = { kind: 'token', tokens, scope: 'none' } as const
     await using registry = await startRegistry({ auth })
@@ -96,13 +96,13 @@ describe('a token', () => {
     expect(asked).toEqual([['repository:proxy/team/alpine:pull']])
   })
 
-  test('is for the request’s repository where the challenge holds a placeholder', async () => {
+  test("is for the request's repository where the challenge has a placeholder", async () => {
     await using x = await guarded({}, { scope: 'repository:user/image:pull' })
     await x.pull()
     expect(x.tokens.requests.map((r) => r.scopes)).toEqual([['repository:library/alpine:pull']])
   })
 
-  test('that is not good any more is fetched anew, once', async () => {
+  test('that is no longer valid is fetched again, once', async () => {
     await using x = await guarded()
     await x.pull()
     x.tokens.revokeAll()
@@ -111,7 +111,7 @@ describe('a token', () => {
     expect(x.registry.requests.map((r) => r.status)).toEqual([401, 200, 401, 200])
   })
 
-  test('that is fresh and refused all the same is not fetched again and again', async () => {
+  test('that is fresh and still refused is not fetched again and again', async () => {
     await using x = await guarded({ strict: false, repositories: {} }, {}, { credential: BOT })
     const failure = await failureOf(x.pull())
     expect(failure).toMatchObject({ reason: 'denied', kind: 'denied', status: 401 })
@@ -141,12 +141,12 @@ describe('a token', () => {
     expect(await x.pull()).toMatchObject({ digest: x.image.digest })
   })
 
-  test('keeps the realm’s own query', async () => {
+  test("is requested with the realm's own query", async () => {
     await using x = await guarded({ realmQuery: { tenant: 'a b' } })
     expect(await x.pull()).toMatchObject({ digest: x.image.digest })
   })
 
-  test('is asked for at a relative realm and after a challenge in several parts', async () => {
+  test('is requested at a relative realm and after a challenge in several parts', async () => {
     await using x = await guarded()
     const { service, realm } = x.tokens
     const challenge = (scope = '') => [
@@ -162,7 +162,7 @@ describe('a token', () => {
 })
 
 // Node ends a process in which a rejection meets nobody.
-test('a token that is refused to who has left already leaves no rejection behind', async () => {
+test('a token that is refused to a caller that has left leaves no unhandled rejection', async () => {
   const unhandled: unknown[] = []
   const note = (reason: unknown) => void unhandled.push(reason)
   process.on('unhandledRejection', note)
@@ -178,7 +178,7 @@ test('a token that is refused to who has left already leaves no rejection behind
 })
 
 describe('a password', () => {
-  test('goes to the token server as Basic, and what it gives is granted by credential', async () => {
+  test('goes to the token server as Basic, and its token counts as granted by credential', async () => {
     const repositories = { 'library/alpine': ['bot'] }
     await using x = await guarded({ repositories }, {}, { credential: BOT })
     expect(await x.pull()).toMatchObject({ grantedBy: 'credential' })
@@ -193,7 +193,7 @@ describe('a password', () => {
     expect(x.tokens.requests.map((r) => r.method)).toEqual(['GET', 'POST'])
   })
 
-  test('that is wrong is bad-credentials and names the key, not the password', async () => {
+  test('that is wrong is bad-credentials, which names the key and not the password', async () => {
     const credential: Credential = { ...BOT, password: 'wrong-secret' }
     await using x = await guarded({}, {}, { credential })
     const failure = await failureOf(x.pull())
@@ -238,7 +238,7 @@ describe('a password', () => {
     expect(registry.requests).toHaveLength(2)
   })
 
-  test('of one is never used for another', async () => {
+  test('of one registry is never used for another', async () => {
     const repositories = { 'library/alpine': ['bot'] }
     await using x = await guarded({ repositories }, {}, { credential: BOT })
     await x.pull()
@@ -318,7 +318,7 @@ describe('a realm', () => {
     expect(failure).toMatchObject({ reason: 'realm-refused', kind: 'denied' })
   })
 
-  test('that refuses leaves no connection behind, however long the 401 was', async () => {
+  test('that refuses leaves no connection behind, however long its 401 is', async () => {
     await using registry = await startRegistry()
     registry.fault({ match: { kind: 'other' }, status: 403 })
     registry.fault({
@@ -347,7 +347,7 @@ describe('a realm', () => {
     expect(await failureOf(x.pull())).toMatchObject({ reason: 'timed-out' })
   })
 
-  test('with an endless or empty answer gives no token', async () => {
+  test('with an endless or empty response gives no token', async () => {
     for (const body of ['{"token":"', '', '[]', '{"token":"two words"}', '{"token":7}']) {
       const filler = body === '{"token":"' ? 'x'.repeat(200_000) : ''
       await using registry = await startRegistry()
@@ -364,7 +364,7 @@ describe('a realm', () => {
     }
   })
 
-  test('with a web page for an answer is none, and says so', async () => {
+  test('that answers with a web page gives no token, and the error says so', async () => {
     await using x = await guarded()
     x.tokens.fault({ status: 200, body: '<html>log in', headers: { 'content-type': 'text/html' } })
     const failure = await failureOf(x.pull())
@@ -391,7 +391,7 @@ describe('a realm', () => {
     for (const { headers } of other.requests) expect(headers).not.toHaveProperty('authorization')
   })
 
-  test('that is overloaded makes the pull rate limited', async () => {
+  test('that is overloaded makes the pull rate-limited', async () => {
     await using registry = await startRegistry()
     registry.fault({ match: { kind: 'other' }, status: 429, headers: { 'retry-after': '7' } })
     registry.fault({
@@ -425,7 +425,7 @@ describe('a registry token', () => {
     expect(x.tokens.requests).toEqual([])
   })
 
-  test('that is refused is not tried again, nor told to any token server', async () => {
+  test('that is refused is not tried again, nor sent to any token server', async () => {
     await using x = await guarded()
     const who = { credentials: always({ kind: 'bearer', token: 'expired-secret' }) }
     for (let times = 0; times < 2; times++) {

@@ -44,7 +44,7 @@ describe('the scopes of a challenge', () => {
     expect(scopesFor(challenged, 'team/alpine')).toEqual(scopes)
   })
 
-  test('are never none and never of two repositories', () => {
+  test('are never empty and never of two repositories', () => {
     const scope = fc.stringMatching(/^(repository|registry|aws):[a-z/]{0,8}:(pull|\*)$/)
     fc.assert(
       fc.property(fc.array(scope), (scopes) => {
@@ -65,8 +65,8 @@ describe('the scopes of a challenge', () => {
 
 const read = (json: object) => readToken(JSON.stringify(json), NOW)
 
-describe('a token answer', () => {
-  test('prefers access_token and lives for a minute where nothing is said', () => {
+describe('a token response', () => {
+  test('prefers access_token, and its token lives for a minute where no lifetime is given', () => {
     expect(read({ token: 'a', access_token: 'b' })).toEqual({
       value: 'b',
       expiresAt: NOW + 60_000,
@@ -83,7 +83,7 @@ describe('a token answer', () => {
     { expires_in: null, lives: 60 },
     { expires_in: 'soon', lives: 60 },
     { expires_in: 1e12, lives: 86_400 },
-  ])('with expires_in $expires_in lives $lives s', ({ expires_in, lives }) => {
+  ])('with expires_in $expires_in has a token for $lives s', ({ expires_in, lives }) => {
     expect(read({ token: 'a', expires_in })?.expiresAt).toBe(NOW + lives * 1000)
   })
 
@@ -92,7 +92,7 @@ describe('a token answer', () => {
     { issued: -200, lives: 300 },
     { issued: 3600, lives: 300 },
     { issued: -1e6, lives: 300 },
-  ])('issued $issued s from now lives $lives s of 300', ({ issued, lives }) => {
+  ])('issued $issued s from now has a token for $lives s of 300', ({ issued, lives }) => {
     const issued_at = new Date(NOW + issued * 1000).toISOString()
     expect(read({ token: 'a', expires_in: 300, issued_at })?.expiresAt).toBe(NOW + lives * 1000)
   })
@@ -102,7 +102,7 @@ describe('a token answer', () => {
     (body) => expect(readToken(body, NOW)).toBeUndefined(),
   )
 
-  test('of any text never throws, and never gives what breaks a header', () => {
+  test('of any string never throws, and never gives a token that breaks a header', () => {
     fc.assert(
       fc.property(
         fc.oneof(
@@ -123,7 +123,7 @@ describe('a token request', () => {
   const realm = new URL('https://auth.test/token?tenant=1')
   const scopes = ['repository:a:pull', 'registry:catalog:*']
 
-  test('has one scope parameter each, and the realm’s own query', () => {
+  test("has one parameter for each scope, and the realm's own query", () => {
     const [get] = tokenMessages({
       realm,
       service: 'a b',
@@ -191,7 +191,7 @@ describe('a realm', () => {
     expect(at('https://h.test', 'https://auth.other.test/token', credential)).toBe(expected)
   })
 
-  test('is asked wherever it is where there is nothing to steal', () => {
+  test('is asked wherever it is, where there is nothing to steal', () => {
     expect(at('https://h.test', 'http://elsewhere.test/', { kind: 'anonymous' })).toBe('asked')
   })
 })

@@ -48,7 +48,7 @@ describe('redirects', () => {
     expect(outcomes).toEqual([401, 307, 200].map((s) => [`${registry.url}/v2`, String(s)]))
   })
 
-  test('that carry Range go on carrying it', async () => {
+  test('keep the Range header', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.from('0123456789'))
@@ -104,7 +104,7 @@ describe('redirects', () => {
     ])
   })
 
-  test('in circles end after ten', async () => {
+  test('in circles end after ten requests', async () => {
     await using registry = await startRegistry()
     registry.fault({ redirect: '/v2/again' })
     await using at = upstreamOver([registry.url])
@@ -185,7 +185,7 @@ describe('a body', () => {
     expect(await failureOf(collect(response.body))).toMatchObject({ reason: 'timed-out' })
   })
 
-  test('that is read slowly does not stall by that', async () => {
+  test('that is read slowly does not count as stalled', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addSyntheticBlob(3_000_000, 1)
     await using at = upstreamOver([registry.url])
@@ -251,7 +251,7 @@ describe('a body', () => {
     expect(registry.bytesSent(big.digest)).toBeLessThan(10_000_000)
   })
 
-  test('that a reader breaks off is discarded', async () => {
+  test('that its reader abandons is discarded', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addSyntheticBlob(50_000_000, 1)
     await using at = upstreamOver([registry.url], { limits: { connections: 1 } })
@@ -285,7 +285,7 @@ describe('a request', () => {
     expect(at.events.failures).toEqual([])
   })
 
-  test('uses one connection again and again, after HEAD too', async () => {
+  test('uses one connection again and again, also after a HEAD', async () => {
     await using registry = await startRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     await using at = upstreamOver([registry.url])
@@ -325,7 +325,7 @@ describe('a request', () => {
     blob.body.discard()
   })
 
-  test('of a caller who left before is never sent', async () => {
+  test('of a caller that left before is never sent', async () => {
     await using registry = await startRegistry()
     await using at = upstreamOver([registry.url])
     const request = { ...requestFor('x'), signal: AbortSignal.abort(new Error('left')) }
@@ -334,7 +334,7 @@ describe('a request', () => {
   })
 
   // Node ends a process in which a rejection meets nobody.
-  test('of a caller who leaves just before it is sent leaves no rejection behind', async () => {
+  test('of a caller that leaves just before it is sent leaves no unhandled rejection', async () => {
     await using registry = await startRegistry()
     await using at = upstreamOver([registry.url])
     const unhandled: unknown[] = []
@@ -363,7 +363,7 @@ describe('the health of an endpoint', () => {
     { what: 'it has not made that', status: 501 },
     { what: 'it calls that malformed', status: 400 },
     { what: 'we came back to ourselves', status: 508 },
-  ])('does not suffer where it says that $what', async ({ status }) => {
+  ])('is not affected where it says that $what', async ({ status }) => {
     await using registry = await startRegistry()
     registry.fault({ status })
     await using at = upstreamOver([registry.url])

@@ -24,7 +24,7 @@ describe('a range of a blob', () => {
     { range: { start: 0, end: 1 }, sent: 'bytes=0-0', ranged: true },
     { range: { start: 4000, end: 5000 }, sent: 'bytes=4000-4999', ranged: true },
     { range: { start: 4000, end: SIZE + 5 }, sent: `bytes=4000-${SIZE + 4}`, ranged: true },
-  ])('$range is asked for with Range $sent', async ({ range, sent, ranged }) => {
+  ])('$range is requested with Range $sent', async ({ range, sent, ranged }) => {
     await using registry = await startRegistry()
     const response = await fetchRange(registry, range)
     const end = Math.min(range.end ?? SIZE, SIZE)
@@ -65,14 +65,14 @@ describe('a range of a blob', () => {
     'bytes 1-6000/10000',
     'bytes x',
     '',
-  ])('answered with Content-Range "%s" is refused', async (header) => {
+  ])('that is answered with Content-Range "%s" is refused', async (header) => {
     await using registry = await startRegistry()
     registry.fault({ headers: { 'content-range': header } })
     const failure = await failureOf(fetchRange(registry, { start: 4000 }))
     expect(failure).toMatchObject({ reason: 'protocol', kind: 'unavailable' })
   })
 
-  test('that holds nothing is not asked for', async () => {
+  test('that is empty is not requested', async () => {
     await using registry = await startRegistry()
     await expect(fetchRange(registry, { start: 5, end: 5 })).rejects.toThrow(RangeError)
     expect(registry.requests).toEqual([])

@@ -110,8 +110,8 @@ const CASES: readonly Case[] = [
   },
 ]
 
-describe('without an end', () => {
-  test.each(CASES)('$what is given up', async ({ most, reason, server, ask }) => {
+describe('a response without an end', () => {
+  test.each(CASES)('is abandoned: $what', async ({ most, reason, server, ask }) => {
     await using registry = await endless(server)
     await using at = upstreamOver([registry.url], { limits: LIMITS })
     const startedAt = Date.now()
@@ -121,7 +121,7 @@ describe('without an end', () => {
     expect(registry.state.sent).toBeLessThan(most + ON_ITS_WAY)
   })
 
-  test('an answer to a probe is given up', async () => {
+  test('is abandoned: the one to a probe', async () => {
     await using registry = await endless()
     await using at = upstreamOver([registry.url], { limits: LIMITS })
     await at.client.probe(at.endpoints[0]!)
@@ -130,7 +130,7 @@ describe('without an end', () => {
     expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('ok')
   })
 
-  test('whether a blob is there is known by its first bytes', async () => {
+  test('shows by its first bytes that a blob exists', async () => {
     await using registry = await endless()
     await using at = upstreamOver([registry.url], { limits: LIMITS })
     const head = await at.upstream.headBlob(REPO, DIGEST, at.requester)
@@ -138,7 +138,7 @@ describe('without an end', () => {
     expect(registry.state.sent).toBeLessThan(ON_ITS_WAY)
   })
 
-  test('an answer of a proxy to CONNECT is given up', async () => {
+  test('is abandoned: the one of a proxy to CONNECT', async () => {
     const state = { sent: 0 }
     const server = createTcpServer((socket) => {
       socket.on('error', () => undefined)

@@ -49,7 +49,7 @@ describe('the configs entry of a host', () => {
 })
 
 describe('a configured credential', () => {
-  test('is read from texts and from wherever a secret is', async () => {
+  test('is read from literals and from wherever a secret is', async () => {
     const credentials = new ConfiguredCredentials({
       hosts: {
         'a.test': { auth: { username: 'u', password: 'p', realms: ['auth.test'] } },
@@ -74,7 +74,7 @@ describe('a configured credential', () => {
     ])
   })
 
-  test('that cannot be read says whose, and no secret', async () => {
+  test('that cannot be read is reported with its host, and without a secret', async () => {
     const password = {
       read: () => Promise.reject(new Error('the environment variable X is not set')),
     }
@@ -92,7 +92,7 @@ describe('a configured credential', () => {
   })
 })
 
-describe('docker’s config.json', () => {
+describe("Docker's config.json", () => {
   const entry = (user: string) => ({ auth: base64(`${user}:secret`) })
 
   test.each([
@@ -140,11 +140,11 @@ describe('docker’s config.json', () => {
     expect(config.auth('a.test')).toEqual(credential)
   })
 
-  test('in the older form is the bare map', () => {
+  test('may have the older form, a bare map', () => {
     expect(parseDockerConfig(JSON.stringify({ 'a.test': entry('u') })).auth('a.test')).toBeDefined()
   })
 
-  test('of any JSON object never throws, and of any other text throws without quoting it', () => {
+  test('of any JSON object is read without an error, and any other text is refused without quoting it', () => {
     fc.assert(
       fc.property(
         fc.dictionary(fc.constantFrom('auths', 'credHelpers', 'credsStore'), fc.jsonValue()),
@@ -158,7 +158,7 @@ describe('docker’s config.json', () => {
     expect(() => parseDockerConfig('{"auth":"my-secret"')).toThrow(/^is no JSON/)
   })
 
-  test('is read again when it changes, may come later, and leaves what it said when it goes', async () => {
+  test('is read again when it changes, may come later, and keeps its last value when it goes', async () => {
     const path = directory.join('config.json')
     const credentials = new ConfiguredCredentials({
       hosts: {},
@@ -182,7 +182,7 @@ describe('docker’s config.json', () => {
     expect(await current()).toEqual(basic('another', 'secret'))
   })
 
-  test('of several, the first that has one for the host wins; one that is broken hides none', async () => {
+  test('is one of several: the first with a credential for the host wins, and a broken one hides none', async () => {
     const paths = ['broken', 'one', 'two'].map((name) => directory.join(`${name}.json`))
     const [broken = '', one = '', two = ''] = paths
     await writeFile(broken, '[]')
@@ -195,7 +195,7 @@ describe('docker’s config.json', () => {
     await expect(credentials.credentialFor({ host: 'c.test' })).rejects.toThrow(broken)
   })
 
-  test('that is broken from the start says where it is', async () => {
+  test('that is broken from the start is reported with its path', async () => {
     const path = directory.join('config.json')
     await writeFile(path, '[]')
     const credentials = new ConfiguredCredentials({ hosts: {}, dockerConfigPaths: [path] })
@@ -230,7 +230,7 @@ describe('a credential helper', () => {
     process.env['PATH'] = `${directory.path}:${path}`
   }
 
-  test('is asked for its host, others are looked up in the store, then in the file', async () => {
+  test('is asked for its host, and others are looked up in the store and then in the file', async () => {
     await install('one', `echo '{"ServerURL":"x","Username":"helped","Secret":"s"}'`)
     await install('all', `echo 'credentials not found in native keychain'; exit 1`)
     const credentials = await withConfig({
@@ -266,14 +266,17 @@ describe('a credential helper', () => {
     { what: 'never ends its answer', suffix: 'bad', script: 'yes my-secret', says: /too long/ },
     { what: 'is not there', suffix: 'absent', script: '', says: /no such program/ },
     { what: 'has no name', suffix: '../x', script: '', says: /no name of a credential helper/ },
-  ])('that $what is an error without what it printed', async ({ suffix, script, says }) => {
-    await install('bad', script)
-    const credentials = await withConfig({ credsStore: suffix })
-    const failure = credentials.credentialFor({ host: 'a.test' })
-    await expect(failure).rejects.toThrow(CredentialError)
-    await expect(failure).rejects.toThrow(says)
-    await expect(failure).rejects.not.toThrow(/my-secret/)
-  })
+  ])(
+    'that $what is an error that does not show what it printed',
+    async ({ suffix, script, says }) => {
+      await install('bad', script)
+      const credentials = await withConfig({ credsStore: suffix })
+      const failure = credentials.credentialFor({ host: 'a.test' })
+      await expect(failure).rejects.toThrow(CredentialError)
+      await expect(failure).rejects.toThrow(says)
+      await expect(failure).rejects.not.toThrow(/my-secret/)
+    },
+  )
 })
 
 test('a fingerprint tells credentials apart and holds nothing of them', () => {

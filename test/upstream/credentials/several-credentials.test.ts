@@ -104,13 +104,13 @@ describe('of several credentials', () => {
     expect(x.users()).toMatch(/^bbb(ab|ba)/)
   })
 
-  test('they take turns where the registry says nothing of what is left', async () => {
+  test('they take turns where the registry does not say what is left', async () => {
     await using x = await hub({ a: {}, b: {}, c: {} })
     for (let times = 0; times < 6; times++) await x.pull()
     expect(x.users()).toBe('abcabc')
   })
 
-  test('the next is asked as, within the same request, where one has no more', async () => {
+  test('the next one is used within the same request where one has no requests left', async () => {
     await using x = await hub({ a: { limited: { retryAfter: '60' } }, b: {} })
     await x.pull()
     expect(x.users()).toBe('ab')
@@ -120,13 +120,13 @@ describe('of several credentials', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test('the next is asked as for a blob, too', async () => {
+  test('the next one is used for a blob as well', async () => {
     await using x = await hub({ a: { limited: {} }, b: { limited: {} }, c: {} })
     expect((await x.blob()).equals(BLOB)).toBe(true)
     expect(x.users()).toMatch(/^ab?c$/)
   })
 
-  test('nobody is asked as again where all are told to wait, and the soonest decides', async () => {
+  test('none is used again where all are told to wait, and the soonest decides', async () => {
     await using x = await hub({
       a: { limited: { retryAfter: '60' } },
       b: { limited: { retryAfter: '30' } },
@@ -141,13 +141,13 @@ describe('of several credentials', () => {
     expect(x.state()).toBe('limited')
   })
 
-  test('one that may not have it does not hide that the other is only told to wait', async () => {
+  test('one that is denied does not hide that the other is only told to wait', async () => {
     await using x = await hub({ a: { limited: { retryAfter: '60' } }, b: { denied: true } })
     expect(await failureOf(x.pull())).toMatchObject({ kind: 'rate-limited' })
     expect(x.users()).toBe('ab')
   })
 
-  test('one that the registry does not know any more costs no pull, and is told of once', async () => {
+  test('one that the registry no longer accepts costs no pull, and is logged once', async () => {
     await using x = await hub({ a: { revoked: true }, b: {} })
     await x.pull()
     // Once as if it knew us, and once more with what it asks for.
@@ -159,7 +159,7 @@ describe('of several credentials', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test('all are asked as again where none is known any more, and it is told why', async () => {
+  test('all are tried again where none is accepted any more, and the reason is reported', async () => {
     await using x = await hub({ a: { revoked: true }, b: { revoked: true } })
     expect(await failureOf(x.pull())).toMatchObject({ reason: 'bad-credentials' })
     expect(x.users()).toBe('ab')
@@ -168,14 +168,14 @@ describe('of several credentials', () => {
     expect(x.users()).toMatch(/a$/)
   })
 
-  test('one that may not have it does not keep the other from it', async () => {
+  test('one that is denied does not keep the other from being used', async () => {
     await using x = await hub({ a: { denied: true }, b: {} })
     for (let times = 0; times < 3; times++) await x.pull()
     expect(x.users()).toMatch(/b$/)
     expect((await x.blob()).equals(BLOB)).toBe(true)
   })
 
-  test('one that is told to wait for blobs alone is asked as for manifests', async () => {
+  test('one that is told to wait only for blobs is used for manifests', async () => {
     await using x = await hub({ a: {}, b: {} })
     const { rateLimits } = x.at.client.health
     const [endpoint] = x.at.endpoints

@@ -294,7 +294,7 @@ const ROWS: Row[] = [
 ]
 
 // All of them in one place, to be read as an operator reads them: what, where, and what cures it.
-test('the messages are these', async () => {
+test('the messages about upstream failures are the golden ones', async () => {
   const answers = ROWS.map(({ what, status, headers = {}, body = '', asked }) => {
     const failure = diagnoseAnswer({ status, headers, body }, { ...ASKED, ...asked }, NOW)
     return [what, failure] as const
@@ -309,7 +309,7 @@ test('the messages are these', async () => {
   await expect(lines.join('')).toMatchFileSnapshot('../golden/upstream-failures.txt')
 })
 
-describe('an answer', () => {
+describe('a response', () => {
   test.each(ROWS)('that is $what is $reason', (row) => {
     const refusal = { status: row.status, headers: row.headers ?? {}, body: row.body ?? '' }
     const failure = diagnoseAnswer(refusal, { ...ASKED, ...row.asked }, NOW)
@@ -321,7 +321,7 @@ describe('an answer', () => {
     expect(failure.retryAfterMs).toBe(row.retryAfterMs)
   })
 
-  test('of any kind gets a verdict in one short printable line', () => {
+  test('of any kind gets a diagnosis in one short printable line', () => {
     const anyRefusal = fc.record({
       status: fc.integer({ min: 300, max: 599 }),
       headers: fc.dictionary(
@@ -435,7 +435,7 @@ describe('a network error', () => {
     expect(diagnoseNetwork(coded(code), ASKED, 'body').reason).toBe(reason)
   })
 
-  test('of the HTTP parser is a matter of the scheme, the protocol or a cut', () => {
+  test('of the HTTP parser is diagnosed as the scheme, the protocol or a cut', () => {
     const alert = diagnoseNetwork(parserError('\x15\x03\x01\x00\x02\x02F'), ASKED, 'head')
     expect(alert.reason).toBe('not-plain-http')
     expect(alert.message).toContain('write https://mirror.test in mirrors.<registry>.endpoint')
@@ -453,7 +453,7 @@ describe('a network error', () => {
     expect(storage.message).toMatch(/cdn\.test.*where https:\/\/mirror\.test\/v2 redirects to/)
   })
 
-  test('for a name that the certificate has not says which it has', () => {
+  test('for a name that the certificate lacks says which names it has', () => {
     const altnames =
       "Hostname/IP does not match certificate's altnames: Host: mirror.test. is not in the cert's altnames: DNS:a.test, DNS:b.test"
     const error = Object.assign(new Error(altnames), { code: 'ERR_TLS_CERT_ALTNAME_INVALID' })
@@ -462,7 +462,7 @@ describe('a network error', () => {
     )
   })
 
-  test('of several addresses is that of the first', () => {
+  test('of several addresses is the one of the first', () => {
     const error = new AggregateError([new Error('?'), coded('ECONNREFUSED'), coded('EHOSTUNREACH')])
     expect(diagnoseNetwork(error, ASKED, 'head').reason).toBe('refused')
   })
@@ -480,7 +480,7 @@ describe('a network error', () => {
     expect(diagnoseNetwork(error, ASKED, 'head').reason).toBe('refused')
   })
 
-  test('of ours keeps its words', () => {
+  test('of our own keeps its message', () => {
     const refused = diagnoseNetwork(
       new AddressRefused('10.0.0.1'),
       { ...ASKED, ...STORAGE },
@@ -494,7 +494,7 @@ describe('a network error', () => {
   })
 })
 
-describe('an error that is no network error', () => {
+describe('an error that is not a network error', () => {
   test.each([
     new TypeError('x is not a function'),
     new RangeError('out of range'),

@@ -20,7 +20,7 @@ test('the least final failure decides: unavailable, rate limited, corrupt, denie
   )
 })
 
-test('of equals the first decides, of rate limits the one that ends first', () => {
+test('the first of equal failures decides, and of rate limits the one that ends first', () => {
   expect(leastFinal([failed('tls'), failed('refused')]).reason).toBe('tls')
   const limits = [failed('rate-limited'), failed('rate-limited', 9), failed('rate-limited', 3)]
   expect(leastFinal(limits).retryAfterMs).toBe(3)
@@ -31,6 +31,6 @@ test('a rate limit that ends soon is less final than an endpoint that fails', ()
   expect(leastFinal([failed('refused'), failed('rate-limited', 10_001)]).kind).toBe('unavailable')
 })
 
-test('nobody asked is a mistake of the caller', () => {
+test('having asked nobody is a mistake of the caller', () => {
   expect(() => leastFinal([])).toThrow(RangeError)
 })

@@ -55,7 +55,7 @@ describe('blobs that break in the middle', () => {
     expect(report?.message).toContain('closed in the middle')
   })
 
-  test('do so also where HEAD, manifests and single bytes are well', async () => {
+  test('open the breaker also where HEAD, manifests and single bytes work', async () => {
     await using x = await world()
     x.fault({ match: { ...BLOBS, digest: x.digest }, cutAfter: 100 })
     for (let i = 0; i < 3; i++) {
@@ -71,7 +71,7 @@ describe('blobs that break in the middle', () => {
     expect(health.stateOf(endpoint!, 'content')).toBe('open')
   })
 
-  test('count anew after one that came to its end', async () => {
+  test('are counted again from one after one that was completed', async () => {
     await using x = await world()
     x.fault({ match: { ...BLOBS, digest: x.digest }, cutAfter: 100 })
     for (let i = 0; i < 3; i++) {
@@ -81,7 +81,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test.concurrent('are one failure where they broke together', async () => {
+  test.concurrent('are one failure where they broke at the same time', async () => {
     await using x = await world()
     x.fault({ stall: { afterBytes: 100 } })
     const all = Array.from({ length: 6 }, () => failureOf(fetch(x.at, x.digest, 0)))
@@ -110,7 +110,7 @@ describe('blobs that break in the middle', () => {
     expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('open')
   })
 
-  test.concurrent('say nothing where it is the reader who leaves', async () => {
+  test.concurrent('do not count where the reader left', async () => {
     await using x = await world()
     for (let i = 0; i < 5; i++) {
       const [source] = x.at.upstream.blobSources(REPO, x.at.requester)
@@ -125,7 +125,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('ok')
   })
 
-  test.concurrent('stalled from the start, are believed at once, but not while others flow', async () => {
+  test.concurrent('and stall from the start count at once, but not while others flow', async () => {
     await using x = await world({ ...FOR_LONG, limits: { bodyStallMs: 300 } })
     x.fault({ match: { ...BLOBS, digest: x.digest }, stall: { afterBytes: 0 } })
     const stalled = failureOf(fetch(x.at, x.digest, 0))
@@ -137,7 +137,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('open')
   })
 
-  test('close it again with the first that comes to its end, and not by an answer to a probe before its time', async () => {
+  test('close the breaker again with the first that is completed, and not by an answer to an early probe', async () => {
     const clock = { now: Date.now() }
     const breaker = { openMs: 1000, random: () => 0.5 }
     await using x = await world({ breaker, now: () => clock.now })
@@ -172,7 +172,7 @@ async function two(fault: Fault, options: Partial<ClientOptions> = FOR_LONG) {
 }
 
 describe('documents that do not come to their end', () => {
-  test('are asked for elsewhere after three in a row, though HEAD works; blobs are not', async () => {
+  test('are requested elsewhere after three in a row although HEAD works, and blobs are not', async () => {
     await using x = await two({ cutAfter: 10 })
     for (let i = 0; i < 6; i++) {
       await x.at.upstream.headManifest(REPO, 'latest', x.at.requester)

@@ -13,7 +13,7 @@ function opened(options: Partial<typeof OPTIONS> = {}): Breaker {
 }
 
 describe('a breaker', () => {
-  test('opens on so many failures in a row, not on as many with a success between', () => {
+  test('opens after a number of failures in a row, not after as many with a success in between', () => {
     const breaker = new Breaker(OPTIONS)
     breaker.failed(0)
     breaker.failed(0)
@@ -38,7 +38,7 @@ describe('a breaker', () => {
     expect([breaker.state, breaker.readiness(1001)]).toEqual(['closed', 'closed'])
   })
 
-  test('is not changed by a look at it', () => {
+  test('is not changed by looking at it', () => {
     const breaker = opened()
     for (let times = 0; times < 3; times++) {
       expect([breaker.state, breaker.readiness(1000)]).toEqual(['open', 'due'])
@@ -54,7 +54,7 @@ describe('a breaker', () => {
     expect(breaker.admit(1001)).toMatchObject({ isTrial: true })
   })
 
-  test('lets another through when the first has been trying for too long, whose end then changes nothing', () => {
+  test('lets another through when the first has been trying for too long, and the end of the first then changes nothing', () => {
     const breaker = opened()
     const first = breaker.admit(1000)
     expect(breaker.admit(5999)).toBeUndefined()
@@ -63,7 +63,7 @@ describe('a breaker', () => {
     expect([breaker.state, breaker.admit(6001)]).toEqual(['half-open', undefined])
   })
 
-  test('tells when a trial is over, however it ends', async () => {
+  test('reports when a trial is over, however it ends', async () => {
     const ends: ((breaker: Breaker, admission: Disposable) => void)[] = [
       (_, admission) => admission[Symbol.dispose](),
       (breaker) => breaker.succeeded(),
@@ -96,7 +96,7 @@ describe('a breaker', () => {
     expect(breaker.untilMs - now).toBe(1000)
   })
 
-  test('is not kept open by what was on its way when it opened', () => {
+  test('is not kept open by requests that were running when it opened', () => {
     const breaker = opened()
     breaker.failed(500, 3)
     expect(breaker.untilMs).toBe(1000)
@@ -141,7 +141,7 @@ describe('a breaker', () => {
     expect(breaker.state).toBe('closed')
   })
 
-  test('spreads the times by chance, within a quarter of them', () => {
+  test('spreads its times randomly, within a quarter of them', () => {
     assert(
       property(double({ min: 0, max: 0.999, noNaN: true }), (chance) => {
         const { untilMs } = opened({ random: () => chance })

@@ -47,7 +47,7 @@ describe('a first endpoint that says nothing', () => {
     expect(x.at.client.health.stateOf(x.at.endpoints[0]!)).toBe('open')
   })
 
-  test.concurrent('costs one timeout, too, where it is its token server', async () => {
+  test.concurrent('also costs one timeout where it is its token server', async () => {
     await using tokens = await startTokenServer()
     await using first = await startRegistry({ auth: { kind: 'token', tokens } })
     await using second = await startRegistry()
@@ -62,7 +62,7 @@ describe('a first endpoint that says nothing', () => {
     expect(first.requests).toHaveLength(1)
   })
 
-  test.concurrent('keeps a 404 of the second from being the last word, without being waited for', async () => {
+  test.concurrent('keeps a 404 of the second from being final, without being waited for', async () => {
     await using x = await two({ breaker: { openMs: 60_000 } })
     x.first.fault(HANG)
     await pull(x.at)
@@ -72,7 +72,7 @@ describe('a first endpoint that says nothing', () => {
     expect(Date.now() - startedAt).toBeLessThan(300)
   })
 
-  test.concurrent('is asked all the same where the second fails too', async () => {
+  test.concurrent('is still asked where the second fails too', async () => {
     await using x = await two({ breaker: { openMs: 60_000 } })
     const fault = x.first.fault(HANG)
     await pull(x.at)
@@ -81,7 +81,7 @@ describe('a first endpoint that says nothing', () => {
     expect((await pull(x.at)).endpoint).toBe(`${x.first.url}/v2`)
   })
 
-  test('is probed behind the requests, and asked again once it answers', async () => {
+  test('is probed in the background, and asked again once it answers', async () => {
     await using x = await two()
     const fault = x.first.fault(HANG)
     await pull(x.at)
@@ -99,7 +99,7 @@ describe('a first endpoint that says nothing', () => {
 })
 
 describe('an endpoint', () => {
-  test('that fails at once opens after three in a row, and is told of when that changes', async () => {
+  test('that fails at once has its breaker opened after three in a row, and changes are reported', async () => {
     const told: string[] = []
     await using x = await two({
       breaker: { openMs: 60_000 },
@@ -132,7 +132,7 @@ describe('an endpoint', () => {
     await Promise.all(Array.from({ length: 20 }, () => pull(at)))
   })
 
-  test.concurrent('does not fail those who wait because the one who asked has left', async () => {
+  test.concurrent('does not fail waiting requests because the one that asked has left', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     registry.fault(HANG)
@@ -148,7 +148,7 @@ describe('an endpoint', () => {
     expect(await Promise.all(waiting)).toHaveLength(2)
   })
 
-  test.concurrent('whose storage host is down gives manifests in its turn, and blobs last', async () => {
+  test.concurrent('whose storage host is down is asked for manifests in its turn, and for blobs last', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.from('content'))
@@ -165,7 +165,7 @@ describe('an endpoint', () => {
     expect((await pull(at)).endpoint).toBe(`${registry.url}/v2`)
   })
 
-  test('that is looked after in the background is known to be down before anybody asks', async () => {
+  test('that is probed in the background is known to be down before anybody asks', async () => {
     await using x = await two({ breaker: { openMs: 60_000 } })
     await x.first.close()
     using _ = new Probing({ client: x.at.client, endpoints: x.at.endpoints, everyMs: 20 })
@@ -268,7 +268,7 @@ describe('an endpoint that works again behind one that has answered all the whil
     }
   })
 
-  test('is not asked before the time that it named, whatever it says to a probe', async () => {
+  test('is not asked before the time that it named, whatever it answers to a probe', async () => {
     await using x = await recovered()
     x.clock.now += 1000
     x.registry.fault({ match: { kind: 'manifest' }, times: 1, ...UNAVAILABLE_FOR_30_S })
@@ -283,7 +283,7 @@ describe('an endpoint that works again behind one that has answered all the whil
 })
 
 describe('looking at sources without reading from them', () => {
-  test('uses up nobody’s turn: of the only endpoint they stay the first choice', async () => {
+  test('uses up no turn: those of the only endpoint stay the first choice', async () => {
     const clock = { now: Date.now() }
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(Buffer.from('content'))
@@ -304,7 +304,7 @@ describe('looking at sources without reading from them', () => {
     expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('ok')
   })
 
-  test('probes nobody; reading from one probes the others whose time has come', async () => {
+  test('probes nobody, and reading from one probes the others whose time has come', async () => {
     await using x = await recovered()
     const { digest } = x.mirror.addBlob(Buffer.from('content'))
     x.clock.now += 1000
@@ -368,7 +368,7 @@ describe('a rate limit', () => {
     expect((await pull(x.at)).endpoint).toBe(`${x.first.url}/v2`)
   })
 
-  test('of the only endpoint is told at once, with the time that is left', async () => {
+  test('of the only endpoint is reported at once, with the time that is left', async () => {
     const clock = { now: Date.now() }
     await using registry = await startRegistry()
     registry.fault(LIMITED)
@@ -392,7 +392,7 @@ describe('a rate limit', () => {
     body.discard()
   })
 
-  test('is read from the answers, and of several credentials the one with most left is used', async () => {
+  test('is read from responses, and of several credentials the one with most left is used', async () => {
     await using registry = await startRegistry({
       auth: { kind: 'basic', username: 'a', password: 'p' },
     })
@@ -422,7 +422,7 @@ describe('a rate limit', () => {
 })
 
 describe('how far an endpoint is', () => {
-  test('is what its quickest answers took: a slow one among them says little', async () => {
+  test('is measured by its quickest responses, so that a slow one among them changes little', async () => {
     await using x = await two()
     const [source] = x.at.upstream.blobSources(REPO, x.at.requester)
     expect(source!.latencyMs).toBeUndefined()

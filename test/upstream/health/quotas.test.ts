@@ -23,7 +23,7 @@ function timeOf(limits: RateLimits): number {
 }
 
 describe('whether a host is limited', () => {
-  test('takes as long to find out among a thousand hosts as alone', () => {
+  test('takes as long to find out among a thousand hosts as for one', () => {
     const alone = new RateLimits()
     alone.granted(at('0.test'), ANYBODY)
     timeOf(alone)
@@ -32,7 +32,7 @@ describe('whether a host is limited', () => {
     expect(many).toBeLessThan(20 * few + 20)
   })
 
-  test('is told of each host apart, once every credential there has to wait', () => {
+  test('is known for each host on its own, once every credential there has to wait', () => {
     const limits = new RateLimits(() => 0)
     limits.refused(at('a.test'), as('one'), 'content', 1000)
     expect([limits.isLimited('a.test'), limits.isLimited('b.test')]).toEqual([true, false])
@@ -43,7 +43,7 @@ describe('whether a host is limited', () => {
     expect([limits.isLimited('a.test'), limits.isLimited('b.test')]).toEqual([true, false])
   })
 
-  test('is forgotten with the host that was heard of longest ago', () => {
+  test('is forgotten for the host that was heard of longest ago', () => {
     const limits = new RateLimits(() => 0)
     limits.refused(at('old.test'), ANYBODY, 'content', 1000)
     limits.refused(at('old.test'), as('one'), 'content', 1000)

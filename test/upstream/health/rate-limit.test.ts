@@ -52,7 +52,7 @@ describe('the limit in the headers', () => {
     expect(parseRateLimit(headers, NOW)).toEqual({ limit, remaining, untilMs })
   })
 
-  test('names by what it counts us, where that is fit to be read', () => {
+  test('says by what we are counted, where that is readable', () => {
     const headers = { 'ratelimit-limit': '9', 'ratelimit-remaining': '1' }
     const read = (source: string) =>
       parseRateLimit({ ...headers, 'docker-ratelimit-source': source }, NOW)?.source
@@ -72,7 +72,7 @@ describe('the limit in the headers', () => {
     expect(parseRateLimit(headers, NOW)).toBeUndefined()
   })
 
-  test('is a sound one or none, whatever the headers are', () => {
+  test('is a valid one or none, whatever the headers are', () => {
     const text = oneof(string(), stringMatching(/^\d{0,14}(;w=\d{0,12})?(,.*)?$/))
     assert(
       property(text, text, text, (limit, remaining, reset) => {
@@ -96,11 +96,11 @@ function limits() {
   return { clock, known: new RateLimits(() => clock.now) }
 }
 
-describe('what is left', () => {
+describe('the remaining quota', () => {
   const hub = { key: 'https://hub.test/v2', host: 'hub.test' }
   const bot: Credential = { kind: 'basic', username: 'bot', password: 'secret' }
 
-  test('is that of the credential with most left, and is forgotten when its window ends', () => {
+  test('is the one of the credential with most left, and is forgotten when its window ends', () => {
     const { clock, known } = limits()
     expect(known.budget('hub.test')).toBeUndefined()
     known.learn(hub, ANONYMOUS, { limit: 100, remaining: 9, untilMs: NOW + 60_000 })
@@ -113,7 +113,7 @@ describe('what is left', () => {
     expect(known.remaining('hub.test', bot)).toBe(Infinity)
   })
 
-  test('is reported by endpoint and a name for the credential that gives nothing away', () => {
+  test('is reported by endpoint and by a name for the credential that reveals nothing', () => {
     const { known } = limits()
     known.learn(hub, ANONYMOUS, { limit: 100, remaining: 9, untilMs: NOW + 1 })
     known.learn(hub, bot, { limit: 200, remaining: 150, untilMs: NOW + 1 })
@@ -128,7 +128,7 @@ describe('what is left', () => {
     expect(JSON.stringify(report)).not.toMatch(/secret|bot/)
   })
 
-  test('a refusal is for its lane and credential, until its time is over', () => {
+  test('is none after a refusal, for its lane and credential, until its time is over', () => {
     const { clock, known } = limits()
     known.refused(hub, bot, 'rest', 30_000)
     expect(known.waitMs(hub, bot, 'rest')).toBe(30_000)
@@ -142,7 +142,7 @@ describe('what is left', () => {
     ])
   })
 
-  test('a refusal without a time is for longer each time, one for a year is for an hour', () => {
+  test('is none for longer after each refusal without a time, and for an hour after one for a year', () => {
     const { clock, known } = limits()
     const waits = Array.from({ length: 8 }, () => {
       known.refused(hub, bot, 'rest', undefined)

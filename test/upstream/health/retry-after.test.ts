@@ -27,7 +27,7 @@ async function two() {
 }
 
 describe('Retry-After of an endpoint that fails', () => {
-  test('is believed at once: it is not asked before, others are', async () => {
+  test('is believed at once, so that others are asked until then', async () => {
     await using x = await two()
     x.first.fault(AWAY)
     for (let times = 0; times < 3; times++) {
@@ -40,7 +40,7 @@ describe('Retry-After of an endpoint that fails', () => {
     expect(x.first.requests).toHaveLength(1)
   })
 
-  test('is over when its time has come', async () => {
+  test('ends when its time has come', async () => {
     await using x = await two()
     const fault = x.first.fault(AWAY)
     await pull(x.at)
@@ -51,7 +51,7 @@ describe('Retry-After of an endpoint that fails', () => {
       .toBe(`${x.first.url}/v2`)
   })
 
-  test('holds where nobody else can help, too, and is told with what is left of it', async () => {
+  test('also holds where nobody else can help, and the time left is reported', async () => {
     await using x = await two()
     x.first.fault(AWAY)
     x.second.fault({ status: 503, headers: { 'retry-after': '60' } })
@@ -69,7 +69,7 @@ describe('Retry-After of an endpoint that fails', () => {
     expect(x.at.events.failures).toHaveLength(2)
   })
 
-  test('is kept to for five minutes at most', async () => {
+  test('is observed for at most five minutes', async () => {
     await using x = await two()
     const fault = x.first.fault({ status: 503, headers: { 'retry-after': '86400' } })
     x.second.fault({ status: 500 })
@@ -81,7 +81,7 @@ describe('Retry-After of an endpoint that fails', () => {
     expect((await pull(x.at)).endpoint).toBe(`${x.first.url}/v2`)
   })
 
-  test('of where it redirects for blobs does not keep manifests from being fetched', async () => {
+  test('that comes from its storage host does not keep manifests from being fetched', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.from('content'))

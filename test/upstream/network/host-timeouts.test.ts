@@ -52,14 +52,14 @@ async function mute() {
 }
 
 describe.concurrent('a host that is given less time than others', () => {
-  test('is given up by then: the head of a document', async () => {
+  test('is abandoned in that time: the head of a document', async () => {
     await using registry = await startRegistry()
     registry.fault({ stall: 'headers' })
     await using at = upstream(registry.url, { [registry.host]: QUICK })
     await soon(pull(at))
   })
 
-  test('is given up by then: the body of a document', async () => {
+  test('is abandoned in that time: the body of a document', async () => {
     await using registry = await startRegistry()
     registry.addImage('library/alpine', 'latest')
     registry.fault({ stall: { afterBytes: 1 } })
@@ -67,7 +67,7 @@ describe.concurrent('a host that is given less time than others', () => {
     await soon(pull(at))
   })
 
-  test('is given up by then: the body of a blob', async () => {
+  test('is abandoned in that time: the body of a blob', async () => {
     await using registry = await startRegistry()
     const { digest } = registry.addBlob(Buffer.alloc(1000))
     registry.fault({ stall: { afterBytes: 1 } })
@@ -77,13 +77,13 @@ describe.concurrent('a host that is given less time than others', () => {
     await soon(collect(body))
   })
 
-  test('is given up by then: its TLS handshake', async () => {
+  test('is abandoned in that time: its TLS handshake', async () => {
     await using server = await mute()
     await using at = upstream(`https://${server.host}`, { [server.host]: QUICK })
     await soon(pull(at))
   })
 
-  test('is given up by then: a proxy on the way to it', async () => {
+  test('is abandoned in that time: a proxy on the way to it', async () => {
     await using proxy = await startHttpProxy({ silent: true })
     const url = `http://127.0.0.1:${proxy.port}`
     const host = { ...QUICK, proxy: new Proxy(url) }
@@ -91,7 +91,7 @@ describe.concurrent('a host that is given less time than others', () => {
     await soon(pull(at))
   })
 
-  test('is given up by then: a probe', async () => {
+  test('is abandoned in that time: a probe', async () => {
     await using registry = await startRegistry()
     registry.fault({ stall: 'headers' })
     await using at = upstream(registry.url, { [registry.host]: QUICK })
@@ -101,7 +101,7 @@ describe.concurrent('a host that is given less time than others', () => {
     expect(at.client.health.stateOf(at.endpoints[0]!)).toBe('open')
   })
 
-  test('is given up by then: where it redirects to', async () => {
+  test('is abandoned in that time: the host that it redirects to', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.from('content'))
@@ -111,7 +111,7 @@ describe.concurrent('a host that is given less time than others', () => {
     await soon(source!.fetch(digest, 0, signal))
   })
 
-  test('is given up by then: the token server that it names', async () => {
+  test('is abandoned in that time: the token server that it names', async () => {
     await using tokens = await startTokenServer()
     await using registry = await startRegistry({ auth: { kind: 'token', tokens } })
     registry.addImage('library/alpine', 'latest')
@@ -121,8 +121,8 @@ describe.concurrent('a host that is given less time than others', () => {
   })
 })
 
-describe.concurrent('what it leads to', () => {
-  test('has its own limits, where it has an entry: a token server', async () => {
+describe.concurrent('a host that another one leads to', () => {
+  test('has its own limits where it has an entry: a token server', async () => {
     await using tokens = await startTokenServer()
     await using registry = await startRegistry({ auth: { kind: 'token', tokens } })
     registry.addImage('library/alpine', 'latest')
@@ -131,7 +131,7 @@ describe.concurrent('what it leads to', () => {
     await soon(pull(at))
   })
 
-  test('has its own limits, where it has an entry: a storage host', async () => {
+  test('has its own limits where it has an entry: a storage host', async () => {
     await using storage = await startStorageHost()
     await using registry = await startRegistry({ redirectBlobs: storage })
     const { digest } = registry.addBlob(Buffer.from('content'))
@@ -147,7 +147,7 @@ describe.concurrent('a host that is given more time than others', () => {
   const whole = { tokenTimeoutMs: 300, documentTimeoutMs: 300 }
   const SLOW: HostOptions = { timeouts: { firstByteMs: 20_000 } }
 
-  test('may take it, also where a document as a whole would be over', async () => {
+  test('may take it, also where the limit for a whole document would be exceeded', async () => {
     await using registry = await startRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     registry.fault({ delayMs: 2500 })

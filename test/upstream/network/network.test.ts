@@ -52,14 +52,14 @@ function tlsRegistry(extra: object = {}): Promise<TestRegistry> {
 }
 
 describe('the wrong scheme', () => {
-  test('https to a server that speaks HTTP says to write http', async () => {
+  test('https for a server that speaks HTTP leads to the advice to write http', async () => {
     await using registry = await startRegistry()
     const failure = await failureOf(pull(`https://${registry.host}`))
     expect(failure).toMatchObject({ reason: 'plain-http', kind: 'unavailable' })
     expect(failure.message).toContain(`write http://${registry.host} in mirrors`)
   })
 
-  test('insecure_skip_verify does not make https http', async () => {
+  test('is not corrected by insecure_skip_verify: https stays https', async () => {
     await using registry = await startRegistry()
     const failure = await failureOf(
       pull(`https://${registry.host}`, { tls: { insecure_skip_verify: true } }),
@@ -67,7 +67,7 @@ describe('the wrong scheme', () => {
     expect(failure.reason).toBe('plain-http')
   })
 
-  test('http to a server that answers with a TLS alert says to write https', async () => {
+  test('http for a server that answers with a TLS alert leads to the advice to write https', async () => {
     await using server = await raw((socket) => {
       socket.once('data', () => socket.end(Buffer.from('15030100020246', 'hex')))
     })
@@ -88,7 +88,7 @@ describe.concurrent('a certificate', () => {
     expect(await pull(registry.url, { tls })).toMatchObject({ digest: image.digest })
   })
 
-  test('is not looked at with insecure_skip_verify', async () => {
+  test('is not checked with insecure_skip_verify', async () => {
     await using registry = await tlsRegistry()
     const image = registry.addImage('library/alpine', 'latest')
     const tls = { insecure_skip_verify: true }
@@ -103,7 +103,7 @@ describe.concurrent('a certificate', () => {
     expect(failure.message).toContain('not for localhost')
   })
 
-  test('of ours is shown where the server wants one, and its lack has a name', async () => {
+  test('of our own is shown where the server wants one, and lacking one is reported as such', async () => {
     await using registry = await tlsRegistry({
       ca: authority.ca.cert,
       requestCert: true,
@@ -118,7 +118,7 @@ describe.concurrent('a certificate', () => {
     expect(['tls', 'reset']).toContain(failure.reason)
   })
 
-  test('file that is missing or none is said to be', async () => {
+  test('file that is missing or invalid is reported as such', async () => {
     await using registry = await tlsRegistry()
     for (const ca_file of ['/does/not/exist', pair.keyFile.replace(/key$/, 'cnf')]) {
       const failure = await failureOf(pull(registry.url, { tls: { ca_file } }))
@@ -145,7 +145,7 @@ describe.concurrent('a certificate', () => {
   })
 })
 
-describe.concurrent('resolve', () => {
+describe.concurrent('the resolve setting', () => {
   test('connects to the given address, with the name in SNI and Host', async () => {
     let servername: string | undefined
     const SNICallback = (name: string, done: (error: null) => void) => {
@@ -163,38 +163,38 @@ describe.concurrent('resolve', () => {
 })
 
 describe.concurrent('an endpoint', () => {
-  test('that does not exist in DNS is name-not-resolved', async () => {
+  test('that does not exist in DNS fails as name-not-resolved', async () => {
     const failure = await failureOf(pull('http://no-such-host.invalid'))
     expect(failure).toMatchObject({ reason: 'name-not-resolved', kind: 'unavailable' })
     expect(failure.message).toContain('configs."no-such-host.invalid".resolve')
   })
 
-  test('where nobody listens is refused', async () => {
+  test('where nobody listens fails as refused', async () => {
     const registry = await startRegistry()
     await registry.close()
     expect(await failureOf(pull(registry.url))).toMatchObject({ reason: 'refused' })
   })
 
-  test('that accepts and says nothing is timed-out', async () => {
+  test('that accepts and says nothing fails as timed-out', async () => {
     await using server = await raw(() => undefined)
     expect(await failureOf(pull(`http://${server.host}`))).toMatchObject({ reason: 'timed-out' })
     const tls = await failureOf(pull(`https://${server.host}`))
     expect(tls).toMatchObject({ reason: 'timed-out' })
   })
 
-  test('that resets or closes without an answer is reset', async () => {
+  test('that resets or closes without a response fails as reset', async () => {
     await using resetting = await raw((socket) => socket.resetAndDestroy())
     await using closing = await raw((socket) => socket.once('data', () => socket.end()))
     expect(await failureOf(pull(`http://${resetting.host}`))).toMatchObject({ reason: 'reset' })
     expect(await failureOf(pull(`http://${closing.host}`))).toMatchObject({ reason: 'reset' })
   })
 
-  test('that speaks no HTTP is of another protocol', async () => {
+  test('that does not speak HTTP fails as protocol', async () => {
     await using server = await raw((socket) => socket.end('SSH-2.0-OpenSSH_9.9\r\n'))
     expect(await failureOf(pull(`http://${server.host}`))).toMatchObject({ reason: 'protocol' })
   })
 
-  test('that blocks us is blocked, and that limits us is rate-limited', async () => {
+  test('that blocks us fails as blocked, and one that limits us as rate-limited', async () => {
     await using registry = await startRegistry()
     const fault = registry.fault({
       status: 403,

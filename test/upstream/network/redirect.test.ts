@@ -34,7 +34,7 @@ test('plain http may lead to http and to https', () => {
   expect(to('https://cdn.test/', 302, from)).toBe('https://cdn.test/')
 })
 
-test('what is no redirect leads nowhere, whatever Location says', () => {
+test('a response that is not a redirect leads nowhere, whatever Location says', () => {
   for (const status of [200, 206, 300, 304, 305, 306, 404]) {
     expect(to('https://cdn.test/', status)).toBeUndefined()
   }

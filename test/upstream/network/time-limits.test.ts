@@ -23,7 +23,7 @@ const DOCUMENTS: Record<string, (upstream: Upstream, who: Requester) => Promise<
 }
 
 describe.concurrent('a document that comes drop by drop', () => {
-  test.each(Object.entries(DOCUMENTS))('is given up: %s', async (_, ask) => {
+  test.each(Object.entries(DOCUMENTS))('is abandoned: %s', async (_, ask) => {
     await using registry = await startRegistry()
     registry.fault({ match: { method: 'HEAD' }, status: 405 })
     registry.fault({ status: 200, body: LONG, drip: DRIP })
@@ -46,7 +46,7 @@ describe.concurrent('a document that comes drop by drop', () => {
     expect(manifest.digest).toBe(image.digest)
   })
 
-  test('takes all its redirects and pages together, no more', async () => {
+  test('has one limit for all its redirects and pages together', async () => {
     await using registry = await startRegistry()
     const headers = { link: '<?p=1>; rel="next"' }
     registry.fault({
@@ -74,7 +74,7 @@ describe.concurrent('a document that comes drop by drop', () => {
     expect((await hops).reason).toBe('timed-out')
   })
 
-  test('is the caller’s own affair once he has left', async () => {
+  test("ends with the caller's reason once the caller has left", async () => {
     await using registry = await startRegistry()
     registry.fault({ status: 200, body: LONG, drip: DRIP })
     await using at = upstreamOver([registry.url], { limits })
@@ -98,7 +98,7 @@ test.concurrent('a blob may take its time', async () => {
   expect(Date.now() - startedAt).toBeGreaterThan(limits.documentTimeoutMs)
 })
 
-test.concurrent('a registry that says again and again that it is about to answer is given up', async () => {
+test.concurrent('a registry that says again and again that it is about to answer is abandoned', async () => {
   const sockets: Socket[] = []
   const server = createServer((socket) => {
     sockets.push(socket)

@@ -28,7 +28,7 @@ afterEach(async () => {
   await directory.remove()
 })
 
-test('have one id for one content, whoever reads them, and another for another', async () => {
+test('TLS files have one id for one content, whoever reads them, and another for another', async () => {
   const files = new TlsFiles(paths)
   const { id, context } = await files.current()
   expect((await new TlsFiles(paths).current()).id).toBe(id)
@@ -41,7 +41,7 @@ test('have one id for one content, whoever reads them, and another for another',
   expect((await files.current()).id).not.toBe(id)
 })
 
-test('of which only the certificate is new leave the former pair until the key has come', async () => {
+test('TLS files of which only the certificate is new leave the old pair until the key has come', async () => {
   const files = new TlsFiles(paths)
   const former = await files.current()
   await copyFile(two.certFile, paths.cert_file)
@@ -53,7 +53,7 @@ test('of which only the certificate is new leave the former pair until the key h
 })
 
 test.each(['ca_file', 'cert_file', 'key_file'] as const)(
-  'whose %s goes away or holds nonsense leave what was good, and are an error at first',
+  'TLS files whose %s goes away or holds nonsense keep the last good pair, and are an error at first',
   async (key) => {
     const files = new TlsFiles(paths)
     const former = await files.current()

@@ -7,7 +7,7 @@ import {
   normaliseEndpoint,
 } from '../../../src/upstream/routing/endpoint.ts'
 
-describe('an endpoint is read as K3s reads it', () => {
+describe('an endpoint is read as K3s reads it,', () => {
   test.each([
     [
       'bare host',
@@ -76,7 +76,7 @@ describe('an endpoint is read as K3s reads it', () => {
     expect(endpoint.base.href).toBe(new URL(key).href)
   })
 
-  test('the own endpoint of a registry has no rewrites', () => {
+  test("and a registry's own endpoint has no rewrites", () => {
     expect(defaultEndpoint('docker.io')).toMatchObject({
       key: 'https://registry-1.docker.io/v2',
       isDefault: true,
@@ -86,7 +86,7 @@ describe('an endpoint is read as K3s reads it', () => {
   })
 })
 
-describe('what cannot be an endpoint is refused with a reason', () => {
+describe('an invalid endpoint', () => {
   test.each([
     ['', 'has no valid host'],
     ['https://', 'has no valid host'],
@@ -109,7 +109,7 @@ describe('what cannot be an endpoint is refused with a reason', () => {
     ['https://r.example\n', 'is no URL'],
     ['https://r.exa%mple', 'is no URL'],
     ['127.1:5000', 'unusual way to write the address 127.0.0.1'],
-  ])('%j %s', (text, why) => {
+  ])('is refused with a reason: %j %s', (text, why) => {
     expect(() => normaliseEndpoint(text)).toThrow(EndpointError)
     expect(() => normaliseEndpoint(text)).toThrow(why)
   })
@@ -123,7 +123,7 @@ describe('what cannot be an endpoint is refused with a reason', () => {
     'https://r.example/?token=s3cret',
     'https://r.example/#s3cret',
     'https://bot:a@s3cret@r.example b',
-  ])('a secret in %j is not in the message', (text) => {
+  ])('is refused without the secret in %j', (text) => {
     const thrown = expect(() => normaliseEndpoint(text))
     thrown.toThrow(EndpointError)
     thrown.not.toThrow('s3cret')
@@ -144,7 +144,7 @@ test.each([
   expect(nameOnWire(normaliseEndpoint(text), 'library/x')).toBe(expected)
 })
 
-test('any text is an endpoint without secrets that reads the same again, or refused', () => {
+test('any string is an endpoint without secrets that reads back the same, or is refused', () => {
   const piece = fc.constantFrom(
     'https://',
     'http://',

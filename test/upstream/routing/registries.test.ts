@@ -53,7 +53,7 @@ const open = registries([...usual, mirrorFrom('*')])
 
 const D = `sha256:${'a'.repeat(64)}`
 
-describe('every client, addressing and ns', () => {
+describe('a request is routed by client, addressing and ns', () => {
   const alpine = 'docker.io/library/alpine'
   type Row = [who: string, path: string, ns: string | undefined, host: string, outcome: string]
   const rows: Row[] = [
@@ -290,7 +290,7 @@ describe('every client, addressing and ns', () => {
     expect(outcome(hub, path, { ns, host })).toBe(expected)
   })
 
-  test('every way of addressing, with and without ns, finds the same repository', () => {
+  test('to the same repository by every way of addressing, with and without ns', () => {
     const registry = 'ghcr.io'
     const paths = [`/v2/ghcr.io/a/b`, `/ghcr.io/v2/a/b`, `/v2/a/b`]
     const suffixes = ['manifests/1', `blobs/${D}`, 'tags/list', `referrers/${D}`]
@@ -347,7 +347,7 @@ describe('a first component that looks like a registry and is not configured', (
     },
   )
 
-  test('it is part of the name under any other default', () => {
+  test('is part of the name under any other default', () => {
     expect(outcome(harbor, '/v2/quay.io/a/b/manifests/1')).toBe('harbor.example.com/quay.io/a/b')
     expect(outcome(harbor, '/v2/localhost/a/manifests/1')).toBe('harbor.example.com/localhost/a')
     expect(outcome(harbor, '/v2/ghcr.io/a/b/manifests/1')).toBe('ghcr.io/a/b')
@@ -355,8 +355,8 @@ describe('a first component that looks like a registry and is not configured', (
   })
 })
 
-describe('what a route tells', () => {
-  test('of a request by prefix', () => {
+describe('a route', () => {
+  test('of a request with a prefix is described', () => {
     expect(route(hub, '/Index.Docker.IO/v2/alpine/tags/list')).toEqual({
       registry: 'docker.io',
       repository: { registry: 'docker.io', name: 'library/alpine' },
@@ -366,7 +366,7 @@ describe('what a route tells', () => {
     })
   })
 
-  test('of a request by ns and first component', () => {
+  test('of a request with ns and a first component is described', () => {
     expect(route(hub, '/v2/docker.io/library/alpine/tags/list', { ns: 'docker.io' })).toEqual({
       registry: 'docker.io',
       repository: { registry: 'docker.io', name: 'library/alpine' },
@@ -377,7 +377,7 @@ describe('what a route tells', () => {
     })
   })
 
-  test('a registry that is only the default is not named', () => {
+  test('does not name a registry that is only the default', () => {
     expect(route(hub, '/v2/alpine/tags/list', { host: 'cache' }).named).toBe(false)
     expect(route(hub, '/v2/alpine/tags/list', { host: 'hub.cache.internal' }).named).toBe(true)
     expect(route(hub, '/v2/ghcr.io/a/tags/list').named).toBe(true)
@@ -397,19 +397,19 @@ describe('what a route tells', () => {
     expect(routed.repository).toBeUndefined()
   })
 
-  test('the ping of a registry that is not served is refused', () => {
+  test('does not exist for the ping of a registry that is not served', () => {
     expect(outcome(hub, '/quay.io/v2/')).toBe('NAME_UNKNOWN')
     expect(outcome(hub, '/v2/', { ns: 'quay.io' })).toBe('NAME_UNKNOWN')
   })
 
-  test('the plain ping is answered whatever the default is', () => {
+  test('exists for the plain ping whatever the default is', () => {
     const none = registries([], { defaultRegistry: 'docker.io' })
     expect(outcome(none, '/v2/')).toBe('docker.io')
     expect(outcome(none, '/v2/alpine/manifests/1')).toBe('NAME_UNKNOWN')
   })
 })
 
-describe('ns that makes no sense', () => {
+describe('an ns that is invalid', () => {
   test.each([
     ['empty', ''],
     ['a path', 'docker.io/library'],
@@ -419,12 +419,12 @@ describe('ns that makes no sense', () => {
     ['a blank', 'docker .io'],
     ['*', '*'],
     ['several', ['docker.io', 'ghcr.io']],
-  ])('%s is NAME_INVALID', (_, ns) => {
+  ])('(%s) is NAME_INVALID', (_, ns) => {
     expect(outcome(hub, '/v2/a/manifests/1', { ns })).toBe('NAME_INVALID')
     expect(outcome(open, '/v2/', { ns })).toBe('NAME_INVALID')
   })
 
-  test('the same ns twice is one', () => {
+  test('counts once where the same ns is given twice', () => {
     expect(outcome(hub, '/v2/a/b/tags/list', { ns: ['ghcr.io', 'ghcr.io'] })).toBe('ghcr.io/a/b')
     expect(outcome(hub, '/v2/a/b/tags/list', { ns: [] })).toBe('docker.io/a/b')
   })
@@ -441,7 +441,7 @@ describe('"*"', () => {
     expect(open.names).not.toContain('*')
   })
 
-  test('private and loopback registries need an entry of their own', () => {
+  test('does not serve private and loopback registries, which need an entry of their own', () => {
     const inside = ['localhost', 'localhost:5000', '127.0.0.1:5000', '10.1.2.3', '[::1]:5000']
     const more = ['192.168.0.1:5000', '172.16.0.1', '169.254.169.254', 'registry:5000', 'nas']
     const tricks = [
@@ -461,7 +461,7 @@ describe('"*"', () => {
     expect(() => route(open, '/v2/a/manifests/1', { ns: 'nas' })).toThrow('private')
   })
 
-  test('its endpoints and rewrites are for registries without an entry only', () => {
+  test('has endpoints and rewrites for registries without an entry only', () => {
     const rewrite = { '^': 'all/' }
     const any = registries([
       mirrorFrom('docker.io'),
@@ -518,11 +518,11 @@ describe('the endpoints of a registry', () => {
       ['registry-1.docker.io:443'],
       ['https://registry-1.docker.io:443/v2 1', 'https://registry-1.docker.io/v2 own 0'],
     ],
-  ])('%s', (_, listed, expected) => {
+  ])('are right: %s', (_, listed, expected) => {
     expect(keys(listed)).toEqual(expected)
   })
 
-  test('without default endpoints only the listed ones are left', () => {
+  test('are only the listed ones without default endpoints', () => {
     expect(keys(['m'], false)).toEqual(['https://m/v2 1'])
     expect(keys(['m', 'docker.io'], false)).toEqual([
       'https://m/v2 1',
@@ -530,17 +530,17 @@ describe('the endpoints of a registry', () => {
     ])
   })
 
-  test('without default endpoints an entry that lists none keeps its own, as in K3s', () => {
+  test('are its own where its entry lists none, also without default endpoints, as in K3s', () => {
     expect(keys([], false)).toEqual(['https://registry-1.docker.io/v2 own 0'])
   })
 
-  test('loopback registries are asked over plain HTTP, unless the port says otherwise', () => {
+  test('are asked over plain HTTP for a loopback registry, unless the port says otherwise', () => {
     const of = registries([mirrorFrom('localhost:5000'), mirrorFrom('127.0.0.1:443')])
     expect(of.endpoints('localhost:5000')[0]?.key).toBe('http://localhost:5000/v2')
     expect(of.endpoints('127.0.0.1:443')[0]?.key).toBe('https://127.0.0.1:443/v2')
   })
 
-  test('aliases of docker.io are docker.io, and its own name wins over them', () => {
+  test('are those of docker.io for its aliases, and its own name wins over them', () => {
     const alias = mirrorFrom('registry-1.docker.io', { endpoint: ['https://alias'] })
     const real = mirrorFrom('docker.io', { endpoint: ['https://real'] })
     expect(registries([alias]).endpoints('index.docker.io')[0]?.key).toBe('https://alias/v2')
@@ -548,7 +548,7 @@ describe('the endpoints of a registry', () => {
     expect(registries([real, alias]).names).toEqual(['docker.io'])
   })
 
-  test('of one that is not served there are none', () => {
+  test('are none for a registry that is not served', () => {
     expect(hub.endpoints('quay.io')).toEqual([])
     expect(hub.serves('quay.io')).toBe(false)
     expect(hub.serves('DOCKER.IO')).toBe(true)

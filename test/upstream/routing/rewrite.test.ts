@@ -13,7 +13,7 @@ function rules(...pairs: [pattern: string, replacement: string][]): Rewrite[] {
   return pairs.map(([pattern, replacement]) => new Rewrite(pattern, replacement))
 }
 
-describe('Rewrite does what Go 1.26 does', () => {
+describe('Rewrite does what Go 1.26 does:', () => {
   // The table holds the answers of Go's own regexp.Compile and ReplaceAllString.
   test.each(cases.filter(({ output }) => output !== null))(
     '$pattern → $replacement on $input gives $output',
@@ -33,7 +33,7 @@ describe('Rewrite does what Go 1.26 does', () => {
   )
 })
 
-describe('what wharfie and K3s test', () => {
+describe('Rewrite does what wharfie and K3s test:', () => {
   const busybox = 'library/busybox'
   test.each([
     [
@@ -86,7 +86,7 @@ describe('what wharfie and K3s test', () => {
 })
 
 describe('rewriteName', () => {
-  test('the first rule that changes the name wins and is reported', () => {
+  test('applies the first rule that changes the name and reports it', () => {
     const never = new Rewrite('^x', 'y')
     const same = new Rewrite('^library', 'library')
     const first = new Rewrite('^library/', 'a/')
@@ -98,11 +98,11 @@ describe('rewriteName', () => {
     expect(rewriteName([second, first], 'library/x')).toEqual({ name: 'b/x', rule: second })
   })
 
-  test('rules are not chained', () => {
+  test('does not chain rules', () => {
     expect(rewriteName(rules(['^a$', 'b'], ['^b$', 'c']), 'a').name).toBe('b')
   })
 
-  test('a rule whose result is no repository name is passed over', () => {
+  test('skips a rule whose result is not a repository name', () => {
     const upper = new Rewrite('^a/', 'A:5000/')
     const good = new Rewrite('^a/', 'b/')
     expect(rewriteName([upper, good], 'a/x')).toEqual({ name: 'b/x', rule: good })
@@ -110,12 +110,12 @@ describe('rewriteName', () => {
     expect(rewriteName(rules(['.*', '']), 'a/x')).toEqual({ name: 'a/x' })
   })
 
-  test('without a rule that matches, the name stays and no rule is named', () => {
+  test('keeps the name and reports no rule where none matches', () => {
     expect(rewriteName(rules(['^zzz', 'y']), 'library/x')).toEqual({ name: 'library/x' })
   })
 })
 
-describe('a rule that cannot be used says why', () => {
+describe('a rule that cannot be used is refused with the reason:', () => {
   test.each([
     ['(.*', "rewrite pattern '(.*': error parsing regexp: missing closing )"],
     ['(?=a)', 'Go regular expressions have no look-around'],
@@ -159,7 +159,7 @@ describe('replacementReferences', () => {
   })
 })
 
-test('any rule that compiles can be applied to any text, and `$$`-escaped text is itself', () => {
+test('any rule that compiles can be applied to any string, and `$$`-escaped text is itself', () => {
   const template = fc.string({ unit: fc.constantFrom('$', '{', '}', '1', 'x', '-', 'é', '0', '_') })
   const text = fc.string({ unit: 'grapheme', maxLength: 40 })
   fc.assert(

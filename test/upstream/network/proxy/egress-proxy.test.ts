@@ -19,7 +19,7 @@ import { startRegistry } from '../../../support/registry.ts'
 import { startStorageHost } from '../../../support/storage-host.ts'
 import { collect, failureOf, REPO, SHORT_LIMITS, upstreamOver } from '../../upstream-fixture.ts'
 
-describe('a proxy as it is written', () => {
+describe('a written proxy', () => {
   test.each([
     ['http://proxy.test:3128', 'http://proxy.test:3128'],
     ['proxy.test:3128', 'http://proxy.test:3128'],
@@ -39,11 +39,11 @@ describe('a proxy as it is written', () => {
     'http://proxy.test/path',
     'http://a:b:c',
     'socks4://x',
-  ])('%j is none', (written) => {
+  ])('%j is refused', (written) => {
     expect(() => new Proxy(written)).toThrow(ProxyError)
   })
 
-  test('never prints its password, and gives it as it was before it was escaped', () => {
+  test('never prints its password, and gives it unescaped', () => {
     const proxy = new Proxy('http://bot:s%40cret@proxy.test:3128')
     expect(proxy.credential).toEqual({ username: 'bot', password: 's@cret' })
     const printed = [String(proxy), JSON.stringify({ proxy }), inspect(proxy), proxy.origin].join()
@@ -51,7 +51,7 @@ describe('a proxy as it is written', () => {
     expect(printed).not.toMatch(/bot|cret/)
   })
 
-  test('is a proxy or a ProxyError that does not repeat it, whatever is written', () => {
+  test('is a proxy or a ProxyError that does not repeat it, whatever the text', () => {
     fc.assert(
       fc.property(fc.oneof(fc.string(), fc.webUrl()), (written) => {
         try {
@@ -111,7 +111,7 @@ describe('the proxy of the environment', () => {
     expect(proxy === undefined).toBe(isExcepted)
   })
 
-  test('that makes no sense names its variable and not its value', () => {
+  test('that is invalid is reported with its variable and not with its value', () => {
     expect(() => proxiesOf({ HTTPS_PROXY: 'ftp://u:secret@proxy.test' })).toThrow(/^HTTPS_PROXY /)
     expect(() => proxiesOf({ HTTPS_PROXY: 'ftp://u:secret@proxy.test' })).not.toThrow(/secret/)
   })
@@ -187,14 +187,14 @@ describe.each(KINDS)('through a proxy of kind %s', (kind) => {
     expect(way.registry.accepted).toBe(1)
   })
 
-  test('the operator’s address for a host is what the proxy is asked for', async () => {
+  test("the proxy is asked for the operator's address of a host", async () => {
     await using way = await behind(kind, true, {}, { resolve: ['127.0.0.1'] })
     const image = way.registry.addImage('library/alpine', 'latest')
     expect(await way.pull()).toMatchObject({ digest: image.digest })
     expect(way.proxy.requests).toEqual([`CONNECT 127.0.0.1:${way.registry.port}`])
   })
 
-  test('that wants to know us is told, and otherwise named without a secret', async () => {
+  test('that wants credentials gets them, and is otherwise named without a secret', async () => {
     for (const isTls of [true, false]) {
       await using way = await behind(kind, isTls, { user: USER })
       const refused = await failureOf(way.pull())
@@ -209,7 +209,7 @@ describe.each(KINDS)('through a proxy of kind %s', (kind) => {
     }
   })
 
-  test('that does not find the host, is not there, or says nothing has a name', async () => {
+  test('that does not find the host, is not there, or says nothing is named in the error', async () => {
     await using lost = await behind(kind, true, { leads: {} })
     await lost.registry.close()
     expect(await failureOf(lost.pull())).toMatchObject({ reason: 'refused' })
@@ -222,7 +222,7 @@ describe.each(KINDS)('through a proxy of kind %s', (kind) => {
     expect(failure.message).toContain('no connection to the proxy')
   })
 
-  test('that is none is found out', async () => {
+  test('that is not a proxy is detected', async () => {
     await using registry = await startRegistry()
     const proxy = new Proxy(`${kind === 'http' ? 'socks5' : 'http'}://${registry.host}`)
     const hosts = { 'registry.test': { proxy } }
@@ -232,7 +232,7 @@ describe.each(KINDS)('through a proxy of kind %s', (kind) => {
     expect(failure.message).toContain(proxy.origin)
   })
 
-  test('redirects and their hosts are reached too, but none of our own network', async () => {
+  test('redirects and their hosts are reached too, except those in our own network', async () => {
     await using storage = await startStorageHost()
     const leads = { 'storage.test': storage.host, 'storage.test:80': storage.host }
     await using way = await behind(kind, false, { leads })
@@ -254,7 +254,7 @@ describe.each(KINDS)('through a proxy of kind %s', (kind) => {
   })
 })
 
-test('a user that is too long for SOCKS5 is an error of that request, not of the process', async () => {
+test('a user name that is too long for SOCKS5 is an error of that request, not of the process', async () => {
   await using proxy = await startSocksProxy({ user: USER })
   const via = new Proxy(`socks5://${'u'.repeat(256)}:x@127.0.0.1:${proxy.port}`)
   const hosts = { 'registry.test': { proxy: via } }
@@ -278,7 +278,7 @@ test('an HTTPS proxy is spoken to in TLS', async () => {
   expect(pulled.digest).toBe(image.digest)
 })
 
-test('the environment’s proxy is used where the host has none, and not where it says direct', async () => {
+test("the environment's proxy is used where the host has none, and not where it says direct", async () => {
   await using registry = await startRegistry()
   registry.addImage('library/alpine', 'latest')
   await using proxy = await startHttpProxy({ leads: { 'registry.test': registry.host } })
