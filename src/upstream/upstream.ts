@@ -121,7 +121,7 @@ export class Upstream implements UpstreamFace {
     const { health } = this.#client
     const endpoints = this.#registries.endpoints(repo.registry)
     const asked =
-      endpoints.find((endpoint) => health.stateOf(endpoint, 'rest') !== 'open') ?? endpoints[0]
+      endpoints.find((endpoint) => health.stateOf(endpoint, 'metadata') !== 'open') ?? endpoints[0]
     return asked && health.rateLimits.budget(asked.host)
   }
 
@@ -174,10 +174,10 @@ export class Upstream implements UpstreamFace {
     const ask = async (endpoint: Endpoint) => {
       return await this.#askInTime({ kind, endpoint, repo, requester, signal, askOne })
     }
-    this.#probeDue(endpoints, repo, 'rest')
+    this.#probeDue(endpoints, repo, 'metadata')
     const failing: Endpoint[] = []
     for (const endpoint of endpoints) {
-      using admission = health.admit(endpoint, 'rest')
+      using admission = health.admit(endpoint, 'metadata')
       if (admission === undefined) {
         failing.push(endpoint)
         continue
@@ -211,7 +211,7 @@ export class Upstream implements UpstreamFace {
   ): Promise<T> {
     const { health } = this.#client
     if (!failures.some(isFinal)) return await health.lastResort(endpoint, ask, signal)
-    using admission = await health.admitAfterTrial(endpoint, 'rest', signal)
+    using admission = await health.admitAfterTrial(endpoint, 'metadata', signal)
     const last = health.lastFailure(endpoint)
     if (admission === undefined && last !== undefined) throw last
     return await ask()
@@ -310,7 +310,7 @@ export class Upstream implements UpstreamFace {
     const until = deadline.signal
     return await this.#askAsEach({
       kind,
-      lane: 'rest',
+      lane: 'metadata',
       requester,
       placeAt: (except) => this.#placeAt(endpoint, repo, requester, except, until),
       ask: (place) => askOne(place, until),

@@ -275,7 +275,7 @@ describe('several endpoints', () => {
     const endpoints = () => [...at.endpoints, own]
     const upstream = new Upstream({ registries: { endpoints, names: [] }, client: at.client })
     const down = new UpstreamError('timed-out', 'no answer', { endpoint: own.key })
-    at.client.health.failed(own, 'itself', down)
+    at.client.health.failed(own, 'endpoint', down)
     await sleep(20)
     await upstream.getManifest(REPO, 'latest', at.requester)
     await sleep(100)

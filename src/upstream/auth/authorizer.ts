@@ -18,7 +18,7 @@ import type { TokenRequest } from './token.ts'
 import { basic } from '../../http/authorization.ts'
 
 /** Who asks for what, where. */
-export interface Asker {
+export interface AuthContext {
   readonly endpoint: Endpoint
   /** What stands between /v2/ and /manifests in the request sent. */
   readonly name: string
@@ -39,9 +39,9 @@ export interface Grant {
 }
 
 /** How a registry wants to be asked for a repository. */
-type Way =
-  | { readonly scheme: 'basic' }
-  | ({ readonly scheme: 'bearer' } & Omit<TokenRequest, 'credential'>)
+type AuthScheme =
+  | { readonly kind: 'basic' }
+  | ({ readonly kind: 'bearer' } & Omit<TokenRequest, 'credential'>)
 
 const MAX_REMEMBERED = 16_384
 /** In characters, of keys and of what challenges said: that is the registry's to choose. */
@@ -51,27 +51,27 @@ export class Authorizer {
   readonly #options: TokenServerOptions
   readonly #tokens: TokenCache
   /** Bearer ways by repository; Basic by endpoint. */
-  readonly #ways: LRUCache<string, Way>
+  readonly #schemes: LRUCache<string, AuthScheme>
 
   /** `former`: shares what that one has learned. */
   constructor(options: TokenServerOptions, former?: Authorizer) {
     this.#options = options
     this.#tokens = new TokenCache(options.now, former && former.#tokens)
-    this.#ways = former === undefined ? noWays() : former.#ways
+    this.#schemes = former === undefined ? noSchemes() : former.#schemes
   }
 
   /** What worked before for this repository; undefined: nothing known, ask without. Throws UpstreamError. */
-  async recall(asker: Asker): Promise<Grant | undefined> {
-    if (asker.credential.kind === 'bearer') return readyGrant(asker.credential.token)
-    const [own, whole] = wayKeys(asker)
-    const way = this.#ways.get(own) ?? this.#ways.get(whole)
-    if (way === undefined) return undefined
+  async recall(context: AuthContext): Promise<Grant | undefined> {
+    if (context.credential.kind === 'bearer') return readyGrant(context.credential.token)
+    const [own, whole] = schemeKeys(context)
+    const scheme = this.#schemes.get(own) ?? this.#schemes.get(whole)
+    if (scheme === undefined) return undefined
     try {
-      return await this.#grant(asker, way)
+      return await this.#grant(context, scheme)
     } catch (error) {
       if (!(error instanceof UpstreamError) || error.kind !== 'denied') throw error
       // The registry may want something else by now: its next challenge says what.
-      this.#ways.delete(own)
+      this.#schemes.delete(own)
       return undefined
     }
   }
@@ -82,41 +82,41 @@ export class Authorizer {
    */
   async answer(
     header: string | string[] | undefined,
-    asker: Asker,
+    context: AuthContext,
     refused: Grant | undefined,
   ): Promise<Grant | undefined> {
     // A ready token is all there is, and it was refused.
-    if (asker.credential.kind === 'bearer') return undefined
-    const way = chooseWay(parseChallenges(header), asker)
-    if (way === undefined) return undefined
-    if (way.scheme === 'basic') {
-      return refused?.scheme === 'basic' ? undefined : await this.#grant(asker, way)
+    if (context.credential.kind === 'bearer') return undefined
+    const scheme = chooseScheme(parseChallenges(header), context)
+    if (scheme === undefined) return undefined
+    if (scheme.kind === 'basic') {
+      return refused?.scheme === 'basic' ? undefined : await this.#grant(context, scheme)
     }
-    const key = tokenKey(asker, way)
+    const key = tokenKey(context, scheme)
     if (refused?.key === key) {
       if (refused.isFresh) return undefined
       this.#tokens.drop(key, refused.header.slice('Bearer '.length))
     }
-    return await this.#grant(asker, way)
+    return await this.#grant(context, scheme)
   }
 
-  async #grant(asker: Asker, way: Way): Promise<Grant> {
-    const [own, whole] = wayKeys(asker)
-    const { credential, signal } = asker
+  async #grant(context: AuthContext, scheme: AuthScheme): Promise<Grant> {
+    const [own, whole] = schemeKeys(context)
+    const { credential, signal } = context
     if (credential.kind === 'bearer') return readyGrant(credential.token)
-    if (way.scheme === 'basic') {
-      this.#ways.set(whole, way)
+    if (scheme.kind === 'basic') {
+      this.#schemes.set(whole, scheme)
       return { header: basicHeader(credential), scheme: 'basic', key: '', isFresh: true }
     }
-    const key = tokenKey(asker, way)
-    const fetch = () => fetchToken(this.#options, asker, { ...way, credential })
+    const key = tokenKey(context, scheme)
+    const fetch = () => fetchToken(this.#options, context, { ...scheme, credential })
     const token = await this.#tokens.get(key, fetch, signal)
-    this.#ways.set(own, way)
+    this.#schemes.set(own, scheme)
     return { header: `Bearer ${token.value}`, scheme: 'bearer', key, isFresh: token.isNew }
   }
 }
 
-function noWays(): LRUCache<string, Way> {
+function noSchemes(): LRUCache<string, AuthScheme> {
   return new LRUCache({
     max: MAX_REMEMBERED,
     maxSize: MAX_REMEMBERED_SIZE,
@@ -130,32 +130,38 @@ function readyGrant(token: string): Grant {
 }
 
 /** Bearer before Basic, as everybody prefers; what cannot be followed is passed over. */
-function chooseWay(challenges: readonly Challenge[], asker: Asker): Way | undefined {
+function chooseScheme(
+  challenges: readonly Challenge[],
+  context: AuthContext,
+): AuthScheme | undefined {
   for (const { scheme, params } of challenges) {
     const realm =
-      scheme === 'bearer' ? parseRealm(params.get('realm'), asker.endpoint.base) : undefined
+      scheme === 'bearer' ? parseRealm(params.get('realm'), context.endpoint.base) : undefined
     if (realm === undefined) continue
-    const scopes = scopesFor(params.get('scope'), asker.name)
-    return { scheme: 'bearer', realm, service: params.get('service'), scopes }
+    const scopes = scopesFor(params.get('scope'), context.name)
+    return { kind: 'bearer', realm, service: params.get('service'), scopes }
   }
   const wantsBasic = challenges.some(({ scheme }) => scheme === 'basic')
-  return wantsBasic && asker.credential.kind === 'basic' ? { scheme: 'basic' } : undefined
+  return wantsBasic && context.credential.kind === 'basic' ? { kind: 'basic' } : undefined
 }
 
-function sizeOf(way: Way, key: string): number {
-  if (way.scheme === 'basic') return key.length
-  const texts = [key, way.realm.href, way.service ?? '', ...way.scopes]
+function sizeOf(scheme: AuthScheme, key: string): number {
+  if (scheme.kind === 'basic') return key.length
+  const texts = [key, scheme.realm.href, scheme.service ?? '', ...scheme.scopes]
   return texts.reduce((sum, { length }) => sum + length, 0)
 }
 
-function wayKeys({ endpoint, name, credential }: Asker): [own: string, whole: string] {
+function schemeKeys({ endpoint, name, credential }: AuthContext): [own: string, whole: string] {
   const whole = `${endpoint.key} ${fingerprintOf(credential)}`
   return [`${whole} ${name}`, whole]
 }
 
 /** Tokens are for one service at one registry: another registry's challenge never gets them. */
-function tokenKey({ endpoint, credential }: Asker, way: Way & { scheme: 'bearer' }): string {
-  const { realm, service, scopes } = way
+function tokenKey(
+  { endpoint, credential }: AuthContext,
+  scheme: AuthScheme & { kind: 'bearer' },
+): string {
+  const { realm, service, scopes } = scheme
   const parts = [
     endpoint.base.origin,
     realm.href,

@@ -115,8 +115,8 @@ class Conversation {
 
   async readToken(answer: Answer): Promise<Token> {
     const body = await readWhole(answer.body, MAX_BYTES).catch((error: unknown) => {
-      const isLate = this.#signal.aborted && !(error instanceof UpstreamError)
-      throw isLate ? this.#late(this.request.realm) : error
+      const timedOut = this.#signal.aborted && !(error instanceof UpstreamError)
+      throw timedOut ? this.#late(this.request.realm) : error
     })
     const text = body?.toString() ?? ''
     const token = readToken(text, this.#options.now())
@@ -162,7 +162,7 @@ class Conversation {
           },
           body: message.form,
           reach: this.#reach(url),
-          lane: 'rest',
+          lane: 'metadata',
         },
         { signal: this.#signal, translate: (error) => this.#diagnose(error, url) ?? error },
       )

@@ -51,12 +51,12 @@ export class Call {
     this.endpoint = endpoint
     this.request = request
     this.reach = request.publicOnly === true ? 'public' : 'any'
-    this.lane = request.kind === 'blob' && request.method === 'GET' ? 'content' : 'rest'
+    this.lane = request.kind === 'blob' && request.method === 'GET' ? 'content' : 'metadata'
   }
 
   /** Who was asked last, for whoever is to blame. */
   get part(): Part {
-    return this.#isAway && this.lane === 'content' ? 'content' : 'itself'
+    return this.#isAway && this.lane === 'content' ? 'content' : 'endpoint'
   }
 
   /**
@@ -138,7 +138,7 @@ export class Call {
       const answer = await this.#exchange(url, asked, authorization)
       this.#reportExchange(String(answer.status), startedAt)
       if (!asked.redirected) {
-        this.#options.health.heard(this.endpoint, performance.now() - startedAt)
+        this.#options.health.recordLatency(this.endpoint, performance.now() - startedAt)
       }
       this.#readLimits(answer)
       return answer

@@ -2,7 +2,7 @@
 // worth (digests, pages) is not known here.
 import { withCdnLoop } from '../../http/cdn-loop.ts'
 import { Authorizer } from '../auth/authorizer.ts'
-import type { Asker, Grant } from '../auth/authorizer.ts'
+import type { AuthContext, Grant } from '../auth/authorizer.ts'
 import type { BreakerOptions } from '../health/breaker.ts'
 import { Call } from './call.ts'
 import type { CallOptions, Reached } from './call.ts'
@@ -121,7 +121,7 @@ export class RegistryClient {
     try {
       const failed = await ping(this.#callOptions, { endpoint, publicOnly, signal })
       if (failed === undefined) this.health.probed(endpoint)
-      else this.health.failed(endpoint, 'itself', failed)
+      else this.health.failed(endpoint, 'endpoint', failed)
     } catch (error) {
       this.#reportFault(error)
     }
@@ -152,9 +152,9 @@ export class RegistryClient {
   #bodyEnded({ endpoint, lane }: Call, end: BodyEnd, startedAtMs: number): void {
     const { outcome, bytes, error } = end
     if (error instanceof UpstreamError) {
-      this.health.broke(endpoint, lane, { error, bytes, startedAtMs })
-    } else if (outcome === 'whole') this.health.gave(endpoint, lane, bytes)
-    else this.health.left(endpoint, lane, bytes)
+      this.health.bodyFailed(endpoint, lane, { error, bytes, startedAtMs })
+    } else if (outcome === 'whole') this.health.bodyCompleted(endpoint, lane, bytes)
+    else this.health.bodyAbandoned(endpoint, lane, bytes)
     if (outcome === 'broken' && !(error instanceof UpstreamError)) this.#reportFault(error)
   }
 
@@ -165,7 +165,7 @@ export class RegistryClient {
   #failed({ endpoint, request, lane, part }: Call, error: unknown): void {
     // The caller left: that says nothing about the endpoint.
     if (!(error instanceof UpstreamError)) return
-    if (speaksAgainst(error)) return this.health.failed(endpoint, part, error)
+    if (countsAsOutage(error)) return this.health.failed(endpoint, part, error)
     this.health.answered(endpoint)
     if (error.kind !== 'rate-limited') return
     const { retryAfterMs } = error
@@ -174,8 +174,8 @@ export class RegistryClient {
   }
 
   async #perform(call: Call): Promise<RegistryResponse> {
-    const asker = askerOf(call)
-    let grant = await this.#authorizer.recall(asker)
+    const context = authContextOf(call)
+    let grant = await this.#authorizer.recall(context)
     let challenges = 0
     let storageRetried = false
     for (;;) {
@@ -191,7 +191,7 @@ export class RegistryClient {
       call.request.signal?.throwIfAborted()
       if (reached.status === 401 && !reached.redirected && challenges++ < MAX_CHALLENGES) {
         const challenge = reached.headers['www-authenticate']
-        const next = await this.#authorizer.answer(challenge, asker, grant)
+        const next = await this.#authorizer.answer(challenge, context, grant)
         grant = next ?? grant
         if (next !== undefined) continue
       } else if (isRefused(reached) && reached.redirected && !storageRetried) {
@@ -205,7 +205,7 @@ export class RegistryClient {
 }
 
 /** Not if it only says that it does not like the question: it would answer another one. */
-function speaksAgainst({ kind, reason, status = 500 }: UpstreamError): boolean {
+function countsAsOutage({ kind, reason, status = 500 }: UpstreamError): boolean {
   if (kind !== 'unavailable' || reason === 'loop') return false
   return reason === 'timed-out' || (status >= 500 && status !== 501)
 }
@@ -223,7 +223,7 @@ function accept(call: Call, reached: Reached, grant: Grant | undefined): Registr
   return { status, headers, url, body, grantedBy: isOurs ? 'credential' : 'anonymous' }
 }
 
-function askerOf(call: Call): Asker {
+function authContextOf(call: Call): AuthContext {
   const { endpoint, request, reach } = call
   const { credential, signal } = request
   return { endpoint, name: nameOnWire(endpoint, request.name), credential, reach, signal }

@@ -50,7 +50,14 @@ async function ask(
     credential: 'anonymous',
     identified: false,
   } as const
-  const request = { url, method: 'GET', host: endpoint.host, headers, reach, lane: 'rest' } as const
+  const request = {
+    url,
+    method: 'GET',
+    host: endpoint.host,
+    headers,
+    reach,
+    lane: 'metadata',
+  } as const
   try {
     const sent = transport.send(request, { signal, translate: (error) => error })
     const { status, body } = await waitFor(sent, signal)

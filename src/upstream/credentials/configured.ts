@@ -61,7 +61,7 @@ export interface CredentialOptions {
 
 /** One that the registry does not know is tried again after this: it may have been put right there. */
 const REFUSED_MS = 5 * 60_000
-const MOST_REFUSED = 1024
+const MAX_REFUSED = 1024
 
 /** A secret, file or helper that was named cannot be read; the message holds no secret. */
 export class CredentialError extends Error {
@@ -84,7 +84,7 @@ export class ConfiguredCredentials implements CredentialSource {
   /** By host, how often one of its credentials was given. */
   readonly #turns = new Map<string, number>()
   /** By host and fingerprint: a secret that was replaced is another one. */
-  readonly #refused = new LRUCache<string, true>({ max: MOST_REFUSED, ttl: REFUSED_MS })
+  readonly #refused = new LRUCache<string, true>({ max: MAX_REFUSED, ttl: REFUSED_MS })
   readonly #lastRead = new Map<SecretText, string>()
   readonly #reads = new Map<SecretText, SharedRead<string>>()
   readonly #timeoutMs: number | undefined

@@ -30,7 +30,7 @@ export interface HealthOptions {
  * That the endpoint answers; that manifests and lists come to their end; that blobs do, from there
  * or from where it redirects.
  */
-export type Part = 'itself' | 'documents' | 'content'
+export type Part = 'endpoint' | 'documents' | 'content'
 
 /** A body that broke. */
 export interface Break {
@@ -45,8 +45,8 @@ interface Entry {
   readonly host: string
   readonly breakers: Readonly<Record<Part, Breaker>>
   /** When a body last broke and last came to its end, by part. */
-  readonly brokeAt: Partial<Record<Part, number>>
-  readonly gaveAt: Partial<Record<Part, number>>
+  readonly failedAt: Partial<Record<Part, number>>
+  readonly completedAt: Partial<Record<Part, number>>
   /** What said when it wants to be asked again, by part. */
   readonly pauses: Partial<
     Record<Part, { readonly untilMs: number; readonly error: UpstreamError }>
@@ -64,15 +64,15 @@ interface Entry {
 type Outcome = 'answered' | 'failed' | 'left'
 
 /** Which bodies a lane is for. */
-const BODIES = { content: 'content', rest: 'documents' } as const satisfies Record<Lane, Part>
+const BODIES = { content: 'content', metadata: 'documents' } as const satisfies Record<Lane, Part>
 
 /** What counts as getting on: a body that gave as much before it broke says little against the endpoint. */
-const MUCH_BYTES = 1024 * 1024
+const SUBSTANTIAL_BYTES = 1024 * 1024
 const LIGHT_WEIGHT = 0.25
 /** One byte is only asked for to learn of the rest. */
 const LEAST_BYTES = 2
 /** However long it wants to be left alone when it fails: it may be back before. */
-const LONGEST_PAUSE_MS = 300_000
+const MAX_PAUSE_MS = 300_000
 
 /** With "*" clients name endpoints. */
 const MAX_ENDPOINTS = 1024
@@ -169,35 +169,35 @@ export class EndpointHealth {
   /** It answered, even if with 404. */
   answered(endpoint: Endpoint): void {
     const { breakers, pauses } = this.#entry(endpoint)
-    breakers.itself.succeeded()
-    delete pauses.itself
+    breakers.endpoint.succeeded()
+    delete pauses.endpoint
     this.#tell(endpoint)
   }
 
   /** A body came to its end. */
-  gave(endpoint: Endpoint, lane: Lane, bytes: number): void {
+  bodyCompleted(endpoint: Endpoint, lane: Lane, bytes: number): void {
     if (lane === 'content' && bytes < LEAST_BYTES) return
-    const { breakers, pauses, gaveAt } = this.#entry(endpoint)
+    const { breakers, pauses, completedAt } = this.#entry(endpoint)
     const part = BODIES[lane]
     breakers[part].succeeded()
     delete pauses[part]
-    gaveAt[part] = this.#now()
+    completedAt[part] = this.#now()
     this.#tell(endpoint)
   }
 
   /** The rest of a body was not wanted. */
-  left(endpoint: Endpoint, lane: Lane, bytes: number): void {
-    if (bytes >= MUCH_BYTES) this.gave(endpoint, lane, bytes)
+  bodyAbandoned(endpoint: Endpoint, lane: Lane, bytes: number): void {
+    if (bytes >= SUBSTANTIAL_BYTES) this.bodyCompleted(endpoint, lane, bytes)
   }
 
   /** A body broke. Several that broke together are one failure: those that ran already. */
-  broke(endpoint: Endpoint, lane: Lane, broken: Break): void {
+  bodyFailed(endpoint: Endpoint, lane: Lane, broken: Break): void {
     const entry = this.#entry(endpoint)
     const part = BODIES[lane]
-    if (broken.startedAtMs < (entry.brokeAt[part] ?? -Infinity)) return
-    entry.brokeAt[part] = this.#now()
+    if (broken.startedAtMs < (entry.failedAt[part] ?? -Infinity)) return
+    entry.failedAt[part] = this.#now()
     entry.last = broken.error
-    const isAlone = broken.startedAtMs >= (entry.gaveAt[part] ?? -Infinity)
+    const isAlone = broken.startedAtMs >= (entry.completedAt[part] ?? -Infinity)
     const weight = this.#weightOf(broken, lane, isAlone)
     entry.breakers[part].failed(this.#now(), weight)
     this.#tell(endpoint)
@@ -208,7 +208,7 @@ export class EndpointHealth {
     const entry = this.#entry(endpoint)
     const nowMs = this.#now()
     const { reason, retryAfterMs = 0 } = error
-    const pauseMs = Math.min(retryAfterMs, LONGEST_PAUSE_MS)
+    const pauseMs = Math.min(retryAfterMs, MAX_PAUSE_MS)
     // What costs every request its time is believed at once, and so is who says how long he is away.
     const isSlow = reason === 'timed-out' || reason === 'name-not-resolved'
     entry.last = error
@@ -220,7 +220,7 @@ export class EndpointHealth {
   /** Throws NotAsked while the time lasts that it told us to leave it alone, when it failed. */
   checkPause(endpoint: Endpoint, lane: Lane): void {
     const { pauses } = this.#entry(endpoint)
-    for (const part of ['itself', BODIES[lane]] as const) {
+    for (const part of ['endpoint', BODIES[lane]] as const) {
       const { untilMs = 0, error } = pauses[part] ?? {}
       const ms = untilMs - this.#now()
       if (ms > 0) throw new NotAsked(endpoint, { ms, instead: error })
@@ -228,7 +228,7 @@ export class EndpointHealth {
   }
 
   /** It answered so long after it was asked. */
-  heard(endpoint: Endpoint, ms: number): void {
+  recordLatency(endpoint: Endpoint, ms: number): void {
     const entry = this.#entry(endpoint)
     const { latencyMs: known = ms } = entry
     entry.latencyMs = Math.min(ms, known + (ms - known) * SLOWER)
@@ -247,8 +247,8 @@ export class EndpointHealth {
   probed(endpoint: Endpoint): void {
     const nowMs = this.#now()
     const { breakers, pauses } = this.#entry(endpoint)
-    const isPaused = (pauses.itself?.untilMs ?? 0) > nowMs
-    breakers.itself.probed(nowMs, !isPaused)
+    const isPaused = (pauses.endpoint?.untilMs ?? 0) > nowMs
+    breakers.endpoint.probed(nowMs, !isPaused)
     breakers.documents.probed(nowMs, false)
     breakers.content.probed(nowMs, false)
     this.#tell(endpoint)
@@ -303,13 +303,13 @@ export class EndpointHealth {
     const known = this.#entries.get(endpoint.key)
     if (known !== undefined) return known
     const breakers = {
-      itself: new Breaker(this.#breaker),
+      endpoint: new Breaker(this.#breaker),
       documents: new Breaker(this.#breaker),
       content: new Breaker(this.#breaker),
     }
     const { host } = endpoint
     const states = { told: 'ok', settled: 'ok' } as const
-    const entry: Entry = { host, breakers, brokeAt: {}, gaveAt: {}, pauses: {}, ...states }
+    const entry: Entry = { host, breakers, failedAt: {}, completedAt: {}, pauses: {}, ...states }
     this.#entries.set(endpoint.key, entry)
     return entry
   }
@@ -320,9 +320,9 @@ export class EndpointHealth {
 
   /** `isAlone`: nothing came to its end meanwhile. */
   #weightOf({ error, bytes }: Break, lane: Lane, isAlone: boolean): number {
-    if (bytes >= MUCH_BYTES) return LIGHT_WEIGHT
+    if (bytes >= SUBSTANTIAL_BYTES) return LIGHT_WEIGHT
     // A link that loses packets may stall in mid-blob, but a document is over before.
-    const isDead = error.reason === 'timed-out' && (lane === 'rest' || bytes === 0)
+    const isDead = error.reason === 'timed-out' && (lane === 'metadata' || bytes === 0)
     return isDead && isAlone ? this.#breaker.threshold : 1
   }
 
@@ -352,5 +352,5 @@ async function attemptAt<T>(entry: Entry, ask: () => Promise<T>): Promise<T> {
 }
 
 function partsOf(breakers: Entry['breakers'], lane?: Lane): Breaker[] {
-  return lane === undefined ? Object.values(breakers) : [breakers.itself, breakers[BODIES[lane]]]
+  return lane === undefined ? Object.values(breakers) : [breakers.endpoint, breakers[BODIES[lane]]]
 }

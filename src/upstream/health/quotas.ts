@@ -11,7 +11,7 @@ import type { Headers } from '../../http/headers.ts'
 import type { Budget } from '../face/answers.ts'
 
 /** Registries count requests for content apart from all others, so a limit is for one of them. */
-export type Lane = 'content' | 'rest'
+export type Lane = 'content' | 'metadata'
 
 /** What is known of one credential at one host. */
 export interface RateLimitReport {
@@ -42,9 +42,9 @@ const MAX_KNOWN = 1024
 const LOW_SHARE = 0.1
 /** Where a registry says "too many" without a time. */
 const FIRST_WAIT_MS = 5000
-const LONGEST_GUESS_MS = 120_000
+const MAX_GUESS_MS = 120_000
 /** However long it wants us to wait, it is asked again after this: limits are lifted, clocks are wrong. */
-const LONGEST_WAIT_MS = 3_600_000
+const MAX_WAIT_MS = 3_600_000
 
 export class RateLimits {
   readonly #now: () => number
@@ -77,9 +77,9 @@ export class RateLimits {
     retryAfterMs: number | undefined,
   ): void {
     const known = this.#of(endpoint, credential)
-    const guess = Math.min(FIRST_WAIT_MS * 2 ** known.refusals, LONGEST_GUESS_MS)
+    const guess = Math.min(FIRST_WAIT_MS * 2 ** known.refusals, MAX_GUESS_MS)
     known.refusals = Math.min(known.refusals + 1, 10)
-    const untilMs = this.#now() + Math.min(retryAfterMs ?? guess, LONGEST_WAIT_MS)
+    const untilMs = this.#now() + Math.min(retryAfterMs ?? guess, MAX_WAIT_MS)
     if (untilMs <= (known.waits[lane] ?? 0)) return
     known.waits[lane] = untilMs
     if (retryAfterMs === undefined) known.guessed.add(lane)
@@ -170,7 +170,7 @@ export class RateLimits {
   }
 
   #isWaiting(waits: Known['waits']): boolean {
-    return Math.max(waits.content ?? 0, waits.rest ?? 0) > this.#now()
+    return Math.max(waits.content ?? 0, waits.metadata ?? 0) > this.#now()
   }
 }
 

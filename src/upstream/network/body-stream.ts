@@ -33,7 +33,7 @@ const WORTH_DRAINING = 64 * 1024
 /** And if it comes in no more time than this: a new connection costs less. */
 const DRAIN_MS = 2000
 /** An answer may be announced so often (1xx, RFC 9110 15.2) before it has to come. */
-const MOST_INFORMATIONAL = 20
+const MAX_INFORMATIONAL = 20
 const REPORT_BYTES = 1024 * 1024
 
 /** One 1xx after the other came, and no answer. */
@@ -94,7 +94,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   ): void {
     // 1xx come before the answer, and each starts undici's time limit for it anew.
     if (status < 200) {
-      if (++this.#informational > MOST_INFORMATIONAL) this.#abort(controller, new NoAnswer())
+      if (++this.#informational > MAX_INFORMATIONAL) this.#abort(controller, new NoAnswer())
       return
     }
     this.#started = true

@@ -8,28 +8,28 @@ import { settingsId } from './settings-id.ts'
 import { TlsFiles } from './tls.ts'
 import type { TlsOptions } from './tls.ts'
 
-interface Kept<Question> {
+interface Kept<ConnectionKey> {
   readonly pool: Pool
-  /** What was asked when it was made. */
-  readonly question: Question
+  /** The request that the pool was made for. */
+  readonly key: ConnectionKey
 }
 
 const MAX_POOLS = 256
 const MAX_NETWORKS = 4096
 
-export class Connections<Question> {
+export class Connections<ConnectionKey> {
   /** By origin. */
   readonly networks = new LRUCache<string, AddressClass>({ max: MAX_NETWORKS })
   readonly #tls = new Map<string, TlsFiles>()
-  readonly #pools = new LRUCache<string, Kept<Question>>({
+  readonly #pools = new LRUCache<string, Kept<ConnectionKey>>({
     max: MAX_POOLS,
     // What is running on it goes on to its end.
     dispose: ({ pool }) => void pool.close().catch(() => undefined),
   })
 
-  pool(key: string, create: () => Kept<Question>): Pool {
-    const kept = this.#pools.get(key) ?? create()
-    this.#pools.set(key, kept)
+  pool(poolKey: string, create: () => Kept<ConnectionKey>): Pool {
+    const kept = this.#pools.get(poolKey) ?? create()
+    this.#pools.set(poolKey, kept)
     return kept.pool
   }
 
@@ -41,11 +41,14 @@ export class Connections<Question> {
     return files
   }
 
-  /** Closes every pool that is not the one for its question any more (`keyOf`: undefined: there is none). */
-  async closeOthers(keyOf: (question: Question) => Promise<string | undefined>): Promise<void> {
+  /**
+   * Closes every pool that its key no longer leads to. `poolKeyOf` resolves with undefined if no
+   * connection can be made for the key any more.
+   */
+  async closeOthers(poolKeyOf: (key: ConnectionKey) => Promise<string | undefined>): Promise<void> {
     const kept = [...this.#pools.entries()]
-    for (const [key, { question }] of kept) {
-      if ((await keyOf(question)) !== key) this.#pools.delete(key)
+    for (const [poolKey, { key }] of kept) {
+      if ((await poolKeyOf(key)) !== poolKey) this.#pools.delete(poolKey)
     }
   }
 

@@ -27,7 +27,7 @@ export const DEFAULT_LIMITS: UpstreamLimits = {
   connections: 64,
 }
 
-const LONGEST_ATTEMPT_MS = 1500
+const MAX_ATTEMPT_MS = 1500
 const ATTEMPTS = 3
 
 /**
@@ -35,5 +35,5 @@ const ATTEMPTS = 3
  * a connection may take. Node's own 250 ms is less than far links need.
  */
 export function attemptTimeoutMs(connectTimeoutMs: number): number {
-  return Math.min(LONGEST_ATTEMPT_MS, Math.ceil(connectTimeoutMs / ATTEMPTS))
+  return Math.min(MAX_ATTEMPT_MS, Math.ceil(connectTimeoutMs / ATTEMPTS))
 }

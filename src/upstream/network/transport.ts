@@ -57,7 +57,7 @@ export interface OutgoingRequest {
   /** Where the name may resolve to. */
   readonly reach: Reach
   /** Content and everything else have connections of their own. */
-  readonly lane: 'content' | 'rest'
+  readonly lane: 'content' | 'metadata'
 }
 
 export interface Answer extends Head {
@@ -75,7 +75,7 @@ export class Transport {
   readonly #resolver: Resolver
   readonly #proxies: ProxyEnvironment
   readonly #tls = new Map<TlsOptions | undefined, TlsFiles>()
-  readonly #connections: Connections<Question>
+  readonly #connections: Connections<ConnectionKey>
 
   constructor(
     hosts: Readonly<Record<string, HostOptions>>,
@@ -119,9 +119,9 @@ export class Transport {
   async settle(): Promise<void> {
     const connections = this.#connections
     connections.recheck([undefined, ...Object.values(this.#hosts).map(({ tls }) => tls)])
-    await connections.closeOthers(async (question) => {
-      const line = await this.#lineFor(question).catch(() => undefined)
-      return line?.key
+    await connections.closeOthers(async (key) => {
+      const profile = await this.#profileFor(key).catch(() => undefined)
+      return profile?.poolKey
     })
   }
 
@@ -132,9 +132,9 @@ export class Transport {
 
   async #sendOnce(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
     const isKept = isIdempotent(request)
-    const question: Question = isKept ? request : { ...request, lane: 'unkept' }
-    const line = await this.#lineFor(question)
-    const { forwarder } = line
+    const key: ConnectionKey = isKept ? request : { ...request, lane: 'unkept' }
+    const profile = await this.#profileFor(key)
+    const { forwarder } = profile
     const exchange = new Exchange(options)
     // undici learns a turn after an answer's end that its connection is free: at once, the next
     // request (HEAD, then GET) would open another one.
@@ -144,7 +144,7 @@ export class Transport {
       const { method, body } = request
       const { headersTimeoutMs, bodyStallMs } = this.limitsFor(request)
       // Looked up only now, so that nobody closes it in between.
-      this.#poolFor(line, question).dispatch(
+      this.#poolFor(profile, key).dispatch(
         {
           ...(forwarder ? forwarded(request, forwarder) : plain(request)),
           method,
@@ -164,10 +164,10 @@ export class Transport {
     throw proxyAuthRequired(forwarder)
   }
 
-  async #lineFor(question: Question): Promise<Line> {
-    const { url, host, reach: asked } = question
+  async #profileFor(key: ConnectionKey): Promise<ConnectionProfile> {
+    const { url, host, reach: asked } = key
     const own = exactConfig(this.#hosts, host)
-    const { proxy } = chooseProxy(this.#hosts, this.#proxies, question)
+    const { proxy } = chooseProxy(this.#hosts, this.#proxies, key)
     // The operator gave the addresses of this very host: wherever they are, they are meant.
     const reach = own?.resolve === undefined ? asked : 'any'
     checkLiteral(url.hostname, reach)
@@ -176,27 +176,27 @@ export class Transport {
     const tls = url.protocol === 'https:' ? await this.#tlsFor(config.tls).current() : undefined
     const proxyTls = proxy?.scheme === 'https' ? await this.#proxyTls(proxy) : undefined
     const forwarder = isForwarding(url, proxy, config) ? proxy : undefined
-    const limits = this.limitsFor(question)
-    const line = { origin: url.origin, reach, config, limits, tls, proxy, proxyTls, forwarder }
-    return { ...line, key: this.#keyOf(line, question) }
+    const limits = this.limitsFor(key)
+    const profile = { origin: url.origin, reach, config, limits, tls, proxy, proxyTls, forwarder }
+    return { ...profile, poolKey: this.#poolKeyOf(profile, key) }
   }
 
   /** Of everything that goes into a connection: whoever finds it may use it. */
-  #keyOf(line: Omit<Line, 'key'>, { host, lane }: Question): string {
-    const { connectTimeoutMs, headerBytes, connections } = line.limits
+  #poolKeyOf(profile: Omit<ConnectionProfile, 'poolKey'>, { host, lane }: ConnectionKey): string {
+    const { connectTimeoutMs, headerBytes, connections } = profile.limits
     return JSON.stringify([
-      [line.origin, host, line.reach, lane],
-      [line.tls?.id, line.proxyTls?.id, line.proxy?.[IDENTITY]()],
-      [line.config.resolve, this.#resolver.id],
+      [profile.origin, host, profile.reach, lane],
+      [profile.tls?.id, profile.proxyTls?.id, profile.proxy?.[IDENTITY]()],
+      [profile.config.resolve, this.#resolver.id],
       [connectTimeoutMs, headerBytes, connections],
     ])
   }
 
-  #poolFor(line: Line, { url, host, via, reach, lane }: Question): Pool {
-    return this.#connections.pool(line.key, () => {
-      const { connections, headerBytes } = line.limits
-      const pool = new Pool(line.forwarder?.origin ?? line.origin, {
-        connect: this.#connector(line),
+  #poolFor(profile: ConnectionProfile, { url, host, via, reach, lane }: ConnectionKey): Pool {
+    return this.#connections.pool(profile.poolKey, () => {
+      const { connections, headerBytes } = profile.limits
+      const pool = new Pool(profile.forwarder?.origin ?? profile.origin, {
+        connect: this.#connector(profile),
         connections,
         maxHeaderSize: headerBytes,
         // A request that is aborted while it connects leaves a connection that nothing has used.
@@ -204,7 +204,7 @@ export class Transport {
         allowH2: false,
       })
       // Without the path: it may be signed, and it is kept.
-      return { pool, question: { url: new URL(url.origin), host, via, reach, lane } }
+      return { pool, key: { url: new URL(url.origin), host, via, reach, lane } }
     })
   }
 
@@ -218,9 +218,9 @@ export class Transport {
     return files
   }
 
-  #connector(line: Line): buildConnector.connector {
-    const { origin, reach, config, tls, proxy, forwarder } = line
-    const timeoutMs = line.limits.connectTimeoutMs
+  #connector(profile: ConnectionProfile): buildConnector.connector {
+    const { origin, reach, config, tls, proxy, forwarder } = profile
+    const timeoutMs = profile.limits.connectTimeoutMs
     const direct = buildConnector({
       // Four connections would become four streams of one, and share its losses.
       allowH2: false,
@@ -235,7 +235,7 @@ export class Transport {
     const network = addressClass(address ?? new URL(origin).hostname)
     if (network !== undefined) this.#connections.networks.set(origin, network)
     const lookup = guardedLookup('any', undefined, this.#resolver)
-    const options = { proxy, lookup, timeoutMs, address, tls: line.proxyTls }
+    const options = { proxy, lookup, timeoutMs, address, tls: profile.proxyTls }
     return forwarder === undefined ? throughProxy(options, direct) : toProxy(options)
   }
 
@@ -259,14 +259,14 @@ export class Transport {
 }
 
 /** What decides how a request is connected. */
-interface Question extends Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach'> {
+interface ConnectionKey extends Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach'> {
   /** `unkept`: each request has a connection of its own. */
   readonly lane: OutgoingRequest['lane'] | 'unkept'
 }
 
 /** What connections of one kind have in common. */
-interface Line {
-  readonly key: string
+interface ConnectionProfile {
+  readonly poolKey: string
   readonly origin: string
   readonly reach: Reach
   readonly config: HostOptions

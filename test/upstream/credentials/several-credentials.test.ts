@@ -179,7 +179,7 @@ describe('of several credentials', () => {
     await using x = await hub({ a: {}, b: {} })
     const { rateLimits } = x.at.client.health
     const [endpoint] = x.at.endpoints
-    rateLimits.refused(endpoint!, as('a'), 'rest', 60_000)
+    rateLimits.refused(endpoint!, as('a'), 'metadata', 60_000)
     rateLimits.refused(endpoint!, as('b'), 'content', 60_000)
     for (let times = 0; times < 3; times++) await x.pull()
     expect(x.users()).toBe('bbb')

@@ -67,7 +67,7 @@ describe('blobs that break in the middle', () => {
     expect(x.state()).toBe('open')
     const { health } = x.at.client
     const [endpoint] = x.at.endpoints
-    expect(health.stateOf(endpoint!, 'rest')).toBe('ok')
+    expect(health.stateOf(endpoint!, 'metadata')).toBe('ok')
     expect(health.stateOf(endpoint!, 'content')).toBe('open')
   })
 

@@ -39,7 +39,7 @@ describe('whether a host is limited', () => {
     limits.granted(at('a.test'), as('two'))
     limits.granted(at('b.test'), as('one'))
     expect([limits.isLimited('a.test'), limits.isLimited('b.test')]).toEqual([false, false])
-    limits.refused(at('a.test'), as('two'), 'rest', 1000)
+    limits.refused(at('a.test'), as('two'), 'metadata', 1000)
     expect([limits.isLimited('a.test'), limits.isLimited('b.test')]).toEqual([true, false])
   })
 

@@ -130,10 +130,10 @@ describe('the remaining quota', () => {
 
   test('is none after a refusal, for its lane and credential, until its time is over', () => {
     const { clock, known } = limits()
-    known.refused(hub, bot, 'rest', 30_000)
-    expect(known.waitMs(hub, bot, 'rest')).toBe(30_000)
+    known.refused(hub, bot, 'metadata', 30_000)
+    expect(known.waitMs(hub, bot, 'metadata')).toBe(30_000)
     expect(known.waitMs(hub, bot, 'content')).toBe(0)
-    expect(known.waitMs(hub, ANONYMOUS, 'rest')).toBe(0)
+    expect(known.waitMs(hub, ANONYMOUS, 'metadata')).toBe(0)
     expect([known.isLimited('hub.test'), known.remaining('hub.test', bot)]).toEqual([true, -1])
     clock.now += 30_000
     expect([known.isLimited('hub.test'), known.remaining('hub.test', bot)]).toEqual([
@@ -145,16 +145,16 @@ describe('the remaining quota', () => {
   test('is none for longer after each refusal without a time, and for an hour after one for a year', () => {
     const { clock, known } = limits()
     const waits = Array.from({ length: 8 }, () => {
-      known.refused(hub, bot, 'rest', undefined)
-      const wait = known.waitMs(hub, bot, 'rest')
+      known.refused(hub, bot, 'metadata', undefined)
+      const wait = known.waitMs(hub, bot, 'metadata')
       clock.now += wait
       return wait / 1000
     })
     expect(waits).toEqual([5, 10, 20, 40, 80, 120, 120, 120])
     known.granted(hub, bot)
-    known.refused(hub, bot, 'rest', undefined)
-    expect(known.waitMs(hub, bot, 'rest')).toBe(5000)
-    known.refused(hub, bot, 'rest', 365 * 86_400_000)
-    expect(known.waitMs(hub, bot, 'rest')).toBe(3_600_000)
+    known.refused(hub, bot, 'metadata', undefined)
+    expect(known.waitMs(hub, bot, 'metadata')).toBe(5000)
+    known.refused(hub, bot, 'metadata', 365 * 86_400_000)
+    expect(known.waitMs(hub, bot, 'metadata')).toBe(3_600_000)
   })
 })

@@ -22,9 +22,9 @@ export async function openTunnel(
 ): Promise<void> {
   const what = `the proxy ${proxy.origin} does not answer in time`
   const late = new TunnelError(what, { timedOut: true })
-  let isLate = false
+  let timedOut = false
   const timer = setTimeout(() => {
-    isLate = true
+    timedOut = true
     socket.destroy(late)
   }, timeoutMs)
   try {
@@ -32,7 +32,7 @@ export async function openTunnel(
     await connect(socket, proxy, to)
   } catch (error) {
     socket.destroy()
-    if (isLate) throw late
+    if (timedOut) throw late
     if (error instanceof TunnelError) throw error
     const why = error instanceof Error ? error.message : String(error)
     throw new TunnelError(`the proxy ${proxy.origin} broke the connection off (${why})`, {
