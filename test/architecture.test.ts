@@ -45,6 +45,7 @@ const ARROWS: Record<string, readonly string[]> = {
   'upstream/health': ['http', 'upstream/routing', 'upstream/credentials', 'upstream/face'],
   'upstream/client': [
     'http',
+    'process',
     'upstream/address',
     'upstream/routing',
     'upstream/credentials',
@@ -57,11 +58,9 @@ const ARROWS: Record<string, readonly string[]> = {
   'upstream/content': ['oci', 'http', 'upstream/face', 'upstream/network', 'upstream/client'],
   upstream: [
     'oci',
-    'process',
     'upstream/routing',
     'upstream/credentials',
     'upstream/face',
-    'upstream/health',
     'upstream/client',
     'upstream/content',
   ],

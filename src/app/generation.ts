@@ -75,8 +75,7 @@ function generationOf(
   const resolver = resolverOf(config, former)
   const client = createClient(config, options, { registries, resolver, former })
   for (const endpoint of listedEndpoints({ registries })) client.health.know(endpoint)
-  const { observer } = options
-  const upstream = new Upstream({ registries, client, observer, former: former?.upstream })
+  const upstream = new Upstream({ registries, client, former: former?.upstream })
   const credentials = credentialsOf(config, client, former)
   const number = (former?.requester.epoch?.number ?? 0) + 1
   const requester = { credentials, epoch: { number, upstream } }

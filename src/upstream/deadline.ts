@@ -1,13 +1,13 @@
-// A time limit on top of a caller's own signal: whichever comes first ends the work, and its
-// reason says which it was.
+// A time limit on top of a caller's own signal. Whichever comes first ends the work, and the reason
+// of the abort says which it was.
 
-/** To be disposed of when the work is over: until then a timer and a listener are held. */
+/** Holds a timer and a listener until it is disposed of. */
 export class Deadline implements Disposable {
   readonly #controller = new AbortController()
   readonly #timer: NodeJS.Timeout
   readonly #caller: AbortSignal | undefined
 
-  /** After `ms` its signal fires with what `passed` makes; before that, if `caller` fires, with its reason. */
+  /** Its signal fires with what `passed` returns after `ms`, or with the caller's reason before that. */
   constructor(ms: number, passed: () => Error, caller?: AbortSignal) {
     this.#timer = setTimeout(() => this.#controller.abort(passed()), ms)
     this.#caller = caller
@@ -29,15 +29,25 @@ export class Deadline implements Disposable {
   }
 }
 
-/** Settles as the promise does, or rejects with the signal's reason as soon as that fires. */
-export async function waitFor<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+/**
+ * Settles as the promise does, or rejects with the signal's reason when the signal fires. With
+ * `grace`, the promise has until that resolves to settle first.
+ */
+export async function waitFor<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  grace?: () => Promise<void>,
+): Promise<T> {
   if (signal === undefined) return await promise
   const { promise: aborted, reject } = Promise.withResolvers<never>()
-  const onAbort = () => reject(signal.reason)
+  const onAbort = () => {
+    if (grace === undefined) reject(signal.reason)
+    else void grace().finally(() => reject(signal.reason))
+  }
   if (signal.aborted) onAbort()
   else signal.addEventListener('abort', onAbort, { once: true })
   try {
-    // Also when it has fired already: a later rejection of the promise must have a handler.
+    // Even if the signal has fired already: a later rejection of the promise must have a handler.
     return await Promise.race([aborted, promise])
   } finally {
     signal.removeEventListener('abort', onAbort)

@@ -3,22 +3,27 @@ import { writeFile } from 'node:fs/promises'
 import { describe, expect, test } from 'vitest'
 
 import { ConfiguredCredentials } from '../../src/upstream/credentials/configured.ts'
-import { ANONYMOUS } from '../../src/upstream/credentials/credentials.ts'
 import { UpstreamError } from '../../src/upstream/face/failure.ts'
 import { parseRealm } from '../../src/upstream/auth/realm.ts'
 import { TokenCache } from '../../src/upstream/auth/token-cache.ts'
 import type { Fault } from '../support/faults.ts'
 import { startRegistry } from '../support/registry.ts'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
-import { endpointOf, failureOf, REPO, SHORT_LIMITS, upstreamOver } from './upstream-fixture.ts'
-import type { RegistryRequest } from '../../src/upstream/client/request.ts'
+import {
+  endpointOf,
+  failureOf,
+  REPO,
+  SHORT_LIMITS,
+  upstreamOver,
+  type TestRequest,
+} from './upstream-fixture.ts'
 import { Upstream } from '../../src/upstream/upstream.ts'
 
 const LONG = 'x'.repeat(20_000)
 const BASIC = { 'www-authenticate': 'Basic realm="give it to me"' }
 
-function requestFor(path: string): RegistryRequest {
-  return { method: 'GET', name: 'a', path, credential: ANONYMOUS, kind: 'manifest' }
+function requestFor(path: string): TestRequest {
+  return { method: 'GET', path, kind: 'manifest' }
 }
 
 describe('strings of any length and kind', () => {
@@ -68,9 +73,8 @@ describe('a connection', () => {
     const drip = { bytes: 1, everyMs: 50 }
     registry.fault({ status: 307, body, headers: { location: '/v2/a/x' }, drip, times: 1 })
     await using at = upstreamOver([registry.url], { limits: { ...SHORT_LIMITS, connections: 1 } })
-    const [endpoint] = at.endpoints
     const startedAt = Date.now()
-    const { reason } = await failureOf(at.client.request(endpoint!, requestFor('x')))
+    const { reason } = await failureOf(at.send(requestFor('x')))
     expect(reason).toBe('not-found')
     expect(Date.now() - startedAt).toBeLessThan(4000)
   })

@@ -5,6 +5,7 @@ import {
   type CredentialSource,
 } from '../../src/upstream/credentials/credentials.ts'
 import { RegistryClient, type ClientOptions } from '../../src/upstream/client/client.ts'
+import type { DocumentRequest, RegistryResponse } from '../../src/upstream/client/request.ts'
 import { normaliseEndpoint, type Endpoint } from '../../src/upstream/routing/endpoint.ts'
 import { UpstreamError } from '../../src/upstream/face/failure.ts'
 import type { UpstreamObserver } from '../../src/upstream/face/observer.ts'
@@ -32,12 +33,20 @@ export interface Events {
   bytes: number
 }
 
+/** A request for the repository `a`, anonymous unless it says otherwise. */
+export type TestRequest = DocumentRequest & {
+  readonly credential?: Credential
+  readonly publicOnly?: boolean
+}
+
 export interface Fixture extends AsyncDisposable {
   readonly client: RegistryClient
   readonly upstream: Upstream
   readonly endpoints: readonly Endpoint[]
   readonly events: Events
   readonly requester: Requester
+  /** Sends one request to the first endpoint. */
+  send(request: TestRequest, signal?: AbortSignal): Promise<RegistryResponse>
 }
 
 export interface FixtureOptions extends Partial<ClientOptions> {
@@ -76,11 +85,14 @@ export function upstreamOver(urls: readonly string[], options: FixtureOptions = 
   const upstream = new Upstream({
     registries: { endpoints: () => endpoints, names: [REPO.registry] },
     client,
-    observer,
   })
   const requester = { credentials: always(credential) }
   const dispose = () => client.close()
-  return { client, upstream, endpoints, events, requester, [Symbol.asyncDispose]: dispose }
+  const send: Fixture['send'] = (request, signal = new AbortController().signal) => {
+    const session = { endpoint: endpoints[0]!, name: 'a', publicOnly: false, credential: ANONYMOUS }
+    return client.chain.send({ ...session, ...request }, signal)
+  }
+  return { client, upstream, endpoints, events, requester, send, [Symbol.asyncDispose]: dispose }
 }
 
 function observing(events: Events): UpstreamObserver {

@@ -25,7 +25,6 @@ export interface AuthContext {
   readonly credential: Credential
   /** Where the endpoint itself may be. */
   readonly reach: Reach
-  readonly signal?: AbortSignal | undefined
 }
 
 /** A right to send: the Authorization header and where it came from. */
@@ -61,13 +60,13 @@ export class Authorizer {
   }
 
   /** What worked before for this repository; undefined: nothing known, ask without. Throws UpstreamError. */
-  async recall(context: AuthContext): Promise<Grant | undefined> {
+  async recall(context: AuthContext, signal: AbortSignal): Promise<Grant | undefined> {
     if (context.credential.kind === 'bearer') return readyGrant(context.credential.token)
     const [own, whole] = schemeKeys(context)
     const scheme = this.#schemes.get(own) ?? this.#schemes.get(whole)
     if (scheme === undefined) return undefined
     try {
-      return await this.#grant(context, scheme)
+      return await this.#grant(context, scheme, signal)
     } catch (error) {
       if (!(error instanceof UpstreamError) || error.kind !== 'denied') throw error
       // The registry may want something else by now: its next challenge says what.
@@ -84,25 +83,26 @@ export class Authorizer {
     header: string | string[] | undefined,
     context: AuthContext,
     refused: Grant | undefined,
+    signal: AbortSignal,
   ): Promise<Grant | undefined> {
     // A ready token is all there is, and it was refused.
     if (context.credential.kind === 'bearer') return undefined
     const scheme = chooseScheme(parseChallenges(header), context)
     if (scheme === undefined) return undefined
     if (scheme.kind === 'basic') {
-      return refused?.scheme === 'basic' ? undefined : await this.#grant(context, scheme)
+      return refused?.scheme === 'basic' ? undefined : await this.#grant(context, scheme, signal)
     }
     const key = tokenKey(context, scheme)
     if (refused?.key === key) {
       if (refused.isFresh) return undefined
       this.#tokens.drop(key, refused.header.slice('Bearer '.length))
     }
-    return await this.#grant(context, scheme)
+    return await this.#grant(context, scheme, signal)
   }
 
-  async #grant(context: AuthContext, scheme: AuthScheme): Promise<Grant> {
+  async #grant(context: AuthContext, scheme: AuthScheme, signal: AbortSignal): Promise<Grant> {
     const [own, whole] = schemeKeys(context)
-    const { credential, signal } = context
+    const { credential } = context
     if (credential.kind === 'bearer') return readyGrant(credential.token)
     if (scheme.kind === 'basic') {
       this.#schemes.set(whole, scheme)

@@ -1,51 +1,50 @@
-// Manifests from one place: fetched and verified, or asked for by HEAD.
+// Manifests at one endpoint: a GET, verified, or a HEAD.
 import { algorithmOf, digestOf, parseDigest } from '../../oci/digest.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { MAX_MANIFEST_BYTES, readManifest } from '../../oci/manifest.ts'
 import { ACCEPT_MANIFESTS, bareType, isManifestType } from '../../oci/media-types.ts'
 import { UpstreamError } from '../face/failure.ts'
-import { ask, headerOf, lengthOf, wrongAnswer } from '../client/place.ts'
-import type { Place } from '../client/place.ts'
+import { ask, headerOf, lengthOf, wrongAnswer } from '../client/session.ts'
 import { readWhole } from '../network/read-body.ts'
-import type { RegistryResponse } from '../client/request.ts'
+import type { EndpointSession, RegistryResponse } from '../client/request.ts'
 import type { FetchedManifest, ManifestHead } from '../face/answers.ts'
 
 const CHECK = 'check mirrors.<registry>.endpoint and its path, and proxies on the way'
 
-/** `reference`: a tag or a digest. Throws UpstreamError; too-large beyond MAX_MANIFEST_BYTES. */
+/** Gets and verifies the manifest of a tag or digest. Rejects as links do; with too-large beyond MAX_MANIFEST_BYTES. */
 export async function getManifest(
-  place: Place,
+  session: EndpointSession,
   reference: string,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<FetchedManifest> {
-  const response = await askFor(place, 'GET', reference, signal)
-  const bytes = await readBounded(place, response)
-  const { digest, mediaType } = identify(place, reference, response, bytes)
-  return { digest, mediaType, bytes, endpoint: place.endpoint.key, grantedBy: response.grantedBy }
+  const response = await askFor(session, 'GET', reference, signal)
+  const bytes = await readBounded(session, response)
+  const { digest, mediaType } = identify(session, reference, response, bytes)
+  return { digest, mediaType, bytes, endpoint: session.endpoint.key, grantedBy: response.grantedBy }
 }
 
-/** Statuses with which registries refuse HEAD on what they give by GET; a 403's reason is in its body. */
+/** Statuses with which registries refuse HEAD for what they give by GET. The reason of a 403 is in the body, which HEAD lacks. */
 const HEAD_REFUSED = [400, 403, 404, 405, 501]
 
-/** HEAD, or GET where that is refused or says too little. Throws UpstreamError. */
+/** Sends HEAD, or GET if HEAD is refused or its answer says too little. Rejects as links do. */
 export async function headManifest(
-  place: Place,
+  session: EndpointSession,
   reference: string,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ManifestHead | FetchedManifest> {
-  const head = await tryHead(place, reference, signal)
-  return head ?? (await getManifest(place, reference, signal))
+  const head = await tryHead(session, reference, signal)
+  return head ?? (await getManifest(session, reference, signal))
 }
 
 async function tryHead(
-  place: Place,
+  session: EndpointSession,
   reference: string,
-  signal?: AbortSignal,
+  signal: AbortSignal,
 ): Promise<ManifestHead | undefined> {
   try {
-    const response = await askFor(place, 'HEAD', reference, signal)
+    const response = await askFor(session, 'HEAD', reference, signal)
     response.body.discard()
-    return readHead(place, reference, response)
+    return readHead(session, reference, response)
   } catch (error) {
     if (error instanceof UpstreamError && error.reason !== 'blocked') {
       if (HEAD_REFUSED.includes(error.status ?? 0)) return undefined
@@ -54,9 +53,9 @@ async function tryHead(
   }
 }
 
-/** Undefined: it lacks what a client needs, or cannot be right. */
+/** Returns undefined if the headers lack what a client needs, or cannot be right. */
 function readHead(
-  place: Place,
+  session: EndpointSession,
   reference: string,
   response: RegistryResponse,
 ): ManifestHead | undefined {
@@ -65,36 +64,36 @@ function readHead(
   const size = lengthOf(response)
   if (digest === undefined || mediaType === undefined || !isManifestType(mediaType))
     return undefined
-  // Proxies in between say 0 for a length they do not know.
+  // Some proxies say 0 when they do not know the length.
   if (size === undefined || size === 0) return undefined
   const requested = parseDigest(reference)
   if (requested !== undefined && requested !== digest) return undefined
-  return { digest, mediaType, size, endpoint: place.endpoint.key, grantedBy: response.grantedBy }
+  return { digest, mediaType, size, endpoint: session.endpoint.key, grantedBy: response.grantedBy }
 }
 
 function askFor(
-  place: Place,
+  session: EndpointSession,
   method: 'GET' | 'HEAD',
   reference: string,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): Promise<RegistryResponse> {
   const path = `manifests/${reference}`
-  return ask(place, { method, path, accept: ACCEPT_MANIFESTS, signal, kind: 'manifest' })
+  return ask(session, { method, path, accept: ACCEPT_MANIFESTS, kind: 'manifest' }, signal)
 }
 
-async function readBounded(place: Place, response: RegistryResponse): Promise<Buffer> {
+async function readBounded(session: EndpointSession, response: RegistryResponse): Promise<Buffer> {
   const { body } = response
   const isTooLong = (lengthOf(response) ?? 0) > MAX_MANIFEST_BYTES
   if (isTooLong) body.discard()
   const bytes = isTooLong ? undefined : await readWhole(body, MAX_MANIFEST_BYTES)
   if (bytes !== undefined) return bytes
   const what = `sends a manifest of more than ${MAX_MANIFEST_BYTES} bytes, which no client takes`
-  throw wrongAnswer(place, 'too-large', `${what}: ${CHECK}`)
+  throw wrongAnswer(session, 'too-large', `${what}: ${CHECK}`)
 }
 
-/** Digest and type of what came: verified against the digest asked for, else the header's. */
+/** Returns digest and type of the bytes, verified against the digest asked for or else the header's. */
 function identify(
-  place: Place,
+  session: EndpointSession,
   reference: string,
   response: RegistryResponse,
   bytes: Buffer,
@@ -107,10 +106,10 @@ function identify(
   const isUnchecked = expected === undefined || summary?.schema1 === true
   if (!isUnchecked && actual !== expected && summary !== undefined) {
     const what = `sends ${actual} for manifest ${reference}, which should be ${expected}`
-    throw wrongAnswer(place, 'wrong-digest', `${what}: ${CHECK}`)
+    throw wrongAnswer(session, 'wrong-digest', `${what}: ${CHECK}`)
   }
   if (summary !== undefined) return { digest: expected ?? actual, mediaType: summary.mediaType }
   const what =
     bareType(type) === 'text/html' ? 'a web page' : `what is none (${String(bareType(type))})`
-  throw wrongAnswer(place, 'not-a-manifest', `sends ${what} for manifest ${reference}: ${CHECK}`)
+  throw wrongAnswer(session, 'not-a-manifest', `sends ${what} for manifest ${reference}: ${CHECK}`)
 }

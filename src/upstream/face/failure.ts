@@ -1,12 +1,12 @@
-// Why an upstream did not give what was asked, in the words that cache/, the log and the metrics
-// share (design.md section 5, "Failure"). Not how a failure is recognised: that is diagnose.ts.
+// Why an upstream did not give what was asked for, in the words that cache/, the log and the metrics
+// share. How a failure is recognised is in diagnosis/.
 
-/** From least to most final: what may be otherwise at the next try comes first. */
+/** From least to most final: what may be different on the next try comes first. */
 const KINDS = ['unavailable', 'rate-limited', 'corrupt', 'denied', 'gone'] as const
 
 export type FailureKind = (typeof KINDS)[number]
 
-/** Which row of the failure table a reason belongs to. */
+/** The row of the failure table that each reason belongs to. */
 const KIND_OF = {
   blocked: 'denied',
   'needs-credentials': 'denied',
@@ -39,16 +39,16 @@ const KIND_OF = {
 export type FailureReason = keyof typeof KIND_OF
 
 export interface FailureDetails {
-  /** The endpoint's `key`; never a URL with a query or user. */
+  /** The endpoint's `key`. Never a URL with a query or a user name. */
   readonly endpoint: string
-  /** HTTP status, where one was received. */
+  /** The HTTP status, if there was an answer. */
   readonly status?: number | undefined
   /** How long the upstream asked us to wait, in milliseconds. */
   readonly retryAfterMs?: number | undefined
   readonly cause?: unknown
 }
 
-/** What one endpoint answered instead of the content; the message is one sentence that names the cure. */
+/** Why one endpoint did not give the content. The message is one sentence that names the cure. */
 export class UpstreamError extends Error {
   override readonly name = 'UpstreamError'
   readonly kind: FailureKind
@@ -67,20 +67,21 @@ export class UpstreamError extends Error {
   }
 }
 
-/** In milliseconds: a rate limit that ends within this is worth waiting for, so less final than all else. */
+/** A rate limit that ends within this many milliseconds is worth waiting for: it is the least final failure. */
 export const SHORT_LIMIT_MS = 10_000
 
 const MAX_MESSAGE = 700
 
-/** Messages may quote what an upstream sent: they go into logs, answers and terminals. */
+/** Removes control characters: messages quote what upstreams sent, and are shown in terminals. */
 function oneLine(message: string): string {
   const line = message.slice(0, 2 * MAX_MESSAGE).replaceAll(/[\p{Cc}\p{Cf}]+/gu, ' ')
   return line.length > MAX_MESSAGE ? `${line.slice(0, MAX_MESSAGE)}…` : line
 }
 
 /**
- * Of several endpoints' answers the one that decides: the least final; of equals the first, but of
- * several rate limits the one that ends soonest. Throws RangeError when there are none.
+ * Returns the failure that decides among those of several endpoints: the least final. Ties go to the
+ * first, except that of several rate limits the one that ends soonest decides. Throws a RangeError
+ * if there are none.
  */
 export function leastFinal(errors: readonly UpstreamError[]): UpstreamError {
   const [first, ...others] = errors

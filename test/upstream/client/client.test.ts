@@ -3,18 +3,16 @@ import type { AddressInfo } from 'node:net'
 import { setImmediate, setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 
-import { ANONYMOUS } from '../../../src/upstream/credentials/credentials.ts'
 import type { Fault } from '../../support/faults.ts'
 import { startRegistry } from '../../support/registry.ts'
 import { startStorageHost } from '../../support/storage-host.ts'
-import { collect, failureOf, REPO, upstreamOver } from '../upstream-fixture.ts'
-import type { RegistryRequest } from '../../../src/upstream/client/request.ts'
+import { collect, failureOf, REPO, upstreamOver, type TestRequest } from '../upstream-fixture.ts'
 
 const signal = new AbortController().signal
 const BASIC = { kind: 'basic', username: 'bot', password: 'secret' } as const
 
-function requestFor(path: string): RegistryRequest {
-  return { method: 'GET', name: 'a', path, credential: ANONYMOUS, kind: 'blob' }
+function requestFor(path: string): TestRequest {
+  return { method: 'GET', path, kind: 'blob' }
 }
 
 async function listening(server: Server): Promise<{ url: string } & AsyncDisposable> {
@@ -94,7 +92,7 @@ describe('redirects', () => {
     registry.fault({ times: 1, redirect: other.url })
     await using at = upstreamOver([registry.url], { credential: BASIC })
     const request = { ...requestFor(`blobs/${digest}`), credential: BASIC }
-    const failure = await failureOf(at.client.request(at.endpoints[0]!, request))
+    const failure = await failureOf(at.send(request))
     expect(failure.status).toBe(401)
     const seen = registry.requests.map((r) => [r.url.includes('other'), r.headers.authorization])
     expect(seen).toEqual([
@@ -108,7 +106,7 @@ describe('redirects', () => {
     await using registry = await startRegistry()
     registry.fault({ redirect: '/v2/again' })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.client.request(at.endpoints[0]!, requestFor('x')))
+    const failure = await failureOf(at.send(requestFor('x')))
     expect(failure.reason).toBe('redirect-refused')
     expect(registry.requests).toHaveLength(11)
   })
@@ -119,7 +117,7 @@ describe('redirects', () => {
       await using registry = await startRegistry()
       registry.fault({ redirect })
       await using at = upstreamOver([registry.url])
-      const failure = await failureOf(at.client.request(at.endpoints[0]!, requestFor('x')))
+      const failure = await failureOf(at.send(requestFor('x')))
       expect(failure).toMatchObject({ reason: 'redirect-refused', kind: 'unavailable' })
       expect(failure.message).not.toContain('u:p')
     },
@@ -131,7 +129,7 @@ describe('redirects', () => {
     for (const host of ['169.254.169.254', '[fd00:ec2::254]', '0xa9fea9fe', '100.100.100.200']) {
       registry.clearFaults()
       registry.fault({ redirect: `http://${host}/latest/meta-data` })
-      const failure = await failureOf(at.client.request(at.endpoints[0]!, requestFor('x')))
+      const failure = await failureOf(at.send(requestFor('x')))
       expect(failure.reason).toBe('redirect-refused')
     }
   })
@@ -143,8 +141,7 @@ const leading = async (fault: Fault) => {
   registry.fault(fault)
   const host = `named.test:${registry.port}`
   const at = upstreamOver([`http://${host}`], { hosts: { [host]: { resolve: ['127.0.0.1'] } } })
-  const ask = () =>
-    failureOf(at.client.request(at.endpoints[0]!, { ...requestFor('x'), publicOnly: true }))
+  const ask = () => failureOf(at.send({ ...requestFor('x'), publicOnly: true }))
   const dispose = async () => {
     await at[Symbol.asyncDispose]()
     await registry.close()
@@ -181,7 +178,7 @@ describe('a body', () => {
     const { digest } = registry.addSyntheticBlob(1_000_000, 1)
     registry.fault({ stall: { afterBytes: 1000 } })
     await using at = upstreamOver([registry.url])
-    const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const response = await at.send(requestFor(`blobs/${digest}`))
     expect(await failureOf(collect(response.body))).toMatchObject({ reason: 'timed-out' })
   })
 
@@ -189,7 +186,7 @@ describe('a body', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addSyntheticBlob(3_000_000, 1)
     await using at = upstreamOver([registry.url])
-    const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const response = await at.send(requestFor(`blobs/${digest}`))
     let length = 0
     for await (const chunk of response.body) {
       if (length === 0) await sleep(700)
@@ -202,7 +199,7 @@ describe('a body', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addSyntheticBlob(200_000_000, 1)
     await using at = upstreamOver([registry.url])
-    const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const response = await at.send(requestFor(`blobs/${digest}`))
     await sleep(200)
     expect(at.events.bytes).toBeLessThan(2_000_000)
     response.body.discard()
@@ -213,7 +210,7 @@ describe('a body', () => {
     const { digest } = registry.addSyntheticBlob(1_000_000, 1)
     registry.fault({ resetAfter: 1000 })
     await using at = upstreamOver([registry.url])
-    const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const response = await at.send(requestFor(`blobs/${digest}`))
     expect(['reset', 'cut']).toContain((await failureOf(collect(response.body))).reason)
   })
 
@@ -223,8 +220,7 @@ describe('a body', () => {
     registry.fault({ stall: { afterBytes: 1000 } })
     await using at = upstreamOver([registry.url])
     const leaving = new AbortController()
-    const request = { ...requestFor(`blobs/${digest}`), signal: leaving.signal }
-    const response = await at.client.request(at.endpoints[0]!, request)
+    const response = await at.send(requestFor(`blobs/${digest}`), leaving.signal)
     const reading = collect(response.body)
     leaving.abort(new Error('left'))
     await expect(reading).rejects.toThrow('left')
@@ -237,7 +233,7 @@ describe('a body', () => {
     const big = registry.addSyntheticBlob(50_000_000, 1)
     await using at = upstreamOver([registry.url], { limits: { connections: 1 } })
     const discard = async (digest: string) => {
-      const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+      const response = await at.send(requestFor(`blobs/${digest}`))
       response.body.discard()
       response.body.discard()
       expect(await collect(response.body)).toHaveLength(0)
@@ -255,12 +251,12 @@ describe('a body', () => {
     await using registry = await startRegistry()
     const { digest } = registry.addSyntheticBlob(50_000_000, 1)
     await using at = upstreamOver([registry.url], { limits: { connections: 1 } })
-    const response = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const response = await at.send(requestFor(`blobs/${digest}`))
     for await (const chunk of response.body) {
       expect(chunk.length).toBeGreaterThan(0)
       break
     }
-    const next = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const next = await at.send(requestFor(`blobs/${digest}`))
     next.body.discard()
     expect(next.status).toBe(200)
   })
@@ -278,7 +274,7 @@ describe('a request', () => {
     await using host = await listening(server)
     await using at = upstreamOver([host.url])
     for (const path of ['x', 'y']) {
-      const response = await at.client.request(at.endpoints[0]!, requestFor(path))
+      const response = await at.send(requestFor(path))
       expect((await collect(response.body)).toString()).toBe('ok')
     }
     expect(requests).toBe(3)
@@ -301,7 +297,7 @@ describe('a request', () => {
     await using registry = await startRegistry()
     registry.fault({ stall: 'headers' })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.client.request(at.endpoints[0]!, requestFor('x')))
+    const failure = await failureOf(at.send(requestFor('x')))
     expect(failure).toMatchObject({ reason: 'timed-out', kind: 'unavailable' })
     expect(at.events.requests.map((r) => r.outcome)).toEqual(['timed-out'])
   })
@@ -310,7 +306,7 @@ describe('a request', () => {
     await using registry = await startRegistry()
     registry.fault({ headers: { 'x-long': 'x'.repeat(70_000) } })
     await using at = upstreamOver([registry.url])
-    const failure = await failureOf(at.client.request(at.endpoints[0]!, requestFor('x')))
+    const failure = await failureOf(at.send(requestFor('x')))
     expect(failure.reason).toBe('protocol')
   })
 
@@ -319,7 +315,7 @@ describe('a request', () => {
     const image = registry.addImage('library/alpine', 'latest')
     const { digest } = registry.addSyntheticBlob(50_000_000, 1)
     await using at = upstreamOver([registry.url], { limits: { connections: 1 } })
-    const blob = await at.client.request(at.endpoints[0]!, requestFor(`blobs/${digest}`))
+    const blob = await at.send(requestFor(`blobs/${digest}`))
     const manifest = await at.upstream.getManifest(REPO, 'latest', at.requester)
     expect(manifest.digest).toBe(image.digest)
     blob.body.discard()
@@ -328,8 +324,8 @@ describe('a request', () => {
   test('of a caller that left before is never sent', async () => {
     await using registry = await startRegistry()
     await using at = upstreamOver([registry.url])
-    const request = { ...requestFor('x'), signal: AbortSignal.abort(new Error('left')) }
-    await expect(at.client.request(at.endpoints[0]!, request)).rejects.toThrow('left')
+    const left = AbortSignal.abort(new Error('left'))
+    await expect(at.send(requestFor('x'), left)).rejects.toThrow('left')
     expect(registry.requests).toEqual([])
   })
 
@@ -343,8 +339,7 @@ describe('a request', () => {
     const leaving = new AbortController()
     // From here a timer that is due fires before what waits for its turn to be sent.
     await setImmediate()
-    const request = { ...requestFor('x'), signal: leaving.signal }
-    const sent = at.client.request(at.endpoints[0]!, request)
+    const sent = at.send(requestFor('x'), leaving.signal)
     setTimeout(() => leaving.abort(new Error('left')), 0)
     const until = performance.now() + 5
     await Promise.resolve()
@@ -369,13 +364,13 @@ describe('the health of an endpoint', () => {
     await using at = upstreamOver([registry.url])
     const [endpoint] = at.endpoints
     for (let times = 0; times < 5; times++) {
-      await failureOf(at.client.request(endpoint!, { ...requestFor('x'), kind: 'referrers' }))
+      await failureOf(at.send({ ...requestFor('x'), kind: 'referrers' }))
     }
     expect(at.client.health.stateOf(endpoint!)).toBe('ok')
     registry.clearFaults()
     registry.fault({ status: 500 })
     for (let times = 0; times < 5; times++) {
-      await failureOf(at.client.request(endpoint!, requestFor('x')))
+      await failureOf(at.send(requestFor('x')))
     }
     expect(at.client.health.stateOf(endpoint!)).toBe('open')
   })
