@@ -235,7 +235,7 @@ function folderOf(file: string): string {
 }
 
 describe('the imports', () => {
-  test('are found by this test', () => {
+  test('are found by this test at all', () => {
     expect(files.length).toBeGreaterThan(50)
     expect(importsOf('main.ts').length).toBeGreaterThan(3)
   })
@@ -261,7 +261,7 @@ describe('the imports', () => {
     expect(allowed.filter((arrow) => !used.has(arrow))).toEqual([])
   })
 
-  test('only lead down: no folder is reached again from where its arrows lead', () => {
+  test('lead down alone: no folder is reached again from where its arrows lead', () => {
     const order = Object.keys(ARROWS)
     for (const [from, targets] of Object.entries(ARROWS)) {
       for (const to of targets) {
@@ -270,14 +270,14 @@ describe('the imports', () => {
     }
   })
 
-  test('of foundations lead to no other folder of their room', () => {
+  test('of foundations lead to no folder of their own room', () => {
     for (const file of FOUNDATIONS) {
       const room = folderOf(file)
       expect(neighboursOf(file).filter((to) => to.startsWith(`${room}/`))).toEqual([])
     }
   })
 
-  test.each(files)('of %s reach outside the project only where its room may', (file) => {
+  test.each(files)('of %s reach outside only where that is its room', (file) => {
     for (const target of importsOf(file)) {
       const allowed = OUTSIDE[target]
       if (allowed) {
