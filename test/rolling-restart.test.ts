@@ -6,15 +6,15 @@ import { describe, expect, test } from 'vitest'
 import type { Digest } from '../src/oci/digest.ts'
 import { Chandlery } from './e2e/chandlery.ts'
 import { answers } from './e2e/processes.ts'
-import { mirrorOf } from './support/chandlery.ts'
+import { REGISTRY } from './support/client.ts'
 import { ContainerdClient, type ContainerdOptions } from './support/containerd-client.ts'
 import { startRegistry, type TestRegistry } from './support/registry.ts'
 import { ServiceFront } from './support/service-front.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './support/temporary-directory.ts'
+import { World } from './support/world.ts'
 import { until } from './support/until.ts'
 
 const MIB = 1024 * 1024
-const REGISTRY = 'registry.test'
 const REPOSITORY = 'team/app'
 const RESTARTS = Number(process.env.ROLLING_RESTARTS ?? 2)
 const SEED = Number(process.env.ROLLING_SEED ?? Math.floor(Math.random() * 2 ** 31))
@@ -31,30 +31,27 @@ const WAIT_MS = 20_000
 const LIMIT_MS = 60_000 + RESTARTS * 12_000
 
 /** One way to the mirror: its registry, its cache directory, and what was pulled. */
-class World implements AsyncDisposable {
+class RollingWorld extends World {
   readonly random: () => number
-  readonly upstream: TestRegistry
-  readonly #directory: TemporaryDirectory
   readonly #chandleries: Chandlery[] = []
 
   private constructor(upstream: TestRegistry, directory: TemporaryDirectory, seed: number) {
-    this.upstream = upstream
-    this.#directory = directory
+    super(directory, [upstream], { config: TIMES })
     this.random = randomOf(seed)
   }
 
-  static async create(number: number): Promise<World> {
+  static async create(number: number): Promise<RollingWorld> {
     const upstream = await startRegistry()
     upstream.fault({ match: { kind: 'blob', method: 'GET' }, drip: DRIP })
-    return new World(upstream, await temporaryDirectory(), SEED + number)
+    return new RollingWorld(upstream, await temporaryDirectory(), SEED + number)
   }
 
   /** A server on the one cache directory, not started yet. */
-  async server(name: string): Promise<Chandlery> {
+  async pod(name: string): Promise<Chandlery> {
     const chandlery = await Chandlery.create({
-      directory: this.#directory.join(name),
-      cache: this.#directory.join('cache'),
-      config: { ...mirrorOf(REGISTRY, this.upstream.url), ...TIMES },
+      directory: this.directory.join(name),
+      cache: this.cache(),
+      config: this.config,
     })
     this.#chandleries.push(chandlery)
     return chandlery
@@ -96,10 +93,9 @@ class World implements AsyncDisposable {
     return { sent, again }
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     await Promise.all(this.#chandleries.map((each) => each.stop('SIGKILL')))
-    await this.upstream.close()
-    await this.#directory.remove()
+    await super[Symbol.asyncDispose]()
   }
 }
 
@@ -127,10 +123,10 @@ class Load {
   #ending = false
   #cold = 0
   readonly #clients: ContainerdClient[] = []
-  readonly #world: World
+  readonly #world: RollingWorld
   readonly #workers: Promise<void>[]
 
-  constructor(world: World, hosts: readonly string[]) {
+  constructor(world: RollingWorld, hosts: readonly string[]) {
     this.#world = world
     const fast = { hosts, registry: REGISTRY }
     const slow = { ...fast, bytesPerSecond: SLOW_BYTES_PER_SECOND }
@@ -201,7 +197,7 @@ interface Expected {
 
 function expectNothingLost(
   way: string,
-  world: World,
+  world: RollingWorld,
   load: Load,
   { againBytes, more }: Expected,
 ): void {
@@ -225,8 +221,8 @@ describe.concurrent('a rolling restart under constant pulls', () => {
   test(
     'of one pod at a time loses nothing, with the registry itself as the second host',
     async () => {
-      await using world = await World.create(0)
-      const chandlery = await world.server('one')
+      await using world = await RollingWorld.create(0)
+      const chandlery = await world.pod('one')
       await world.startWarm(chandlery)
       const load = new Load(world, [chandlery.url, world.upstream.url])
       for (let i = 0; i < RESTARTS; i++) {
@@ -244,8 +240,8 @@ describe.concurrent('a rolling restart under constant pulls', () => {
   test(
     'of one pod at a time loses nothing, with the mirror alone behind a front that waits',
     async () => {
-      await using world = await World.create(1)
-      const chandlery = await world.server('one')
+      await using world = await RollingWorld.create(1)
+      const chandlery = await world.pod('one')
       await world.startWarm(chandlery)
       await using front = await ServiceFront.listen({ waitMs: WAIT_MS })
       front.backends = [chandlery]
@@ -271,8 +267,8 @@ describe.concurrent('a rolling restart under constant pulls', () => {
   ])(
     'of two pods that overlap loses nothing, with %s',
     async (way, waitMs) => {
-      await using world = await World.create(2 + waitMs)
-      let [current, next] = [await world.server('one'), await world.server('two')]
+      await using world = await RollingWorld.create(2 + waitMs)
+      let [current, next] = [await world.pod('one'), await world.pod('two')]
       await world.startWarm(current)
       await using front = await ServiceFront.listen({ waitMs })
       front.backends = [current, next]

@@ -14,15 +14,17 @@ export interface Got {
   readonly text: string
 }
 
-export interface GetOptions extends Pick<RequestInit, 'method' | 'headers' | 'signal'> {
+/** What a request is for. */
+export interface Wanted {
   /** Default: REPOSITORY. */
   readonly repository?: string
+  /** Default: REGISTRY. */
+  readonly registry?: string
 }
 
-export interface OpenOptions extends RawRequest {
-  /** Default: REPOSITORY. */
-  readonly repository?: string
-}
+export interface GetOptions extends Wanted, Pick<RequestInit, 'method' | 'headers' | 'signal'> {}
+
+export interface OpenOptions extends Wanted, RawRequest {}
 
 export class TestClient {
   readonly #server: { readonly url: string; readonly adminUrl: string }
@@ -33,12 +35,12 @@ export class TestClient {
   }
 
   /** Of "manifests/latest", "blobs/sha256:…", "tags/list". */
-  url(path: string, repository = REPOSITORY): string {
-    return `${this.#server.url}/v2/${repository}/${path}?ns=${REGISTRY}`
+  url(path: string, { repository = REPOSITORY, registry = REGISTRY }: Wanted = {}): string {
+    return `${this.#server.url}/v2/${repository}/${path}?ns=${registry}`
   }
 
-  async get(path: string, { repository, ...init }: GetOptions = {}): Promise<Got> {
-    return await fetchWhole(this.url(path, repository), init)
+  async get(path: string, options: GetOptions = {}): Promise<Got> {
+    return await fetchWhole(this.url(path, options), options)
   }
 
   async blob(digest: string, options: GetOptions = {}): Promise<Got> {
@@ -50,8 +52,8 @@ export class TestClient {
   }
 
   /** A response whose body is read as the test asks for it, on a connection of its own. */
-  async open(path: string, { repository, ...request }: OpenOptions = {}): Promise<RawResponse> {
-    return await rawRequest(this.url(path, repository), request)
+  async open(path: string, options: OpenOptions = {}): Promise<RawResponse> {
+    return await rawRequest(this.url(path, options), options)
   }
 
   async openBlob(digest: string, options: OpenOptions = {}): Promise<RawResponse> {

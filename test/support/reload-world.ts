@@ -1,6 +1,5 @@
 // A Chandlery whose configuration is changed while it runs, between two registries it may lead to.
 import { rename, writeFile } from 'node:fs/promises'
-import type { RunningChandlery } from './chandlery.ts'
 import { REGISTRY } from './client.ts'
 import { type TestRegistry, startRegistry } from './registry.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './temporary-directory.ts'
@@ -32,10 +31,6 @@ export class ReloadWorld extends World {
     return new ReloadWorld(await temporaryDirectory(), registries)
   }
 
-  get chandlery(): RunningChandlery {
-    return this.server
-  }
-
   /** The whole configuration that `config` stands for: a restart is needed for none of the rest. */
   whole(config: Written): Written {
     const storage = { directory: this.cache() }
@@ -56,22 +51,8 @@ export class ReloadWorld extends World {
     return { ...answer, status }
   }
 
-  async admin(path: string): Promise<{ status: number; text: string }> {
-    return await this.client.admin(path)
-  }
-
-  /** A sample's value by its name and labels; NaN: there is none. */
-  async metric(name: string): Promise<number> {
-    return await this.client.metric(name)
-  }
-
   url(path: string): string {
     return `${this.server.url}/v2/${path}${NS}`
-  }
-
-  async digestOf(path: string): Promise<string | null> {
-    const { headers } = await this.client.get(path)
-    return headers.get('docker-content-digest')
   }
 }
 
