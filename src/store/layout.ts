@@ -1,5 +1,6 @@
-// Every key of the store, in one place and pure. A name's components never start with "_" (distribution's
-// grammar), so `_blobs`, `_tags` and the like cannot collide with a repository below.
+// Makes and parses every key of the store; it does no I/O. A component of a repository's name never
+// starts with "_" (distribution's grammar), so `_blobs`, `_tags` and the like cannot collide with a
+// nested repository.
 
 import { algorithmOf, encodedOf, parseDigest } from '../oci/digest.ts'
 import type { Digest } from '../oci/digest.ts'
@@ -13,7 +14,10 @@ export const BLOBS_PREFIX = 'blobs/'
 export const MANIFESTS_PREFIX = 'manifests/'
 export const QUARANTINE_PREFIX = 'quarantine/'
 
-/** Local files beside what the filesystem driver keeps: never reached through a driver. */
+/**
+ * Directories of local files next to those of the filesystem driver. No driver reads or writes them
+ * by key.
+ */
 export const INGEST_DIRECTORY = 'ingest'
 export const OWNER_DIRECTORY = 'owner'
 
@@ -25,7 +29,7 @@ export function blobKey(digest: Digest): string {
   return `blobs/${shardedPath(digest)}`
 }
 
-/** Where a damaged blob is kept aside. */
+/** Returns the key under which a damaged blob is set aside. */
 export function quarantineKey(digest: Digest): string {
   return `${QUARANTINE_PREFIX}${plainPath(digest)}`
 }
@@ -34,7 +38,10 @@ export function manifestKey(digest: Digest): string {
   return `manifests/${shardedPath(digest)}`
 }
 
-/** Everything that is kept of a repository is under this prefix (and so are the repositories below it). */
+/**
+ * Returns the prefix of everything that is kept for a repository, and of the repositories nested in
+ * it. Throws a TypeError if a component of the name cannot be a directory.
+ */
 export function repositoryPrefix(repository: Repository): string {
   const components = [repository.registry, ...repository.name.split('/')]
   if (repository.registry.includes('/') || components.some((part) => !isComponent(part))) {
@@ -62,14 +69,16 @@ export function referrersKey(repository: Repository, digest: Digest): string {
   return `${repositoryPrefix(repository)}_referrers/${plainPath(digest)}`
 }
 
-/** The digest of a key made by `blobKey` or `manifestKey`; undefined for anything else that lies there. */
+/**
+ * Returns the digest in a key made by `blobKey` or `manifestKey`, or undefined for any other file.
+ */
 export function digestOfKey(key: string): Digest | undefined {
   const [, algorithm, shard, encoded = '', ...rest] = key.split('/')
   if (rest.length > 0 || encoded.slice(0, 2) !== shard) return undefined
   return parseDigest(`${algorithm}:${encoded}`)
 }
 
-/** The repository of a key under `REPOSITORIES_PREFIX`, and what of it the key is ("_tags/latest"). */
+/** Splits a key under `REPOSITORIES_PREFIX` into the repository and the rest ("_tags/latest"). */
 export function repositoryOfKey(key: string): { repository: Repository; rest: string } | undefined {
   if (!key.startsWith(REPOSITORIES_PREFIX)) return undefined
   const [registry, ...components] = key.slice(REPOSITORIES_PREFIX.length).split('/')

@@ -1,5 +1,6 @@
-// Opens a directory as a store: checks its version, clears what a killed server left half done, and puts
-// the parts together. Ownership (owner.ts) is taken before; nothing here walks the content.
+// Opens a directory as a store: checks its version, clears what a killed server left half done, and
+// puts the parts together. The caller already owns the directory (owner.ts). Opening never walks
+// the content.
 
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -15,12 +16,15 @@ import { Tags } from './records/tags.ts'
 import { WriteGate } from './disk/write-gate.ts'
 
 export interface StoreOptions {
-  /** Holds the ingests, whatever the driver. */
+  /** The local directory of the ingests, whichever driver is used. */
   readonly directory: string
-  /** Default: the file system, in the same directory. */
+  /** Default: the filesystem driver on the same directory. */
   readonly driver?: StorageDriver
   readonly observer?: StoreObserver | undefined
-  /** Ends the opening: nothing is written from then on. It means nothing once the store is open. */
+  /**
+   * Aborts the opening: nothing is written after it has fired. It has no effect once the store is
+   * open.
+   */
   readonly signal?: AbortSignal
 }
 
@@ -32,15 +36,15 @@ export interface Store {
   readonly tags: Tags
   readonly referrers: Referrers
   /**
-   * Ends background work, and refuses to write from then on. Resolves when no write runs any more: only then
-   * may the directory be another server's. What is open stays readable.
+   * Stops background work and refuses new writes. Resolves when the last running write has ended:
+   * only then may another server take the directory. Open files stay readable.
    */
   close(): Promise<void>
 }
 
 /**
- * Only for the owner of the directory. Throws an Error that names the directory and the cure, or the reason of
- * the signal.
+ * Opens the store. Only the owner of the directory may call this. Throws an Error that names the
+ * directory and the cure, or the signal's reason.
  */
 export async function openStore(options: StoreOptions): Promise<Store> {
   const { signal } = options
@@ -88,7 +92,10 @@ async function open(options: StoreOptions, gate: WriteGate): Promise<Store> {
   }
 }
 
-/** True where there is no version yet. A store of another version is left as it is. */
+/**
+ * Returns true if the directory has no version yet. Throws for any other version and changes
+ * nothing.
+ */
 async function checkVersion(driver: StorageDriver, directory: string): Promise<boolean> {
   const text = (await driver.get(VERSION_KEY))?.bytes.toString('utf8').trim()
   if (text === undefined) return true

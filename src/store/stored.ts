@@ -1,5 +1,6 @@
-// Reads what a directory holds, without owning it: a server may be running there. Nothing is written, touched
-// or removed. What is damaged counts as absent and stays where it is, for its owner to find.
+// Reads a store's directory without owning it, while a server may be running there. It writes,
+// touches and removes nothing. A damaged record counts as absent and stays in place for the owner
+// to find.
 
 import type { Digest } from '../oci/digest.ts'
 import type { Repository } from '../oci/reference.ts'
@@ -14,7 +15,7 @@ import { isManifestOf } from './records/manifests.ts'
 import type { TagEntry } from './records/tags.ts'
 import { parseTagEntry } from './records/tags.ts'
 
-/** Returns a reader of the directory, which need not exist. */
+/** Returns a reader of the directory, which does not have to exist. */
 export function readStored(directory: string): Stored {
   return new Stored(new FilesystemDriver(directory))
 }
@@ -39,7 +40,7 @@ export class Stored {
     return held && isManifestOf(digest, held.bytes) ? held.bytes : undefined
   }
 
-  /** The size in bytes of the blob's file. Its content is not checked. */
+  /** Returns the size of the blob's file in bytes. Its content is not checked. */
   async blob(digest: Digest): Promise<{ readonly size: number } | undefined> {
     const entry = await this.#driver.stat(blobKey(digest))
     return entry && { size: entry.size }

@@ -173,7 +173,7 @@ test.each([
     new RegExp(`: user ${process.geteuid?.()} may not write there: change its owner or mode`),
   ],
   ['EROFS', /mount it writable/],
-  ['ENOSPC', /make room/],
+  ['ENOSPC', /free some space/],
   ['EMFILE', /ulimit/],
   ['EXDEV', /different file systems/],
 ])('%s becomes a message that names the directory and the remedy', (code, cure) => {

@@ -1,4 +1,5 @@
-// Blobs by digest: held ones to read, new ones to fill. Which repository may read one is links.ts.
+// Blobs by digest: opens held ones for reading and creates ingests for new ones. Which repository
+// may read a blob is recorded in links.ts.
 
 import { LRUCache } from 'lru-cache'
 import { algorithmOf } from '../../oci/digest.ts'
@@ -20,17 +21,20 @@ import type { WriteGate } from '../disk/write-gate.ts'
 
 export interface BlobsOptions {
   readonly driver: StorageDriver
-  /** A local directory that exists, on the driver's file system where the driver has one. */
+  /**
+   * An existing local directory. With the filesystem driver it must be on that driver's file
+   * system.
+   */
   readonly ingestDirectory: string
   readonly observer?: StoreObserver | undefined
-  /** The same as the driver's. Default: one that stays open. */
+  /** Must be the driver's gate. Default: a gate that never closes. */
   readonly gate?: WriteGate
   /** Default: 16 blobs, 1 GiB. */
   readonly quarantine?: QuarantineLimits
 }
 
 export interface VerifyOptions {
-  /** An open one of this digest, which stays open; default: the one that is held. */
+  /** An open object of this digest; it stays open. Default: the held blob is opened. */
   readonly object?: StoredObject
   readonly signal?: AbortSignal
 }
@@ -44,7 +48,7 @@ export class Blobs {
   readonly #lastUse: LastUse
   readonly #quarantine: Quarantine
   readonly #space: FreeSpace
-  /** When a blob was last committed and when an object was opened, both by this count. */
+  /** A logical clock, incremented by each commit. The two maps below hold its values. */
   #adoptions = 0
   readonly #adoptedAt = new LRUCache<Digest, number>({ max: ADOPTIONS_REMEMBERED })
   readonly #openedAt = new WeakMap<StoredObject, number>()
@@ -60,7 +64,7 @@ export class Blobs {
     this.#lastUse = new LastUse(options.driver, report('touch blob'))
   }
 
-  /** A held blob, or undefined; also notes that it was used now, at most once a minute. */
+  /** Opens a held blob, or returns undefined. Records the use, at most once a minute. */
   async open(digest: Digest): Promise<StoredObject | undefined> {
     const openedAt = this.#adoptions
     const object = await this.#driver.open(blobKey(digest))
@@ -70,20 +74,26 @@ export class Blobs {
     return object
   }
 
-  /** The size in bytes of what is kept: the caller compares it with the size it knows. */
+  /**
+   * Returns the size in bytes of the held blob, for the caller to compare with the size it knows.
+   */
   async stat(digest: Digest): Promise<{ size: number } | undefined> {
     const entry = await this.#driver.stat(blobKey(digest))
     return entry === undefined ? undefined : { size: entry.size }
   }
 
-  /** At start: finds what downloads of an earlier process left half-filled, and removes what is no use. */
+  /**
+   * Finds the partial files that an earlier process left, and removes the unusable ones. Call it
+   * once, at start.
+   */
   async loadPartials(): Promise<void> {
     await this.#partials.load()
   }
 
   /**
-   * A local file that becomes the blob when it is committed. It has what an earlier one was suspended with;
-   * only one open ingest of a digest can be suspended, the first.
+   * Opens an ingest: a local file that becomes the blob when it is committed. It starts with the
+   * bytes of a suspended ingest of this digest, if there is one. Of several open ingests of a
+   * digest only the first can be suspended.
    */
   async ingest(digest: Digest): Promise<Ingest> {
     return await this.#partials.open(digest, (file, size, options) =>
@@ -92,8 +102,8 @@ export class Blobs {
   }
 
   /**
-   * Removes half-filled files that are not open, and were not for `olderThanMs` milliseconds. 0: all of them.
-   * Goes no further once the signal fires.
+   * Removes partial files that are not open and have not been for `olderThanMs` milliseconds; 0
+   * removes all that are not open. Stops early when the signal fires.
    */
   async removePartials(olderThanMs: number, signal?: AbortSignal): Promise<Removed> {
     return await this.#partials.removeOlder(olderThanMs, signal)
@@ -109,7 +119,7 @@ export class Blobs {
     })
   }
 
-  /** Reads a held blob and hashes it, one slice after the other. Where the disk cannot read it, it is wrong. */
+  /** Reads and hashes a held blob. A blob that the disk cannot read counts as wrong. */
   async verify(digest: Digest, options: VerifyOptions = {}): Promise<'good' | 'wrong' | 'absent'> {
     const object = options.object ?? (await this.#driver.open(blobKey(digest)))
     if (object === undefined) return 'absent'
@@ -125,8 +135,9 @@ export class Blobs {
   }
 
   /**
-   * Takes a damaged blob out of what is held and keeps it aside. `seen`: what `open` gave and proved damaged;
-   * if another has taken its place since, that one stays. Open ones can be read on.
+   * Moves a damaged blob into quarantine. `seen` is the object from `open` that proved damaged: if
+   * a new blob has been committed since it was opened, that one stays. Objects that are already
+   * open stay readable.
    */
   async quarantine(digest: Digest, seen?: StoredObject): Promise<void> {
     const key = blobKey(digest)
@@ -141,18 +152,21 @@ export class Blobs {
     })
   }
 
-  /** What can still be written, in bytes, as of a second ago at most. */
+  /** Returns how many bytes can still be written, at most a second out of date. */
   async space(): Promise<{ freeBytes: number }> {
     return { freeBytes: await this.#space.bytes() }
   }
 
-  /** What is kept, as far as it has been counted: the first count runs in the background (`complete`). */
+  /**
+   * Returns the count so far. The first call starts the first count in the background (see
+   * `complete`).
+   */
   usage(): Promise<UsageCount> {
     void this.#usage.count()
     return Promise.resolve(this.#usage.current())
   }
 
-  /** Ends a first count that still runs. */
+  /** Stops the first count if it is still running. */
   close(): void {
     this.#usage.stop()
   }
@@ -161,12 +175,12 @@ export class Blobs {
     const key = blobKey(digest)
     await this.#usage.during(key, async () => {
       const held = await this.#driver.stat(key)
-      // A verified file takes the place of one that cannot be right; an equal one stays.
+      // A held file of another size cannot be right, so the verified one replaces it.
       const replace = options.replace === true || (held !== undefined && held.size !== size)
       await this.#driver.adopt(key, file, { replace })
       if (replace || held === undefined) this.#adoptedAt.set(digest, ++this.#adoptions)
       return { blobs: held === undefined ? 1 : 0, bytes: size - (held?.size ?? 0) }
     })
-    await this.#partials.discard(digest) // of another download of the same digest
+    await this.#partials.discard(digest) // a partial file that another download of this digest left
   }
 }

@@ -1,9 +1,9 @@
-// How much can still be written: asked of the file system at most once a second.
+// How much can still be written. The file system is asked at most once a second.
 
 import { statfs } from 'node:fs/promises'
 import type { StorageDriver } from '../driver/driver.ts'
 
-const HOLDS_MS = 1000
+const TTL_MS = 1000
 
 export class FreeSpace {
   readonly #driver: StorageDriver
@@ -15,10 +15,10 @@ export class FreeSpace {
     this.#ingestDirectory = ingestDirectory
   }
 
-  /** In bytes, as of a second ago at most. Throws what the file system throws. */
+  /** Returns the free bytes, at most a second out of date. Throws what the file system throws. */
   async bytes(): Promise<number> {
     const now = Date.now()
-    if (this.#known === undefined || Math.abs(now - this.#known.atMs) >= HOLDS_MS) {
+    if (this.#known === undefined || Math.abs(now - this.#known.atMs) >= TTL_MS) {
       const bytes = this.#ask()
       bytes.catch(() => (this.#known = undefined))
       this.#known = { atMs: now, bytes }
@@ -26,7 +26,10 @@ export class FreeSpace {
     return await this.#known.bytes
   }
 
-  /** All that is kept is a local file first, and then the driver's. */
+  /**
+   * A blob needs room twice: as a local file while it arrives, and in the driver once it is
+   * committed.
+   */
   async #ask(): Promise<number> {
     const [local, { freeBytes }] = await Promise.all([
       statfs(this.#ingestDirectory),

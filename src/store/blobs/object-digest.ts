@@ -1,11 +1,14 @@
-// Reads a stored object from its beginning to its end, to see which digest it has.
+// Computes the digest of a stored object by reading all of it.
 
 import { createDigester } from '../../oci/digest.ts'
 import type { Algorithm, Digest } from '../../oci/digest.ts'
 import type { StoredObject } from '../driver/driver.ts'
 import { returnSlice, takeSlice } from '../disk/slices.ts'
 
-/** Others get their turn between the slices. Throws what reading throws, and the signal's reason. */
+/**
+ * Returns the object's digest. It reads slice by slice, so that other work runs in between. Throws
+ * what reading throws, or the signal's reason.
+ */
 export async function digestOfObject(
   object: StoredObject,
   algorithm: Algorithm,

@@ -1,12 +1,12 @@
-// Damaged blobs, kept aside for whoever wants to know what became of them: the latest, whatever its size,
-// and a few before it. Nothing is ever served from here.
+// Keeps damaged blobs for an operator to examine: the latest one, whatever its size, and a few
+// older ones. Nothing is ever served from here.
 
 import type { Digest } from '../../oci/digest.ts'
 import type { StorageDriver, StoredEntry } from '../driver/driver.ts'
 import { blobKey, QUARANTINE_PREFIX, quarantineKey } from '../layout.ts'
 import { Turns } from '../disk/turns.ts'
 
-/** How much is kept aside; the latest blob alone may be more. */
+/** The most that is kept. The latest blob is kept even if it alone exceeds `bytes`. */
 export interface QuarantineLimits {
   readonly blobs: number
   readonly bytes: number
@@ -24,20 +24,24 @@ export class Quarantine {
     this.#limits = limits
   }
 
-  /** Moves a held blob here; where no room is left to fetch it again, it is removed. Absent: done. */
+  /**
+   * Moves a held blob here, or removes it if the disk would have no room to fetch it again. Does
+   * nothing if the blob is absent.
+   */
   async take(digest: Digest, size: number): Promise<void> {
     const key = quarantineKey(digest)
     await this.#turns.take('', async () => {
       if (!(await this.#driver.move(blobKey(digest), key))) return
-      await this.#driver.touch(key) // its age here counts, not its last use
+      await this.#driver.touch(key) // #trim goes by the time in quarantine, not by the last use
       await this.#trim(key)
-      // Or it would pass through uncached, pull after pull, beside a file that serves nobody.
+      // Without room for a new copy, the blob could not be cached again: every pull of it would
+      // bypass the disk, while the damaged file serves nobody.
       const space = await this.#driver.space().catch(() => undefined)
       if (space !== undefined && space.freeBytes < size) await this.#driver.remove(key)
     })
   }
 
-  /** Removes the oldest, never `latest`, until what is here is within the limits. */
+  /** Removes the oldest blobs, but never `latest`, until the rest is within the limits. */
   async #trim(latest: string): Promise<void> {
     const entries: StoredEntry[] = []
     for await (const entry of this.#driver.walk(QUARANTINE_PREFIX)) entries.push(entry)

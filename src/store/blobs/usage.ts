@@ -1,5 +1,5 @@
-// How many blobs are kept, and their bytes: counted once in the background, one shard after the other,
-// and kept up to date by what is committed and removed. It never delays a start.
+// Counts the held blobs and their bytes: once in the background, shard by shard, and from then on
+// by what is committed and removed. A start never waits for it.
 
 import type { StorageDriver } from '../driver/driver.ts'
 import { BLOBS_PREFIX } from '../layout.ts'
@@ -8,11 +8,11 @@ import { Turns } from '../disk/turns.ts'
 export interface UsageCount {
   readonly blobs: number
   readonly bytes: number
-  /** False while the first count runs: the figures still grow. */
+  /** False until the first count has ended: the figures are still growing. */
   readonly complete: boolean
 }
 
-/** What a change to one blob did to the count. */
+/** How a change to one blob changes the count. */
 export interface UsageChange {
   readonly blobs: number
   readonly bytes: number
@@ -34,13 +34,16 @@ export class Usage {
     this.#onError = onError
   }
 
-  /** Starts the first count if nobody has; resolves when it is complete, was stopped or has failed. */
+  /**
+   * Starts the first count unless it has been started. Resolves when it is complete, stopped or
+   * failed.
+   */
   count(): Promise<void> {
     this.#started ??= this.#countShards().catch(this.#onError)
     return this.#started
   }
 
-  /** Ends the first count early. */
+  /** Stops the first count. */
   stop(): void {
     this.#stopped = true
   }
@@ -49,7 +52,11 @@ export class Usage {
     return { blobs: this.#blobs, bytes: this.#bytes, complete: this.#complete }
   }
 
-  /** Every change goes through here: until its shard is counted, either the count sees it or the result is added. */
+  /**
+   * Runs a change to the blob at `key` and adds its result to the count. Every change must go
+   * through here. While its shard is not counted yet, the change and the count take turns, and the
+   * count includes it: otherwise it could be counted twice or not at all.
+   */
   async during(key: string, change: () => Promise<UsageChange>): Promise<void> {
     const shard = key.slice(0, key.lastIndexOf('/') + 1)
     await this.#turns.take(this.#counted.has(shard) ? key : shard, async () => {

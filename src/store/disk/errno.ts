@@ -1,8 +1,12 @@
-// What the operating system's error codes mean to the store, and what to do about them.
+// Translates the operating system's error codes into what they mean for the store and how to fix
+// them.
 
 import { constants } from 'node:os'
 
-/** What Node has no name for where we meet it: it says "Unknown system error -122". */
+/**
+ * Names of error numbers. libuv knows only some of them: for EDQUOT, Node's `code` is "Unknown
+ * system error -122".
+ */
 const NAMES: ReadonlyMap<number, string> = new Map([
   ...Object.entries(constants.errno).map(([name, number]) => [number, name] as const),
   ...(process.platform === 'linux'
@@ -14,7 +18,10 @@ const NAMES: ReadonlyMap<number, string> = new Map([
     : []),
 ])
 
-/** The code of a system error ("ENOENT"), if it is one; Node's own codes ("ERR_…", "ABORT_ERR") are not. */
+/**
+ * Returns the code of a system error ("ENOENT"), or undefined for any other error, Node's "ERR_…"
+ * included.
+ */
 export function errnoOf(error: unknown): string | undefined {
   if (!(error instanceof Error) || !('code' in error) || typeof error.code !== 'string') {
     return undefined
@@ -28,19 +35,22 @@ export function asError(error: unknown): Error {
   return error instanceof Error ? error : new Error(String(error))
 }
 
-/** Nothing is there: no such file, a file where a directory would be, or the other way round. */
+/**
+ * Reports whether nothing is at the path: no such file, or a file in place of a directory, or vice
+ * versa.
+ */
 export function isAbsent(error: unknown): boolean {
   const code = errnoOf(error)
   return code === 'ENOENT' || code === 'ENOTDIR' || code === 'EISDIR'
 }
 
-/** What is wrong with the place where content is kept, as far as it is not the content's own fault. */
+/** What is wrong with the storage itself, as opposed to the content. */
 export type StorageTrouble = 'full' | 'read-only' | 'broken' | 'missing'
 
 const TROUBLES: ReadonlyMap<string, StorageTrouble> = new Map([
   ['ENOSPC', 'full'],
   ['EDQUOT', 'full'],
-  ['EFBIG', 'full'], // for this one blob: ulimit -f, or a file system with small files
+  ['EFBIG', 'full'], // full for this blob: ulimit -f, or the file system's largest file size
   ['EROFS', 'read-only'],
   ['EACCES', 'read-only'],
   ['EPERM', 'read-only'],
@@ -53,15 +63,19 @@ const TROUBLES: ReadonlyMap<string, StorageTrouble> = new Map([
   ['ENOMEDIUM', 'broken'],
   ['ENOENT', 'missing'],
   ['ENOTDIR', 'missing'],
-  ['ESTALE', 'missing'], // NFS: the directory is another one now
+  ['ESTALE', 'missing'], // NFS: the directory has been replaced
 ])
 
-const MOST_CAUSES = 8
+/** Bounds the walk along `cause`: a chain may be circular. */
+const MAX_CAUSES = 8
 
-/** Of a failed write or read, also where it is an error's `cause`; undefined: something else is the matter. */
+/**
+ * Returns what a failed read or write says about the storage. Looks at the causes of `error` as
+ * well.
+ */
 export function storageTrouble(error: unknown): StorageTrouble | undefined {
   let at = error
-  for (let depth = 0; depth < MOST_CAUSES && at instanceof Error; depth++) {
+  for (let depth = 0; depth < MAX_CAUSES && at instanceof Error; depth++) {
     const trouble = TROUBLES.get(errnoOf(at) ?? '')
     if (trouble !== undefined) return trouble
     at = at.cause
@@ -69,7 +83,7 @@ export function storageTrouble(error: unknown): StorageTrouble | undefined {
   return undefined
 }
 
-// In a container the number of its user is all that is known of him, and what chown wants.
+// The number, not the name: users in containers often have no name, and chown takes the number.
 const user = process.geteuid ? `user ${process.geteuid()}` : 'this user'
 const FORBIDDEN = `${user} may not write there: change its owner or mode, or set storage.directory`
 
@@ -79,15 +93,18 @@ const CURES: Readonly<Record<string, string>> = {
   EROFS: 'the file system is read-only: mount it writable, or set storage.directory',
   ENOTDIR: 'a part of the path is a file: remove it, or set storage.directory',
   EEXIST: 'a part of the path is a file: remove it, or set storage.directory',
-  ENOENT: 'it does not exist and could not be made: create it, or set storage.directory',
-  ENOSPC: 'the file system is full: make room, or set storage.directory to a larger one',
+  ENOENT: 'it does not exist and could not be created: create it, or set storage.directory',
+  ENOSPC: 'the file system is full: free some space, or set storage.directory to a larger one',
   EDQUOT: 'the quota is used up: raise it, or set storage.directory',
-  EXDEV: 'its parts lie on different file systems: mount one file system on the whole directory',
+  EXDEV: 'parts of it are on different file systems: mount one file system for all of it',
   EMFILE: 'too many open files: raise the limit of open files (ulimit -n)',
   EIO: 'the device reports an I/O error: check the disk and the kernel log',
 }
 
-/** A system error as a sentence that names the directory and the cure; anything else as it is. */
+/**
+ * Returns a system error as a sentence that names the directory and the cure. Returns other errors
+ * as they are.
+ */
 export function explainStorageError(error: unknown, directory: string): Error {
   const code = errnoOf(error)
   if (code === undefined) return asError(error)

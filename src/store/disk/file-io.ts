@@ -1,11 +1,13 @@
-// Positional reads and writes that finish what they began, and fsync of directories.
+// Positional reads and writes without short counts, and fsync of directories.
 
 import { mkdir, open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { isAbsent } from './errno.ts'
 
-/** Creates a file that must not exist yet, and its directory where somebody has removed that. */
+/**
+ * Creates a file that must not exist yet. Creates its directory too if that was removed by hand.
+ */
 export async function openNew(path: string, flags: 'wx' | 'wx+'): Promise<FileHandle> {
   try {
     return await open(path, flags, 0o644)
@@ -16,7 +18,9 @@ export async function openNew(path: string, flags: 'wx' | 'wx+'): Promise<FileHa
   return await open(path, flags, 0o644)
 }
 
-/** Fills `into` from byte `at`; returns fewer bytes only at the end of the file. */
+/**
+ * Fills `into` from byte `at`. Returns the bytes read, which are fewer only at the end of the file.
+ */
 export async function readFully(file: FileHandle, into: Uint8Array, at: number): Promise<number> {
   let done = 0
   while (done < into.length) {
@@ -27,7 +31,9 @@ export async function readFully(file: FileHandle, into: Uint8Array, at: number):
   return done
 }
 
-/** Writes all of `chunks` from byte `at`; `onWritten` hears of every part that is in the file. */
+/**
+ * Writes all of `chunks` from byte `at`. Calls `onWritten` for each part once it is in the file.
+ */
 export async function writeFully(
   file: FileHandle,
   chunks: readonly Uint8Array[],
@@ -38,14 +44,14 @@ export async function writeFully(
   let position = at
   while (rest.length > 0) {
     const { bytesWritten } = await file.writev([...rest], position)
-    if (bytesWritten === 0) throw new Error('the file system wrote nothing and gave no error')
+    if (bytesWritten === 0) throw new Error('the file system wrote 0 bytes and reported no error')
     onWritten(position, position + bytesWritten)
     position += bytesWritten
     rest = skipBytes(rest, bytesWritten)
   }
 }
 
-/** A renamed or new entry of a directory survives a power failure only after this. */
+/** Flushes a directory: only then does a new or renamed entry in it survive a power failure. */
 export async function syncDirectory(directory: string): Promise<void> {
   const handle = await open(directory, 'r')
   try {
@@ -55,7 +61,7 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
-/** The part of `chunks` from one byte of them up to another; never an empty one. */
+/** Returns the bytes from `start` up to `end` of `chunks`, as chunks that are not empty. */
 export function bytesBetween(
   chunks: readonly Uint8Array[],
   start: number,

@@ -1,6 +1,6 @@
-// Reading JSON that somebody may have damaged.
+// Reads JSON from files that may be damaged.
 
-/** The value in `bytes`, as `parse` reads it; undefined where that is not JSON or not such a value. */
+/** Returns what `parse` makes of the JSON in `bytes`, or undefined if `bytes` are not JSON. */
 export function parseJson<T>(bytes: Buffer, parse: (value: unknown) => T | undefined) {
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8'))
@@ -14,7 +14,7 @@ export function isRecord(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
 
-/** A size or a time: a whole number that is not negative. */
+/** Reports whether a value is a non-negative integer, as sizes and times are. */
 export function isCount(value: unknown): value is number {
   return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0
 }

@@ -1,10 +1,10 @@
-// Every write of a store passes here, so that its directory can be given back: from then on none begins, and
-// those that run can be waited for. Reading needs no gate.
+// Every write of a store goes through its gate, so that the directory can be released: after
+// `close` no write begins, and running ones can be waited for. Reads do not need it.
 
-/** The directory was given back, or another server has taken it. */
+/** The directory was released, or another server has taken it. */
 export class StoreClosed extends Error {
   override readonly name = 'StoreClosed'
-  override readonly message = 'the store is closed: nothing is written any more'
+  override readonly message = 'the store is closed: nothing can be written to it'
 }
 
 export class WriteGate {
@@ -15,13 +15,13 @@ export class WriteGate {
     return this.#isClosed
   }
 
-  /** Throws StoreClosed after `close`: to be called between the steps of a write that takes long. */
+  /** Throws StoreClosed after `close`. Call it between the steps of a long write. */
   check(): void {
     if (this.#isClosed) throw new StoreClosed()
   }
 
   /** Runs a write. Throws StoreClosed after `close`. */
-  async pass<T>(write: () => Promise<T>): Promise<T> {
+  async run<T>(write: () => Promise<T>): Promise<T> {
     this.check()
     const running = write()
     this.#running.add(running)
@@ -32,7 +32,7 @@ export class WriteGate {
     }
   }
 
-  /** Lets no write begin from now on. Resolves when those that run have ended. */
+  /** Refuses new writes. Resolves when the running ones have ended. */
   async close(): Promise<void> {
     this.#isClosed = true
     while (this.#running.size > 0) await Promise.allSettled(this.#running)

@@ -1,12 +1,16 @@
-// Keys and bytes: what a place that keeps content must be able to do. It knows nothing of digests,
-// repositories or ingests; layout.ts makes the keys. test/suites/storage-driver.ts holds every driver to this.
+// The interface of a storage driver, which keeps bytes under keys. Drivers know nothing of digests,
+// repositories or ingests; layout.ts makes the keys. test/suites/storage-driver.ts tests every
+// driver.
 
 import { hash } from 'node:crypto'
 
-/** An open object. Reading goes on after the key was removed or replaced, until `close`. */
+/** An open object. It stays readable until `close`, even if its key is removed or replaced. */
 export interface StoredObject {
   readonly size: number
-  /** Reads from byte `at`; fewer bytes than asked for only at the end of the object. */
+  /**
+   * Fills `into` from byte `at`. Returns the bytes read, which are fewer only at the end of the
+   * object.
+   */
   read(into: Uint8Array, at: number): Promise<number>
   /** Safe to call twice. */
   close(): Promise<void>
@@ -20,24 +24,32 @@ export interface StoredEntry {
 }
 
 /**
- * What a power failure may do to a `put` that was answered (a killed process loses nothing, ever).
- * all: it stays. content: it or the former value stays (half the cost). none: the key may be lost.
+ * What a power failure may do to a `put` that has resolved. A killed process never loses anything.
+ *
+ * - `all`: the new value stays.
+ * - `content`: the new or the previous value stays. Costs half as much.
+ * - `none`: the key may be lost.
  */
 export type Durability = 'all' | 'content' | 'none'
 
 export interface PutOptions {
-  /** Only if the present value has this etag; null: only if there is none. Else PreconditionFailed. */
+  /**
+   * Writes only if the current value has this etag, or, for null, if there is none. Else
+   * PreconditionFailed.
+   */
   readonly ifMatch?: string | null
   /** Default: all. */
   readonly durability?: Durability
 }
 
 export interface WalkOptions {
-  /** A hint: false for a prefix ("a/b/") means that nothing under it is wanted; drivers may ignore it. */
+  /**
+   * Returns false if nothing under the prefix ("a/b/") is wanted. A hint that drivers may ignore.
+   */
   readonly enter?: (prefix: string) => boolean
 }
 
-/** The value was not the one that `ifMatch` named. */
+/** The current value did not have the etag that `ifMatch` named. */
 export class PreconditionFailed extends Error {
   override readonly name = 'PreconditionFailed'
   readonly key: string
@@ -52,25 +64,37 @@ export interface ObjectReader {
   get(key: string): Promise<{ bytes: Buffer; etag: string } | undefined>
   open(key: string): Promise<StoredObject | undefined>
   stat(key: string): Promise<StoredEntry | undefined>
-  /** Every entry under a prefix that is empty or ends in "/", in no order. What changes meanwhile may be missed. */
+  /**
+   * Yields every entry under a prefix, which is empty or ends in "/", in no particular order. It
+   * may miss what changes meanwhile.
+   */
   walk(prefix: string, options?: WalkOptions): AsyncIterable<StoredEntry>
 }
 
 /** Changes what is kept. */
 export interface ObjectWriter {
-  /** Atomic: a reader sees the former or the new value as a whole. Returns the etag. */
+  /**
+   * Writes a value atomically: a reader sees all of the previous or all of the new one. Returns the
+   * etag.
+   */
   put(key: string, value: Uint8Array, options?: PutOptions): Promise<string>
-  /** Takes over a finished, fsynced local file. Already there (without `replace`): done, the file is removed. */
+  /**
+   * Takes over a complete, fsynced local file. If the key exists and `replace` is not set, only
+   * removes the file.
+   */
   adopt(key: string, file: string, options?: { readonly replace?: boolean }): Promise<void>
-  /** Renames, in place of what is at `to`; a power failure may undo it. Returns false if nothing is at `key`. */
+  /**
+   * Renames `key` to `to` and replaces what is there; a power failure may undo it. Returns false if
+   * `key` is absent.
+   */
   move(key: string, to: string): Promise<boolean>
-  /** Sets the time of use to now. Absent: done. */
+  /** Sets `usedAtMs` to now. Does nothing if the key is absent. */
   touch(key: string): Promise<void>
-  /** Absent: done. */
+  /** Does nothing if the key is absent. */
   remove(key: string): Promise<void>
 }
 
-/** Keys are relative paths of plain components, as `checkKey` has them; no key is a prefix of another. */
+/** Keys are relative paths that satisfy `checkKey`. No key is a directory of another. */
 export interface StorageDriver extends ObjectReader, ObjectWriter {
   space(): Promise<{ freeBytes: number; totalBytes: number }>
 }
@@ -78,14 +102,18 @@ export interface StorageDriver extends ObjectReader, ObjectWriter {
 /** The part of a driver that cannot change anything. */
 export type StorageReader = Pick<ObjectReader, 'get' | 'stat'>
 
-/** Where the store tells of failures that cost a cache entry but not an answer. */
+/** Receives the failures that cost a cache entry but not a response. */
 export interface StoreObserver {
   storeError(operation: string, error: Error): void
 }
 
-const MAX_COMPONENT_BYTES = 255 // NAME_MAX of every common file system
+/** NAME_MAX of every common file system. */
+const MAX_COMPONENT_BYTES = 255
 
-/** Throws where a key could leave its root or cannot be a path: a bug or an unchecked name, never a client's mistake. */
+/**
+ * Throws a TypeError if a key could escape its root or cannot be a path. That is a bug or an
+ * unchecked name: what clients send is validated before.
+ */
 export function checkKey(key: string): void {
   for (const component of key.split('/')) {
     const bad =
@@ -99,14 +127,18 @@ export function checkKey(key: string): void {
   }
 }
 
-/** A prefix to walk is empty or a key followed by "/". */
+/** Throws a TypeError unless the prefix is empty or a key followed by "/". */
 export function checkPrefix(prefix: string): void {
   if (prefix === '') return
-  if (!prefix.endsWith('/')) throw new TypeError(`a prefix ends in "/": ${JSON.stringify(prefix)}`)
+  if (!prefix.endsWith('/'))
+    throw new TypeError(`a prefix must end in "/": ${JSON.stringify(prefix)}`)
   checkKey(prefix.slice(0, -1))
 }
 
-/** An etag for drivers that have none of their own: by content, so no clock or file number can mislead it. */
+/**
+ * Returns an etag for drivers that have none of their own. It depends on the content alone, because
+ * a file's time and inode number can be the same for two values.
+ */
 export function etagOf(bytes: Uint8Array): string {
   return hash('sha256', bytes, 'base64url')
 }

@@ -1,6 +1,6 @@
-// The driver that keeps every key as a file below one directory. Last use is the file's mtime: unlike atime,
-// reading and backups do not change it, and copies with `cp -a` or rsync keep it. Tags differ by case, so the
-// file system must tell case apart.
+// The driver that keeps every key as a file below one directory. A file's mtime is its last use:
+// unlike the atime, it is not changed by reads or backups, and `cp -a` and rsync preserve it. Tags
+// may differ only in case, so the file system must be case-sensitive.
 
 import { randomUUID } from 'node:crypto'
 import type { Dirent } from 'node:fs'
@@ -22,7 +22,7 @@ import { INGEST_DIRECTORY, OWNER_DIRECTORY } from '../layout.ts'
 import { Turns } from '../disk/turns.ts'
 import { WriteGate } from '../disk/write-gate.ts'
 
-/** Stats in flight while walking: bounded, so that readers get their turn in libuv's thread pool. */
+/** Concurrent stats during a walk. More would keep reads waiting for libuv's thread pool. */
 const WALK_BATCH = 8
 const NOT_KEYS: ReadonlySet<string> = new Set([`${INGEST_DIRECTORY}/`, `${OWNER_DIRECTORY}/`])
 
@@ -32,8 +32,8 @@ export class FilesystemDriver implements StorageDriver {
   readonly #turns = new Turns()
 
   /**
-   * Files are written in `<directory>/ingest` and renamed: it must be on one file system with the rest. After
-   * the gate is closed, whatever would change the directory throws StoreClosed.
+   * Files are written in `<directory>/ingest` and then renamed, so all of `directory` must be one
+   * file system. After the gate is closed, whatever would change the directory throws StoreClosed.
    */
   constructor(directory: string, gate = new WriteGate()) {
     this.#root = directory
@@ -79,7 +79,7 @@ export class FilesystemDriver implements StorageDriver {
 
   async touch(key: string): Promise<void> {
     const [path, now] = [this.#path(key), new Date()]
-    await this.#gate.pass(() => unlessAbsent(utimes(path, now, now)))
+    await this.#gate.run(() => unlessAbsent(utimes(path, now, now)))
   }
 
   async adopt(key: string, file: string, options?: { readonly replace?: boolean }): Promise<void> {
@@ -136,11 +136,11 @@ export class FilesystemDriver implements StorageDriver {
     return join(this.#root, key)
   }
 
-  /** Changes to one key happen one after the other. */
+  /** Runs the changes to one key one after the other. */
   async #change<T>(key: string, change: () => Promise<T>): Promise<T> {
-    return await this.#gate.pass(() =>
+    return await this.#gate.run(() =>
       this.#turns.take(key, async () => {
-        this.#gate.check() // it may have waited for its turn
+        this.#gate.check() // the gate may have closed while this waited for its turn
         return await change()
       }),
     )
@@ -167,14 +167,14 @@ export class FilesystemDriver implements StorageDriver {
     try {
       await write().catch(async (error: unknown) => {
         if (errnoOf(error) !== 'ENOENT') throw error
-        await mkdir(ingest, { recursive: true }) // the cache was emptied by hand
+        await mkdir(ingest, { recursive: true }) // somebody emptied the cache by hand
         await write()
       })
       this.#gate.check()
       const created = await moveInto(temporary, path)
       if (durability === 'all') await syncAncestors(path, created)
     } catch (error) {
-      await rm(temporary, { force: true }).catch(() => {}) // the first error says more
+      await rm(temporary, { force: true }).catch(() => {}) // the first error is the cause
       throw error
     }
   }
@@ -210,7 +210,7 @@ async function writeNew(path: string, value: Uint8Array, sync: boolean): Promise
   }
 }
 
-/** Renames; returns the topmost directory that had to be made for it. */
+/** Renames a file. Returns the topmost directory that had to be created for it, if any. */
 async function moveInto(file: string, path: string): Promise<string | undefined> {
   try {
     await rename(file, path)
@@ -223,7 +223,7 @@ async function moveInto(file: string, path: string): Promise<string | undefined>
   return created
 }
 
-/** The entry itself is durable, and so is every directory made on the way to it. */
+/** Makes the entry at `path` durable, and that of each new directory above it, up to `created`. */
 async function syncAncestors(path: string, created: string | undefined): Promise<void> {
   const top = created === undefined ? dirname(path) : dirname(created)
   let directory = dirname(path)

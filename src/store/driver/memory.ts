@@ -1,4 +1,4 @@
-// A driver that keeps everything in memory: for tests, and the second opinion in the conformance suite.
+// A driver that keeps everything in memory, for tests. The conformance suite also runs against it.
 
 import { readFile, rm } from 'node:fs/promises'
 import { checkKey, checkPrefix, etagOf, PreconditionFailed } from './driver.ts'

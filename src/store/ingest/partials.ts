@@ -61,7 +61,7 @@ export class Partials {
    * one for the same digest gets a file that cannot be left for later.
    */
   async open(digest: Digest, adopt: Adopt): Promise<LocalIngest> {
-    return await this.#gate.pass(async () => {
+    return await this.#gate.run(async () => {
       try {
         return await this.#open(digest, adopt)
       } catch (error) {
@@ -100,7 +100,7 @@ export class Partials {
    * signal fires or the gate is closed.
    */
   async removeOlder(olderThanMs: number, signal?: AbortSignal): Promise<Removed> {
-    return await this.#gate.pass(() => this.#removeOlder(olderThanMs, signal))
+    return await this.#gate.run(() => this.#removeOlder(olderThanMs, signal))
   }
 
   async #removeOlder(olderThanMs: number, signal: AbortSignal | undefined): Promise<Removed> {
