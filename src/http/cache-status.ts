@@ -17,6 +17,11 @@ export interface CacheOutcome {
   state: CacheState
   /** How much longer the response is fresh, in seconds; negative if it is stale. */
   ttlSeconds?: number
+  /**
+   * How many seconds ago the upstream gave or last confirmed what is served, for the Age header. Absent
+   * if the upstream was asked for this response.
+   */
+  ageSeconds?: number
   /** A word or a sentence without secrets. */
   detail?: string
   /** The status of the upstream's response. */

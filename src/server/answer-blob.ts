@@ -123,6 +123,6 @@ function commonHeaders(
     'docker-content-digest': digest,
     etag: `"${digest}"`,
     'oci-namespace': routed.ns ?? routed.registry,
-    'cache-status': exchange.cacheStatus(cache),
+    ...exchange.cacheHeaders(cache),
   }
 }

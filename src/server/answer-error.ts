@@ -2,6 +2,7 @@
 // has begun. Fastify's error handler ends here: the one edge where errors become bytes.
 import { faultIn, toClientError, type Wanted } from '../cache/policy/failure.ts'
 import { RememberedFailure } from '../cache/policy/negative-cache.ts'
+import { ageSeconds } from '../http/age.ts'
 import type { CacheOutcome } from '../http/cache-status.ts'
 import { errorBody, OciError } from '../oci/errors.ts'
 import { ClientGone } from './outgoing.ts'
@@ -16,8 +17,8 @@ type FaultObserver = Pick<ServerObserver, 'unexpectedError'>
 export function answerError(exchange: Exchange, error: unknown, observer: FaultObserver): void {
   if (isClientGone(exchange, error)) return exchange.cut()
   const { told, cause } = recordFailure(exchange, error, observer)
-  const headers: Record<string, string> = { 'content-type': JSON_TYPE, ...told.headers }
-  if (cause) headers['cache-status'] = exchange.cacheStatus(outcomeOf(cause, told))
+  const cacheHeaders = cause && exchange.cacheHeaders(outcomeOf(cause, told))
+  const headers = { 'content-type': JSON_TYPE, ...told.headers, ...cacheHeaders }
   try {
     exchange.respond(told.status, headers, errorBody(told))
   } catch (fault) {
@@ -50,7 +51,10 @@ function recordFailure(exchange: Exchange, error: unknown, observer: FaultObserv
 }
 
 function outcomeOf({ reason, status }: UpstreamFailure, told: OciError): CacheOutcome {
-  if (told.cause instanceof RememberedFailure) return { state: 'hit', detail: 'negative' }
+  if (told.cause instanceof RememberedFailure) {
+    const age = ageSeconds(told.cause.at, Date.now())
+    return { state: 'hit', detail: 'negative', ageSeconds: age }
+  }
   const forwarded = status === undefined ? {} : { fwdStatus: status }
   return { state: 'miss', detail: reason, ...forwarded }
 }

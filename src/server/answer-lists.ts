@@ -47,10 +47,10 @@ export async function answerTags(
   pageSize(exchange.query)
   const query = withoutParameter(exchange.query, 'ns')
   const { tags, next, cache } = await caches.tags.list(routed.repository, query, routed.requester)
-  const headers: Record<string, string> = {
+  const headers: Record<string, string | number> = {
     'content-type': JSON_TYPE,
     'oci-namespace': routed.ns ?? routed.registry,
-    'cache-status': exchange.cacheStatus(cache),
+    ...exchange.cacheHeaders(cache),
   }
   if (next !== undefined) {
     headers['link'] = nextPage(exchange, routed, `${routed.clientName}/tags/list`, next)
@@ -72,10 +72,10 @@ export async function answerReferrers(
     routed.requester,
   )
   const type = queryValue(exchange.query, 'artifactType')
-  const headers: Record<string, string> = {
+  const headers: Record<string, string | number> = {
     'content-type': OCI_INDEX,
     'oci-namespace': routed.ns ?? routed.registry,
-    'cache-status': exchange.cacheStatus(cache),
+    ...exchange.cacheHeaders(cache),
   }
   if (type !== undefined) headers['oci-filters-applied'] = 'artifactType'
   const wanted = manifests.filter((each) => type === undefined || each.artifactType === type)

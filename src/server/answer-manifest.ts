@@ -21,7 +21,7 @@ export async function answerManifest(
     'docker-content-digest': served.digest,
     etag,
     'oci-namespace': routed.ns ?? routed.registry,
-    'cache-status': exchange.cacheStatus(served.cache),
+    ...exchange.cacheHeaders(served.cache),
   }
   if (!noneMatch(exchange.header('if-none-match'), etag)) return exchange.respond(304, headers)
   const type = { 'content-type': served.mediaType }

@@ -109,10 +109,16 @@ export class Exchange implements RequestRecord {
     return Array.isArray(value) ? value.join(', ') : value
   }
 
-  /** Records how the cache handled the request and returns the Cache-Status value that says so. */
-  cacheStatus(outcome: CacheOutcome): string {
+  /**
+   * Records how the cache handled the request and returns the headers that say so: Cache-Status, and Age
+   * if the upstream was not asked.
+   */
+  cacheHeaders(outcome: CacheOutcome): Headers {
     this.cache = outcome.state
-    return formatCacheStatus(outcome)
+    const { ageSeconds } = outcome
+    const headers: Headers = { 'cache-status': formatCacheStatus(outcome) }
+    if (ageSeconds !== undefined) headers['age'] = ageSeconds
+    return headers
   }
 
   /** Sends a whole response. The answer to a HEAD has the length of the body that it leaves out. */

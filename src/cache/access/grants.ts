@@ -92,11 +92,13 @@ export class Grants {
     if (this.#records.peek(key) === undefined) this.#records.put(key, link)
   }
 
-  /** Records a link; without `replace`, only if there is none yet. */
+  /**
+   * Records a link; without `replace`, only if there is none yet. One that differs only in its time is
+   * recorded too, because that is the age of what is served. The store rarely writes it: see Records#put.
+   */
   #record(repo: Repository, digest: Digest, link: Link, replace: boolean): void {
     const key = keyOf(repo, link.kind, digest)
-    const known = this.#records.peek(key)
-    if (known !== undefined && (!replace || sameLink(known, link))) return
+    if (!replace && this.#records.peek(key) !== undefined) return
     this.#records.put(key, link, async () => {
       if (!replace && (await this.#isStored(repo, link.kind, digest))) return
       await this.#links.put(repo, digest, link)
@@ -111,10 +113,6 @@ export class Grants {
 
 function keyOf(repo: Repository, kind: Link['kind'], digest: Digest): string {
   return `${kind} ${repo.registry}/${repo.name}@${digest}`
-}
-
-function sameLink(a: Link, b: Link): boolean {
-  return a.mediaType === b.mediaType && a.size === b.size && a.grantedBy === b.grantedBy
 }
 
 /**

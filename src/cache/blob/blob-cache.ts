@@ -1,5 +1,6 @@
 // Blobs for clients: held ones, arriving ones, and who may read them. How bytes get here is the
 // download's business.
+import { ageSeconds } from '../../http/age.ts'
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
@@ -70,8 +71,8 @@ export class BlobCache {
   async open(repo: Repository, digest: Digest, requester: Requester): Promise<OpenBlob> {
     const { access, downloads } = this.#options
     const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
-    const content = await this.#openHeld(repo, digest, named, requester)
-    if (content) return { content, cache: { state: 'hit' } }
+    const open = await this.#openHeld(repo, digest, named, requester)
+    if (open) return open
     if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(downloadKey(digest, requester)) !== undefined
     const reader = await this.#read({ repo, digest, named, requester, claimedSize: named?.size })
@@ -86,9 +87,9 @@ export class BlobCache {
     const { held } = this.#options
     const heldSize = await held.size(digest)
     if (heldSize !== undefined) {
-      await this.#authorise(repo, digest, requester)
+      const link = await this.#authorise(repo, digest, requester)
       const isSound = await held.isSizeSound(digest, heldSize, named?.size)
-      if (isSound) return { size: heldSize, cache: { state: 'hit' } }
+      if (isSound) return { size: heldSize, cache: this.#hit(link) }
     }
     const size = downloads.get(downloadKey(digest, requester))?.size
     if (size !== undefined) {
@@ -105,13 +106,13 @@ export class BlobCache {
     digest: Digest,
     named: Link | undefined,
     requester: Requester,
-  ): Promise<Content | undefined> {
+  ): Promise<OpenBlob | undefined> {
     const { held } = this.#options
     const object = await held.open(digest)
     if (object === undefined) return undefined
     const content = this.#heldContent(object, repo, digest, named, requester)
-    await this.#authorised(content, repo, digest, requester)
-    if (await held.isSound(digest, object, named?.size)) return content
+    const link = await this.#authorised(content, repo, digest, requester)
+    if (await held.isSound(digest, object, named?.size)) return { content, cache: this.#hit(link) }
     await held.close(object)
     return undefined
   }
@@ -125,11 +126,26 @@ export class BlobCache {
     throw new OciError('BLOB_UNKNOWN', `${digest} is a manifest in ${repo.name}, not a blob`)
   }
 
-  async #authorise(repo: Repository, digest: Digest, requester: Requester): Promise<void> {
+  /** Without a link, the upstream has confirmed the blob for this response, which has no age then. */
+  #hit(link: Link | undefined): CacheOutcome {
+    if (link === undefined) return { state: 'hit' }
+    return { state: 'hit', ageSeconds: ageSeconds(link.at, this.#now()) }
+  }
+
+  /**
+   * Returns the link by which the requester may read the blob, or undefined if the upstream was asked
+   * and allows it. Throws OciError.
+   */
+  async #authorise(
+    repo: Repository,
+    digest: Digest,
+    requester: Requester,
+  ): Promise<Link | undefined> {
     const { access } = this.#options
-    if (access.peek(repo, 'blob', digest)) return
-    if (await access.find(repo, 'blob', digest)) return
+    const link = access.peek(repo, 'blob', digest) ?? (await access.find(repo, 'blob', digest))
+    if (link !== undefined) return link
     await this.#prove(repo, digest, requester, await access.named(repo, 'blob', digest))
+    return undefined
   }
 
   async #prove(
@@ -147,16 +163,15 @@ export class BlobCache {
     }
   }
 
-  /** The content, or it is closed. */
+  /** As `#authorise`; closes content that may not be read. */
   async #authorised(
     content: Content,
     repo: Repository,
     digest: Digest,
     requester: Requester,
-  ): Promise<Content> {
+  ): Promise<Link | undefined> {
     try {
-      await this.#authorise(repo, digest, requester)
-      return content
+      return await this.#authorise(repo, digest, requester)
     } catch (error) {
       await content.close()
       throw error

@@ -101,28 +101,31 @@ export class ReferrersCache {
     requester: Requester,
   ): Promise<Fetched<Descriptor[]>> {
     const { repo, digest } = subject
-    const checkedAt = this.#now()
+    const askedAt = this.#now()
     const listed = await this.#options.upstream.referrers(repo, digest, requester)
-    const { manifests, stale } = listed
-      ? { manifests: listed.manifests, stale: undefined }
+    const { manifests, tag } = listed
+      ? { manifests: listed.manifests, tag: undefined }
       : await this.#fallback(subject, before, requester)
     // What the upstream said about the tag some time ago is not what it says about the list now.
-    if (stale) return { value: manifests, outcome: stale }
+    if (tag?.state === 'stale') return { value: manifests, outcome: tag }
+    // A list from a tag that is still fresh is as old as that tag.
+    const age = tag?.ageSeconds === undefined ? {} : { ageSeconds: tag.ageSeconds }
+    const checkedAt = askedAt - (age.ageSeconds ?? 0) * 1000
     await this.#put(subject, { manifests, checkedAt }, before)
     const state = before === undefined ? 'miss' : 'expired'
-    return { value: manifests, checkedAt, outcome: { state, fwdStatus: 200, stored: true } }
+    return { value: manifests, checkedAt, outcome: { state, fwdStatus: 200, stored: true, ...age } }
   }
 
   /**
    * Reads the list from the fallback tag. Without the tag, or if it does not point to an index,
    * nothing refers to the digest; but if something did before, the upstream has lost it, as with a
-   * tag that is gone.
+   * tag that is gone. `tag` says how the index was resolved.
    */
   async #fallback(
     subject: Subject,
     before: Held<Descriptor[]> | undefined,
     requester: Requester,
-  ): Promise<{ manifests: Descriptor[]; stale?: CacheOutcome | undefined }> {
+  ): Promise<{ manifests: Descriptor[]; tag?: CacheOutcome | undefined }> {
     const { repo, digest } = subject
     const index = this.#options.manifests.get(repo, referrersTag(digest), requester)
     const found = await index.catch((error: unknown) => {
@@ -132,9 +135,7 @@ export class ReferrersCache {
     })
     const summary = found?.bytes && readManifest(found.bytes, found.mediaType)
     if (!found || !summary || !isIndexType(summary.mediaType)) return { manifests: [] }
-    const { state, detail = '' } = found.cache
-    const manifests = [...summary.children, ...summary.blobs]
-    return state === 'stale' ? { manifests, stale: { state, detail } } : { manifests }
+    return { manifests: [...summary.children, ...summary.blobs], tag: found.cache }
   }
 
   #isLost({ settings }: Subject, before: Held<Descriptor[]> | undefined): boolean {

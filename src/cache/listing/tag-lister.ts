@@ -1,5 +1,6 @@
 // Lists the tags of a repository: what the upstream lists, or the tags that are held if it cannot be
 // asked or takes too long.
+import { ageSeconds } from '../../http/age.ts'
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Tags } from '../../store/records/tags.ts'
@@ -15,7 +16,7 @@ import { fillPage } from './tag-page.ts'
 
 export interface TagListerOptions {
   readonly upstream: Pick<UpstreamFace, 'tags' | 'budget'>
-  readonly tags: Pick<Tags, 'list'>
+  readonly tags: Pick<Tags, 'get' | 'list'>
   readonly freshness: () => FreshnessPolicy
   readonly negative: NegativeCache
   readonly observer: Pick<CacheObserver, 'staleServed' | 'storeError' | 'unexpectedError'>
@@ -37,10 +38,12 @@ interface ListedPage extends Resource {
 
 export class TagLister {
   readonly #options: TagListerOptions
+  readonly #now: () => number
   readonly #revalidation: Revalidation<ListedPage, TagPage>
 
   constructor(options: TagListerOptions) {
     this.#options = options
+    this.#now = options.now ?? Date.now
     this.#revalidation = new Revalidation<ListedPage, TagPage>(
       {
         peek: () => undefined, // the upstream's lists are not kept
@@ -64,7 +67,8 @@ export class TagLister {
     const wanted: ListedPage = { repo, key, settings, query, page }
     try {
       const { value, cache } = await this.#revalidation.get(wanted, requester)
-      return { ...value, cache }
+      const age = cache.state === 'stale' ? await this.#age(repo, value.tags) : {}
+      return { ...value, cache: { ...cache, ...age } }
     } catch (error) {
       reportFault(error, 'list tags', this.#options.observer)
       throw toClientError(error, 'tags')
@@ -94,6 +98,24 @@ export class TagLister {
     if (held.length === 0) return undefined
     const { items, next } = pageOf(held, page)
     return { value: next === undefined ? { tags: items } : { tags: items, next } }
+  }
+
+  /** Returns the age of the oldest of these held tags. */
+  async #age(
+    repo: Repository,
+    names: readonly string[],
+  ): Promise<Pick<CacheOutcome, 'ageSeconds'>> {
+    const { tags, observer } = this.#options
+    let oldest = Infinity
+    // One after the other: there may be thousands, and each is a file.
+    for (const name of names) {
+      const entry = await tags.get(repo, name).catch((error: unknown) => {
+        observer.storeError('read tag', error)
+        return undefined
+      })
+      oldest = Math.min(oldest, entry?.checkedAt ?? Infinity)
+    }
+    return oldest === Infinity ? {} : { ageSeconds: ageSeconds(oldest, this.#now()) }
   }
 }
 

@@ -1,5 +1,6 @@
 // Serves manifests by tag or digest: from memory, from the store or from the upstream, in that order.
 // What a tag points to is found in tag-resolver.ts; who may read is decided in access.ts.
+import { ageSeconds } from '../../http/age.ts'
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import { parseDigest, type Digest } from '../../oci/digest.ts'
 import { OciError } from '../../oci/errors.ts'
@@ -30,16 +31,16 @@ export interface ManifestCacheOptions {
   readonly freshness: () => FreshnessPolicy
   readonly negative: NegativeCache
   readonly observer: Pick<CacheObserver, 'unexpectedError'>
+  readonly now?: () => number
 }
-
-/** Content by digest does not change, so it has no ttl. */
-const HIT: CacheOutcome = { state: 'hit' }
 
 export class ManifestCache {
   readonly #options: ManifestCacheOptions
+  readonly #now: () => number
 
   constructor(options: ManifestCacheOptions) {
     this.#options = options
+    this.#now = options.now ?? Date.now
   }
 
   /** Returns the manifest with its bytes. Throws OciError. */
@@ -112,16 +113,21 @@ export class ManifestCache {
     const known = hot && access.peek(repo, 'manifest', digest)
     if (hot && known) {
       held.noteUse(digest)
-      return served(digest, hot, known, HIT)
+      return served(digest, hot, known, this.#hit(known))
     }
     const found = await held.get(digest)
     if (found === undefined) return undefined
     const link = await access.find(repo, 'manifest', digest)
     const proof = link ?? (await access.prove(repo, 'manifest', digest, requester))
     intake.recall(repo, found, proof)
-    if (link !== undefined) return served(digest, found, link, HIT)
+    if (link !== undefined) return served(digest, found, link, this.#hit(link))
     const cache: CacheOutcome = { state: 'revalidated', fwdStatus: 200, detail: 'access-checked' }
     return served(digest, found, proof, cache)
+  }
+
+  /** Content by digest does not change: it has an age, but no ttl. */
+  #hit({ at }: Link): CacheOutcome {
+    return { state: 'hit', ageSeconds: ageSeconds(at, this.#now()) }
   }
 
   #fetch(repo: Repository, digest: Digest, requester: Requester): Promise<ServedManifest> {

@@ -11,14 +11,18 @@ export interface NegativeCacheOptions {
 
 /** A failure from memory: no upstream was asked for it. */
 export class RememberedFailure extends UpstreamError {
-  constructor({ reason, message, endpoint, status }: UpstreamError) {
+  /** When the upstream answered it, in milliseconds. */
+  readonly at: number
+
+  constructor({ reason, message, endpoint, status }: UpstreamError, at: number) {
     super(reason, message, { endpoint, status })
+    this.at = at
   }
 }
 
 export class NegativeCache {
   readonly #now: () => number
-  readonly #entries: LRUCache<string, { error: RememberedFailure; at: number; ttlMs: number }>
+  readonly #entries: LRUCache<string, { error: RememberedFailure; ttlMs: number }>
 
   constructor(options: NegativeCacheOptions = {}) {
     this.#now = options.now ?? Date.now
@@ -29,7 +33,7 @@ export class NegativeCache {
   get(key: string): RememberedFailure | undefined {
     const entry = this.#entries.get(key)
     if (entry === undefined) return undefined
-    const age = this.#now() - entry.at
+    const age = this.#now() - entry.error.at
     return age >= 0 && age < entry.ttlMs ? entry.error : undefined
   }
 
@@ -37,7 +41,7 @@ export class NegativeCache {
   remember(key: string, error: unknown, ttlMs: number): void {
     if (!(error instanceof UpstreamError) || error.kind !== 'gone' || ttlMs <= 0) return
     if (error instanceof RememberedFailure) return
-    this.#entries.set(key, { error: new RememberedFailure(error), at: this.#now(), ttlMs })
+    this.#entries.set(key, { error: new RememberedFailure(error, this.#now()), ttlMs })
   }
 
   clear(): void {

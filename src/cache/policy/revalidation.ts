@@ -16,6 +16,7 @@
 // However many clients want one resource, one request runs, and they all get its outcome. It belongs
 // to none of them: it goes on when they leave.
 import { LRUCache } from 'lru-cache'
+import { ageSeconds } from '../../http/age.ts'
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Repository } from '../../oci/reference.ts'
 import type { Link } from '../../store/records/links.ts'
@@ -245,8 +246,11 @@ export class Revalidation<R extends Resource, T> {
 
   #serve({ settings }: R, { value, checkedAt }: Held<T>, outcome: CacheOutcome): Served<T> {
     if (checkedAt === undefined) return { value, cache: outcome }
-    const left = ttlSeconds(checkedAt, settings.ttlMs, this.#now())
-    return { value, cache: { ...outcome, ttlSeconds: left } }
+    const now = this.#now()
+    const cache = { ...outcome, ttlSeconds: ttlSeconds(checkedAt, settings.ttlMs, now) }
+    const wasAsked = outcome.state !== 'hit' && outcome.state !== 'stale'
+    if (wasAsked) return { value, cache }
+    return { value, cache: { ...cache, ageSeconds: ageSeconds(checkedAt, now) } }
   }
 }
 

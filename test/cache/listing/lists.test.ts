@@ -70,7 +70,7 @@ describe('TagLister', () => {
     expect(page).toEqual({
       tags: ['a', 'b'],
       next: 'n=2&last=b',
-      cache: { state: 'stale', detail: 'upstream-error' },
+      cache: { state: 'stale', detail: 'upstream-error', ageSeconds: 0 },
     })
     expect((await f.caches.tags.list(REPO, page.next ?? '', f.requester)).tags).toEqual(['c'])
   })
@@ -85,7 +85,7 @@ describe('TagLister', () => {
     await f.caches.drain()
     f.registry.addImage(NAME, 'b')
     const held = await f.caches.tags.list(REPO, '', f.requester)
-    expect(held).toEqual({ tags: ['a'], cache: { state: 'stale', detail: 'revalidating' } })
+    expect(held).toMatchObject({ tags: ['a'], cache: { state: 'stale', detail: 'revalidating' } })
     expect(f.observed).toEqual(['stale: revalidating'])
   })
 
@@ -167,7 +167,7 @@ describe('ReferrersCache', () => {
       { digest: signature.digest, artifactType: 'application/sig' },
     ])
     expect(first.cache).toMatchObject({ state: 'miss', stored: true })
-    expect((await list()).cache).toEqual({ state: 'hit', ttlSeconds: 10 })
+    expect((await list()).cache).toEqual({ state: 'hit', ttlSeconds: 10, ageSeconds: 0 })
     const second = f.registry.addReferrer(NAME, subject, { artifactType: 'application/sbom' })
     f.clock.now += 10_000
     const later = await list()

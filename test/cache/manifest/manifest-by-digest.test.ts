@@ -28,7 +28,7 @@ describe('a manifest by digest', () => {
       mediaType,
       size: bytes.length,
       bytes,
-      cache: { state: 'hit' },
+      cache: { state: 'hit', ageSeconds: 1e9 },
     })
     expect((await f.caches.manifests.head(REPO, digest, f.requester)).cache.state).toBe('hit')
     expect(f.asked()).toEqual([`GET ${digest}`])
@@ -42,7 +42,8 @@ describe('a manifest by digest', () => {
     await f.restart()
     await f.registry.stop()
     const again = await f.caches.manifests.get(REPO, digest, f.requester)
-    expect(again).toEqual({ digest, mediaType, size: bytes.length, bytes, cache: { state: 'hit' } })
+    const cache = { state: 'hit', ageSeconds: 0 }
+    expect(again).toEqual({ digest, mediaType, size: bytes.length, bytes, cache })
   })
 
   it('that an index of the repository names needs no upstream request when it is held', async () => {

@@ -14,7 +14,7 @@ describe('a manifest by tag', () => {
     expect(first.cache).toMatchObject({ state: 'miss', stored: true, fwdStatus: 200 })
     f.clock.now += 19_000
     const second = await f.caches.manifests.get(REPO, 'latest', f.requester)
-    expect(second.cache).toEqual({ state: 'hit', ttlSeconds: 41 })
+    expect(second.cache).toEqual({ state: 'hit', ttlSeconds: 41, ageSeconds: 19 })
     const head = await f.caches.manifests.head(REPO, 'latest', f.requester)
     expect(head).toMatchObject({ digest: image.digest, size: image.bytes.length })
     expect(f.asked()).toEqual(['GET latest'])

@@ -14,7 +14,7 @@ describe('NegativeCache', () => {
     now = 1_499
     const remembered = cache.get('key')
     expect(remembered).toBeInstanceOf(RememberedFailure)
-    expect(remembered).toMatchObject({ kind: 'gone', message: 'what happened' })
+    expect(remembered).toMatchObject({ kind: 'gone', message: 'what happened', at: 1_000 })
     cache.remember('key', remembered, 500)
     now = 1_500
     expect(cache.get('key')).toBeUndefined()

@@ -117,7 +117,8 @@ describe('with nothing held', () => {
     const world = new World()
     expect((await world.get()).cache).toEqual({ state: 'miss', fwdStatus: 200, ttlSeconds: 60 })
     vi.advanceTimersByTime(MINUTE - 1)
-    expect(await world.get()).toEqual({ value: 'first', cache: { state: 'hit', ttlSeconds: 0 } })
+    const cache = { state: 'hit', ttlSeconds: 0, ageSeconds: 59 }
+    expect(await world.get()).toEqual({ value: 'first', cache })
     expect(world.fetches).toBe(1)
   })
 
@@ -218,7 +219,7 @@ describe('with something stale held', () => {
     const { value, cache } = await world.get()
     expect([value, cache]).toEqual([
       'first',
-      { state: 'stale', detail: 'revalidating', ttlSeconds: 0 },
+      { state: 'stale', detail: 'revalidating', ttlSeconds: 0, ageSeconds: 60 },
     ])
     await vi.advanceTimersByTimeAsync(5 * SECOND)
     expect(await world.get()).toMatchObject({ value: 'second', cache: { state: 'hit' } })
@@ -258,7 +259,7 @@ describe('with something stale held', () => {
     world.fails(failed(reason, { status: 499 }))
     expect(await world.get()).toEqual({
       value: 'first',
-      cache: { state: 'stale', detail, ttlSeconds: -540, fwdStatus: 499 },
+      cache: { state: 'stale', detail, ttlSeconds: -540, ageSeconds: 600, fwdStatus: 499 },
     })
     expect(world.observed).toEqual([detail])
   })
@@ -341,6 +342,7 @@ describe('with something stale held', () => {
       state: 'stale',
       detail: 'budget-low',
       ttlSeconds: -3600,
+      ageSeconds: 3659,
     })
     expect(world.fetches).toBe(0)
     vi.advanceTimersByTime(1)
@@ -383,7 +385,7 @@ describe('with a substitute that no upstream has given', () => {
     expect(world.fetches).toBe(1)
   })
 
-  it('it is served without a ttl when the upstream fails', async () => {
+  it('it is served without a ttl and an age when the upstream fails', async () => {
     const world = substituting()
     world.fails(failed('refused'))
     expect(await world.get()).toEqual({
