@@ -1,5 +1,5 @@
 // The error codes that clients see, in one table, and the error that carries one of them.
-// cache/policy/failure.ts decides which code an upstream's failure becomes.
+// cache/policy/failure-table.ts decides which code an upstream's failure becomes.
 
 export type ErrorCode =
   | 'BLOB_UNKNOWN'

@@ -1,5 +1,5 @@
-// One face over the upstreams of successive configurations: a request is asked through the one it
-// came in under, so that what began before a reload ends as it began.
+// One face over the upstreams of successive configurations. A request goes through the upstream of the
+// configuration that it came in under, also after a reload.
 import type { Repository } from '../oci/reference.ts'
 import type { Requester, UpstreamFace } from './face/requester.ts'
 

@@ -1,5 +1,5 @@
-// What to put into Authorization for a registry: learned from its challenges and remembered, so
-// that a request costs a 401 only the first time.
+// What to put into Authorization for a registry. It is learned from the registry's challenges and
+// remembered, so that only the first request costs a 401.
 import { LRUCache } from 'lru-cache'
 
 import { parseChallenges } from '../../http/challenge.ts'
@@ -17,49 +17,49 @@ import type { TokenServerOptions } from './token-server.ts'
 import type { TokenRequest } from './token.ts'
 import { basic } from '../../http/authorization.ts'
 
-/** Who asks for what, where. */
+/** Who asks for which repository, and where. */
 export interface AuthContext {
   readonly endpoint: Endpoint
-  /** What stands between /v2/ and /manifests in the request sent. */
+  /** The repository's name in the path of the request: between /v2/ and /manifests. */
   readonly name: string
   readonly credential: Credential
-  /** Where the endpoint itself may be. */
+  /** Which addresses the endpoint may have. */
   readonly reach: Reach
 }
 
-/** A right to send: the Authorization header and where it came from. */
+/** An Authorization header, and where it came from. */
 export interface Grant {
   readonly header: string
   readonly scheme: 'basic' | 'bearer'
-  /** Bearer: the token cache's key; Basic: empty. */
+  /** For Bearer the key in the token cache; empty for Basic. */
   readonly key: string
-  /** It was made for this very request: a refusal is final. */
+  /** It was made for this very request, so a refusal is final. */
   readonly isFresh: boolean
 }
 
-/** How a registry wants to be asked for a repository. */
+/** How a registry wants requests for a repository to be authorized. */
 type AuthScheme =
   | { readonly kind: 'basic' }
   | ({ readonly kind: 'bearer' } & Omit<TokenRequest, 'credential'>)
 
 const MAX_REMEMBERED = 16_384
-/** In characters, of keys and of what challenges said: that is the registry's to choose. */
+/** In characters of keys and challenges: registries choose how long those are. */
 const MAX_REMEMBERED_SIZE = 16 * 1024 * 1024
 
 export class Authorizer {
   readonly #options: TokenServerOptions
   readonly #tokens: TokenCache
-  /** Bearer ways by repository; Basic by endpoint. */
+  /** Bearer schemes by repository, Basic by endpoint. */
   readonly #schemes: LRUCache<string, AuthScheme>
 
-  /** `former`: shares what that one has learned. */
+  /** Shares what `former` has learned. */
   constructor(options: TokenServerOptions, former?: Authorizer) {
     this.#options = options
     this.#tokens = new TokenCache(options.now, former && former.#tokens)
     this.#schemes = former === undefined ? noSchemes() : former.#schemes
   }
 
-  /** What worked before for this repository; undefined: nothing known, ask without. Throws UpstreamError. */
+  /** Resolves with what worked before for this repository, or undefined if nothing is known. */
   async recall(context: AuthContext, signal: AbortSignal): Promise<Grant | undefined> {
     if (context.credential.kind === 'bearer') return readyGrant(context.credential.token)
     const [own, whole] = schemeKeys(context)
@@ -69,15 +69,15 @@ export class Authorizer {
       return await this.#grant(context, scheme, signal)
     } catch (error) {
       if (!(error instanceof UpstreamError) || error.kind !== 'denied') throw error
-      // The registry may want something else by now: its next challenge says what.
+      // The registry may want something else by now. Its next challenge says what.
       this.#schemes.delete(own)
       return undefined
     }
   }
 
   /**
-   * What to answer a 401 with; undefined: nothing that was not refused already. Throws
-   * UpstreamError where there is something, but it cannot be had.
+   * Resolves with what to answer a 401 with, or undefined if there is nothing that was not refused
+   * already. Rejects with an UpstreamError if no token can be had.
    */
   async answer(
     header: string | string[] | undefined,
@@ -85,7 +85,7 @@ export class Authorizer {
     refused: Grant | undefined,
     signal: AbortSignal,
   ): Promise<Grant | undefined> {
-    // A ready token is all there is, and it was refused.
+    // The configured token is all there is, and it was refused.
     if (context.credential.kind === 'bearer') return undefined
     const scheme = chooseScheme(parseChallenges(header), context)
     if (scheme === undefined) return undefined
@@ -124,12 +124,12 @@ function noSchemes(): LRUCache<string, AuthScheme> {
   })
 }
 
-/** For the registry alone: no token server hears of it. */
+/** A configured token is for the registry alone and never sent to a token server. */
 function readyGrant(token: string): Grant {
   return { header: `Bearer ${token}`, scheme: 'bearer', key: '', isFresh: true }
 }
 
-/** Bearer before Basic, as everybody prefers; what cannot be followed is passed over. */
+/** Prefers Bearer to Basic, as all clients do. Skips challenges without a usable realm. */
 function chooseScheme(
   challenges: readonly Challenge[],
   context: AuthContext,
@@ -156,7 +156,7 @@ function schemeKeys({ endpoint, name, credential }: AuthContext): [own: string, 
   return [`${whole} ${name}`, whole]
 }
 
-/** Tokens are for one service at one registry: another registry's challenge never gets them. */
+/** Tokens are for one service at one registry: the challenge of another registry never gets them. */
 function tokenKey(
   { endpoint, credential }: AuthContext,
   scheme: AuthScheme & { kind: 'bearer' },

@@ -1,5 +1,5 @@
-// Which token server a challenge may send us to. The realm is the registry's input, and a
-// credential that goes to the wrong one is stolen (protocol.md B1): pure rules, no I/O.
+// Which token servers a challenge may send us to. The realm comes from the registry, and a credential
+// that is sent to the wrong one is stolen. Pure.
 import { getDomain } from 'tldts'
 
 import type { TokenCredential } from '../credentials/credentials.ts'
@@ -8,12 +8,12 @@ import { MAX_HOSTNAME } from '../network/redirect.ts'
 
 const MAX_REALM = 4096
 
-/** A realm that is not asked; the message is for the operator. */
+/** The realm must not be asked. The message is for the operator. */
 export class RealmRefused extends Error {
   override readonly name = 'RealmRefused'
 }
 
-/** The realm as a URL, relative ones against the request that was challenged; undefined: no http(s) URL. */
+/** Returns the realm as a URL, resolved against the challenged request; undefined if it is not http(s). */
 export function parseRealm(realm: string | undefined, requested: URL): URL | undefined {
   if (realm === undefined || realm === '' || !URL.canParse(realm, requested)) return undefined
   const url = new URL(realm, requested)
@@ -23,7 +23,7 @@ export function parseRealm(realm: string | undefined, requested: URL): URL | und
   return isTooLong ? undefined : url
 }
 
-/** Throws RealmRefused when the credential may not go to the realm; nothing to steal: anywhere. */
+/** Throws RealmRefused if the credential must not be sent to the realm. Anonymous requests may go anywhere. */
 export function checkRealm(realm: URL, endpoint: Endpoint, credential: TokenCredential): void {
   if (realm.username !== '' || realm.password !== '') {
     throw new RealmRefused(`its token server ${realm.host} is given with a password`)
@@ -40,7 +40,7 @@ export function checkRealm(realm: URL, endpoint: Endpoint, credential: TokenCred
   throw new RealmRefused(`its token server ${realm.host} is on another domain: ${cure}`)
 }
 
-/** Whether the operator named the realm's host: then he also knows where it is. */
+/** Reports whether the operator named the realm's host, and so vouches for its address too. */
 export function isListed(realm: URL, realms: readonly string[] | undefined): boolean {
   return realms?.some((entry) => names(entry.toLowerCase(), realm)) === true
 }
@@ -50,7 +50,7 @@ function names(entry: string, realm: URL): boolean {
   return entry === realm.host || entry === realm.hostname
 }
 
-/** The same host, or one registrable domain; shared hosting suffixes (github.io) count as public. */
+/** Reports whether both have the same host or registrable domain. Shared hosting suffixes (github.io) count as public. */
 function isSameOwner(one: string, other: string): boolean {
   if (one === other) return true
   const domain = getDomain(one, { allowPrivateDomains: true })

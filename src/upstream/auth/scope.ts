@@ -1,9 +1,9 @@
-// Which scopes a token is asked for (distribution's token specification; protocol.md B2, B3): pure.
+// Which scopes a token is requested for (distribution's token specification). Pure.
 
 /**
- * Exactly what the challenge names, but never another repository than the one asked for: where it
- * names none, or a placeholder as ghcr.io does, `repository:<name>:pull`. `name` is what stood in
- * the request that was challenged. Strict token servers refuse a request with one scope too many.
+ * Returns exactly the scopes that the challenge names, but never another repository than the one that
+ * was asked for. If it names none, or a placeholder as ghcr.io does: `repository:<name>:pull`. `name`
+ * is the name in the request that was challenged. Strict token servers refuse superfluous scopes.
  */
 export function scopesFor(challenged: string | undefined, name: string): string[] {
   const asked = [...new Set((challenged ?? '').split(/\s+/).filter((scope) => scope !== ''))]
@@ -13,11 +13,11 @@ export function scopesFor(challenged: string | undefined, name: string): string[
   return wanted
 }
 
-/** Scopes of other types (public.ecr.aws asks for `aws`) are the registry's own affair. */
+/** Scopes of other types are passed on as they are: public.ecr.aws names `aws`. */
 function isAbout(scope: string, name: string): boolean {
   const asked = repositoryOf(scope)
   if (asked === undefined) return true
-  // A registry behind a path prefix may know its repositories without it, or with more of it.
+  // A registry behind a path prefix may name its repositories without the prefix, or with a longer one.
   return asked === name || name.endsWith(`/${asked}`) || asked.endsWith(`/${name}`)
 }
 
@@ -25,7 +25,7 @@ function isRepository(scope: string): boolean {
   return repositoryOf(scope) !== undefined
 }
 
-/** `type[(class)]:name:actions`; the name may hold a port, so the first and the last colon decide. */
+/** Parses `type[(class)]:name:actions` at the first and the last colon: the name may hold a port. */
 function repositoryOf(scope: string): string | undefined {
   return /^repository(?:\([^)]*\))?:(.*):[^:]*$/.exec(scope)?.[1]
 }

@@ -1,17 +1,17 @@
-// Tokens that are still good, renewed before they expire; one request for a token however many
-// wait for it, and all of them get its outcome.
+// Valid tokens, renewed before they expire. However many callers wait for a token, it is fetched by
+// one request, and all of them get its outcome.
 import { LRUCache } from 'lru-cache'
 
 import { waitFor } from '../deadline.ts'
 import type { Token } from './token.ts'
 
 const MAX_TOKENS = 4096
-/** In characters, with the keys: how long they are is up to others. */
+/** In characters, keys included: token servers choose how long tokens are. */
 const MAX_SIZE = 32 * 1024 * 1024
 
 export interface HeldToken {
   readonly value: string
-  /** It was fetched while the caller waited. */
+  /** The token was fetched while the caller waited. */
   readonly isNew: boolean
 }
 
@@ -20,21 +20,21 @@ export class TokenCache {
   readonly #fetching = new Map<string, Promise<Token>>()
   readonly #now: () => number
 
-  /** `former`: shares its tokens; what that one is fetching, this one fetches by itself. */
+  /** Shares the tokens of `former`, but not the requests that are running there. */
   constructor(now: () => number, former?: TokenCache) {
     this.#now = now
     this.#tokens = former === undefined ? noTokens() : former.#tokens
   }
 
   /**
-   * A token for `key`, from here or by `fetch`. One in the last fifth of its life is used while the
-   * next is fetched. Leaving early (`signal`) ends the wait, not the fetch.
+   * Resolves with a held token for `key`, or with the one that `fetch` gets. A token in the last fifth
+   * of its life is used while the next one is fetched. The signal ends the wait, not the fetch.
    */
   async get(key: string, fetch: () => Promise<Token>, signal?: AbortSignal): Promise<HeldToken> {
     const held = this.#tokens.get(key)
     const now = this.#now()
     if (held !== undefined && now < held.expiresAt) {
-      // If that fails, the wait at its expiry will say why.
+      // If this fails, the first caller after the expiry will learn why.
       if (now >= held.renewAt) void this.#fetch(key, fetch)
       return { value: held.value, isNew: false }
     }
@@ -42,7 +42,7 @@ export class TokenCache {
     return { value, isNew: true }
   }
 
-  /** The registry refused this one: it is not handed out again. */
+  /** Forgets a token that the registry refused. */
   drop(key: string, value: string): void {
     if (this.#tokens.peek(key)?.value === value) this.#tokens.delete(key)
   }
@@ -52,7 +52,7 @@ export class TokenCache {
     if (running !== undefined) return running
     const fetching = this.#keep(key, fetch)
     this.#fetching.set(key, fetching)
-    fetching.catch(() => undefined) // whoever wanted it may have left
+    fetching.catch(() => undefined) // every caller may have left
     return fetching
   }
 

@@ -1,4 +1,4 @@
-// One token from a token server over the network: the ways of asking in turn, redirects, bounds.
+// Fetches one token from a token server: the kinds of request in turn, redirects, bounds.
 import { performance } from 'node:perf_hooks'
 
 import type { Reach } from '../address/addresses.ts'
@@ -24,10 +24,10 @@ export interface TokenServerOptions {
   readonly now: () => number
 }
 
-/** Who sent us there. */
+/** The endpoint whose challenge named the token server. */
 export interface Challenger {
   readonly endpoint: Endpoint
-  /** Where the endpoint itself may be. */
+  /** Which addresses the endpoint may have. */
   readonly reach: Reach
 }
 
@@ -35,8 +35,8 @@ const MAX_HOPS = 5
 const MAX_BYTES = 64 * 1024
 
 /**
- * Fetches a token for the endpoint. Throws UpstreamError: realm-refused, token-refused, protocol,
- * the network's; or an error that is ours.
+ * Fetches a token for the endpoint. Rejects with an UpstreamError (realm-refused, token-refused,
+ * protocol, or a failure of the network), or with an error of our own.
  */
 export async function fetchToken(
   options: TokenServerOptions,
@@ -49,7 +49,7 @@ export async function fetchToken(
     options.observer?.tokenRequest({ realm: request.realm.host, outcome, seconds })
   }
   try {
-    const token = await askAllWays(new Conversation(options, challenger, request))
+    const token = await askInEveryWay(new Conversation(options, challenger, request))
     report('ok')
     return token
   } catch (error) {
@@ -58,7 +58,7 @@ export async function fetchToken(
   }
 }
 
-async function askAllWays(conversation: Conversation): Promise<Token> {
+async function askInEveryWay(conversation: Conversation): Promise<Token> {
   const ways = tokenMessages(conversation.request)
   for (const [index, way] of ways.entries()) {
     const answer = await conversation.ask(way)
@@ -85,12 +85,12 @@ class Conversation {
     this.#ownReach = reach
     this.request = request
     const asked = { host: this.#hostKey(request.realm), via: endpoint.host }
-    // For one token, redirects and all ways of asking included.
+    // For one token as a whole: redirects and all kinds of request included.
     this.#signal = AbortSignal.timeout(options.transport.limitsFor(asked).tokenTimeoutMs)
     this.#guard(() => checkRealm(request.realm, endpoint, request.credential))
   }
 
-  /** The answer in the end. Only GET is redirected: a form with our password goes nowhere else. */
+  /** Follows redirects of GET only: a form with our password is sent nowhere else. */
   async ask(message: TokenMessage): Promise<Answer> {
     let { url, authorization } = message
     for (let hop = 0; hop <= MAX_HOPS; hop++) {
@@ -128,7 +128,7 @@ class Conversation {
     throw this.#failure('protocol', `its token server ${host} answers 200 with ${what}: ${cure}`)
   }
 
-  /** Why there is no token: the words for registries fit, but for what is only about our request. */
+  /** Returns why there is no token. The messages for registries fit, except those about the request. */
   async refusal(answer: Answer): Promise<UpstreamError> {
     const { status, headers } = answer
     const body = await readStart(answer.body, MAX_BYTES)

@@ -1,5 +1,5 @@
-// Asking a token server for a token: what is sent, and what the answer means (distribution's token
-// and OAuth2 specifications, protocol.md B2). Pure; token-server.ts sends it.
+// Requests for a token and what their answers mean (distribution's token and OAuth2 specifications).
+// Pure: token-server.ts sends them.
 import type { TokenCredential } from '../credentials/credentials.ts'
 import { parseObject } from '../../oci/json-object.ts'
 import { basic, isSendable } from '../../http/authorization.ts'
@@ -15,11 +15,11 @@ export interface Token {
   readonly value: string
   /** Milliseconds since 1970. */
   readonly expiresAt: number
-  /** From here on it is renewed before it is used. */
+  /** When to fetch the next one, in milliseconds since 1970. */
   readonly renewAt: number
 }
 
-/** One way of asking; where a server does not know it (see `isWorthAnotherWay`), the next is tried. */
+/** One kind of request. If a server does not support it (`isWorthAnotherWay`), the next is tried. */
 export interface TokenMessage {
   readonly url: URL
   readonly method: 'GET' | 'POST'
@@ -28,14 +28,14 @@ export interface TokenMessage {
 }
 
 const CLIENT_ID = 'chandlery'
-/** The user under which Azure takes an identity token for a password. */
+/** The user name with which Azure accepts an identity token as the password. */
 const AZURE_USER = '00000000-0000-0000-0000-000000000000'
 const MIN_LIFETIME_S = 60
 const MAX_LIFETIME_S = 24 * 60 * 60
 const RENEW_AT = 0.8
 /**
- * The ways to ask, in order. Passwords: GET with Basic, which every server has, then POST. Identity
- * tokens: POST, then GET with Basic under Azure's null user.
+ * Returns the requests to try, in order. Passwords: GET with Basic, which every server supports, then
+ * POST. Identity tokens: POST, then GET with Basic and Azure's null user.
  */
 export function tokenMessages(request: TokenRequest): TokenMessage[] {
   const { credential } = request
@@ -50,7 +50,7 @@ export function tokenMessages(request: TokenRequest): TokenMessage[] {
   return [postMessage(request, grant), getMessage(request, basic(user, credential.token))]
 }
 
-/** Statuses with which servers refuse a way they do not know: Azure 400, Artifactory 401, GCR 404, 405. */
+/** Reports whether the status refuses the kind of request: Azure 400, Artifactory 401, GCR 404 and 405. */
 export function isWorthAnotherWay(status: number, tried: TokenMessage): boolean {
   const refusals =
     tried.method === 'POST' ? [400, 401, 403, 404, 405, 415, 501] : [400, 404, 405, 501]
@@ -76,7 +76,7 @@ function postMessage(request: TokenRequest, grant: Record<string, string>): Toke
   return { url: realm, method: 'POST', form: form.toString() }
 }
 
-/** The token of an answer; undefined when it holds none that could be sent on. */
+/** Returns the token in an answer, or undefined if there is none that can be sent. */
 export function readToken(body: string, nowMs: number): Token | undefined {
   const json = parseObject(body) ?? {}
   const value = [json['access_token'], json['token']].find(isSendable)
@@ -86,14 +86,14 @@ export function readToken(body: string, nowMs: number): Token | undefined {
   return { value, expiresAt, renewAt: nowMs + (expiresAt - nowMs) * RENEW_AT }
 }
 
-/** Servers should not issue less than a minute, and one is meant where nothing is said. */
+/** Returns seconds. Servers should not issue tokens for less than a minute, which is also the default. */
 function readLifetime(expiresIn: unknown): number {
   const seconds = Number(expiresIn)
   if (!(seconds >= MIN_LIFETIME_S)) return MIN_LIFETIME_S
   return Math.min(seconds, MAX_LIFETIME_S)
 }
 
-/** When the lifetime began: a server may hand out a token it made before. Absurd = our clocks differ. */
+/** Returns when the lifetime began: a server may hand out an older token. Ignores absurd times: clocks differ. */
 function startOf(issuedAt: unknown, lifetimeMs: number, nowMs: number): number {
   const issued = typeof issuedAt === 'string' ? Date.parse(issuedAt) : Number.NaN
   const isPlausible = issued <= nowMs && issued + lifetimeMs / 2 > nowMs

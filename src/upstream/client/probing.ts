@@ -1,5 +1,5 @@
-// Looks after endpoints in the background, so that no request has to find out which of them are
-// down. Optional: without it, requests find out.
+// Probes endpoints periodically, so that no request has to find out which of them are down. Optional:
+// without it, requests find out.
 import type { RegistryClient } from './client.ts'
 import type { Endpoint } from '../routing/endpoint.ts'
 
@@ -9,7 +9,7 @@ export interface ProbingOptions {
   readonly everyMs: number
 }
 
-/** Asks every endpoint, at once and then every `everyMs`, until it is disposed of. */
+/** Probes every endpoint at once, and then every `everyMs`, until it is disposed of. */
 export class Probing implements Disposable {
   readonly #options: ProbingOptions
   readonly #timer: NodeJS.Timeout
@@ -30,7 +30,7 @@ export class Probing implements Disposable {
     for (const endpoint of this.#options.endpoints) void this.#probe(endpoint)
   }
 
-  /** One that is slow to answer is not asked twice at a time. */
+  /** Skips an endpoint whose last probe is still running. */
   async #probe(endpoint: Endpoint): Promise<void> {
     if (this.#running.has(endpoint)) return
     this.#running.add(endpoint)

@@ -110,6 +110,8 @@ function identify(
   }
   if (summary !== undefined) return { digest: expected ?? actual, mediaType: summary.mediaType }
   const what =
-    bareType(type) === 'text/html' ? 'a web page' : `what is none (${String(bareType(type))})`
+    bareType(type) === 'text/html'
+      ? 'a web page'
+      : `something that is not a manifest (${String(bareType(type))})`
   throw wrongAnswer(session, 'not-a-manifest', `sends ${what} for manifest ${reference}: ${CHECK}`)
 }

@@ -56,7 +56,8 @@ function judge(refusal: Refusal, asked: Asked, retryAfterMs: number | undefined)
   if (status === 403 || status === 451) return judge403(refusal, asked, who)
   if (status === 404 || status === 410) return ['not-found', `${who} does not have it (${status})`]
   if (status === 400) return judge400(refusal, asked, who)
-  if (status === 408) return ['timed-out', `${who} got no request in time (408): ${ELSEWHERE}`]
+  if (status === 408)
+    return ['timed-out', `${who} timed out waiting for our request (408): ${ELSEWHERE}`]
   if (status === 508) return ['loop', loopMessage(asked)]
   if (status >= 500) return ['server-error', `${who} failed (${status}): ${ELSEWHERE}`]
   const cure = `check ${writtenIn(asked)} and its path`
@@ -79,10 +80,10 @@ export function writtenIn({ endpoint, redirected, forToken }: Asked): string {
 
 function rateLimit(status: number, asked: Asked, retryAfterMs: number | undefined): string {
   const time = retryAfterMs === undefined ? '' : ` for ${Math.ceil(retryAfterMs / 1000)} s`
-  const login = `set configs."${asked.authHost}".auth, users may be allowed more`
+  const login = `set configs."${asked.authHost}".auth: a user may have a higher limit`
   const elsewhere = 'list another endpoint in mirrors.<registry>.endpoint'
   const cure = asked.credential === 'anonymous' ? login : elsewhere
-  return `${subjectOf(asked)} limits us (${status})${time}: ${cure}`
+  return `${subjectOf(asked)} is rate-limiting us (${status})${time}: ${cure}`
 }
 
 function judge401(asked: Asked, who: string): Verdict {
@@ -101,7 +102,7 @@ function judge401(asked: Asked, who: string): Verdict {
   }
   if (asked.identified) {
     const cure = `check the name, and what the user in ${key} or dockerConfig may read`
-    return ['denied', `${who} knows our user, but does not let him have it (401): ${cure}`]
+    return ['denied', `${who} accepts our credentials, but denies this user access (401): ${cure}`]
   }
   const cure = `check ${key}, or dockerConfig where that is not set`
   return ['bad-credentials', `${who} refuses our credentials (401): ${cure}`]
@@ -154,7 +155,7 @@ export function isHtml(refusal: Pick<Refusal, 'headers' | 'body'>): boolean {
 
 function loopMessage(asked: Asked): string {
   const cure = 'take it out of mirrors.<registry>.endpoint, or this server out of its endpoints'
-  return `asking ${asked.url.host} is a loop, it leads back to who asks (508): ${cure}`
+  return `asking ${asked.url.host} leads back to this server, a loop (508): ${cure}`
 }
 
 /** The cure is the scheme: it alone decides. */

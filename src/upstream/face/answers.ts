@@ -1,9 +1,9 @@
-// What upstreams answer to questions about manifests, blobs and lists.
+// What upstreams answer to requests for manifests, blobs and lists.
 import type { Digest } from '../../oci/digest.ts'
 import type { GrantedBy } from './source.ts'
 
 export interface FetchedManifest {
-  /** Verified, but for schema1: that one is as the upstream said. */
+  /** Verified, except for schema1: there it is what the upstream said. */
   readonly digest: Digest
   readonly mediaType: string
   readonly bytes: Buffer
@@ -22,7 +22,7 @@ export interface ManifestHead {
 }
 
 export interface BlobHead {
-  /** In bytes, where the upstream says. */
+  /** In bytes, if the upstream says. */
   readonly size: number | undefined
   readonly grantedBy: GrantedBy
   /** The endpoint's `key`. */
@@ -31,13 +31,13 @@ export interface BlobHead {
 
 export interface TagPage {
   readonly tags: string[]
-  /** Raw query string of the upstream's next page. */
+  /** The raw query string of the upstream's next page. */
   readonly next?: string
 }
 
 export interface Budget {
   readonly limit: number
   readonly remaining: number
-  /** So little is left that it should go to what nobody has: revalidate nothing. */
+  /** So little is left that it is kept for content that is not held: nothing is revalidated. */
   readonly low: boolean
 }

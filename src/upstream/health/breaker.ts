@@ -1,13 +1,13 @@
-// A circuit breaker: remembers that something fails, so that not every request has to find out. It
-// opens when failures in a row add up, each time for longer, and then lets one caller at a time try.
+// A circuit breaker: remembers that something is down, so that not every request has to find out. It
+// opens after consecutive failures, each time for longer, and then lets one caller at a time try.
 //
 //   closed ──failures──► open ──its time is over, one caller succeeds──► closed
 //                         │ ▲
 //   a probe was answered  ▼ │ the first failure
 //                       on trial ──one caller succeeds──► closed
 //
-// On trial, everybody may count on it, but callers go through one at a time until one has
-// succeeded. Pure: time and chance are arguments.
+// On trial it counts as working, but callers go through one at a time until one has succeeded. Pure:
+// time and randomness are arguments.
 
 export interface BreakerOptions {
   /** It opens when the weights of the failures in a row add up to this. */
@@ -21,7 +21,7 @@ export interface BreakerOptions {
   readonly random: () => number
 }
 
-/** `half-open`: somebody is trying. */
+/** `half-open`: a caller is trying. */
 export type BreakerState = 'closed' | 'open' | 'half-open'
 
 /**
@@ -30,9 +30,9 @@ export type BreakerState = 'closed' | 'open' | 'half-open'
  */
 export type Readiness = 'closed' | 'on-trial' | 'due' | 'open'
 
-/** The right to go through. Dispose of it when the outcome has been reported, or there is none. */
+/** The right to go through. Dispose of it once the outcome has been reported, or if there is none. */
 export interface Admission extends Disposable {
-  /** Nobody else goes through meanwhile. */
+  /** Nobody else goes through until it is disposed of. */
   readonly isTrial: boolean
 }
 
@@ -48,7 +48,7 @@ interface Trial {
   readonly over: PromiseWithResolvers<void>
 }
 
-/** One for all callers of a closed breaker: there is nothing to give back. */
+/** Shared by all callers of a closed breaker: there is nothing to release. */
 const UNLIMITED: Admission = { isTrial: false, [Symbol.dispose]: () => undefined }
 
 export class Breaker {
@@ -70,12 +70,12 @@ export class Breaker {
     return this.#status === 'open' ? 'open' : 'closed'
   }
 
-  /** When it lets somebody try again; meaningful only while it is open. */
+  /** When it lets a caller try again. Meaningful only while it is open. */
   get untilMs(): number {
     return this.#untilMs
   }
 
-  /** Resolves when whoever is trying has an outcome or gave up; undefined if nobody is. */
+  /** Resolves when the caller that is trying has an outcome or has given up; undefined if there is none. */
   get trial(): Promise<void> | undefined {
     return this.#trial?.over.promise
   }
@@ -113,11 +113,11 @@ export class Breaker {
   }
 
   /**
-   * `weight`: how much this failure says; as much as `threshold` opens it alone. `leastMs`: how long
-   * it stays open at least, if it opens.
+   * Adds a failure. `weight` is how much it counts: as much as `threshold` opens the breaker at once.
+   * `leastMs` is how long the breaker stays open at least, if this failure opens it.
    */
   failed(nowMs: number, weight = 1, leastMs = 0): void {
-    // What was on its way when it opened says nothing new.
+    // Requests that were already running when it opened say nothing new.
     if (this.#status === 'open' && this.#trial === undefined && nowMs < this.#untilMs) return
     this.#weight += weight
     if (this.#status === 'closed' && this.#weight < this.#options.threshold) return

@@ -1,5 +1,6 @@
-// How each endpoint fares: who fails is asked last, and not by every request. The endpoint itself,
-// the documents it sends, and its content (from another host, most often) fail apart.
+// The health of each endpoint, so that endpoints that are down are asked last, and not by every
+// request. The endpoint, the bodies of its documents and its content fail separately: content mostly
+// comes from another host.
 import { LRUCache } from 'lru-cache'
 
 import { Breaker, BREAKER_DEFAULTS } from './breaker.ts'
@@ -15,7 +16,7 @@ import type { Lane, RateLimits } from './quotas.ts'
 export interface EndpointReport {
   readonly endpoint: string
   readonly state: EndpointState
-  /** Of the failure that made it so; no secret. */
+  /** The failure that led to the state. Holds no secret. */
   readonly message?: string | undefined
 }
 
@@ -27,60 +28,60 @@ export interface HealthOptions {
 }
 
 /**
- * That the endpoint answers; that manifests and lists come to their end; that blobs do, from there
- * or from where it redirects.
+ * What can fail. `endpoint`: it gives no answer. `documents`: manifests and lists break off.
+ * `content`: blobs do, from there or from where it redirects to.
  */
 export type Part = 'endpoint' | 'documents' | 'content'
 
-/** A body that broke. */
+/** A body that broke off. */
 export interface Break {
   readonly error: UpstreamError
-  /** That came before. */
+  /** How many came before it broke. */
   readonly bytes: number
-  /** When it was asked for, in milliseconds. */
+  /** When its request was sent, in milliseconds since 1970. */
   readonly startedAtMs: number
 }
 
 interface Entry {
   readonly host: string
   readonly breakers: Readonly<Record<Part, Breaker>>
-  /** When a body last broke and last came to its end, by part. */
+  /** When a body last broke off and last completed, by part. */
   readonly failedAt: Partial<Record<Part, number>>
   readonly completedAt: Partial<Record<Part, number>>
-  /** What said when it wants to be asked again, by part. */
+  /** Failures that said when to ask again, by part. */
   readonly pauses: Partial<
     Record<Part, { readonly untilMs: number; readonly error: UpstreamError }>
   >
   told: EndpointState
-  /** The last state that was told and is not half-open. */
+  /** The last state that was told and was not half-open. */
   settled: EndpointState
   last?: UpstreamError
   latencyMs?: number
-  /** A request that asks it although it fails: the others wait for its outcome. */
+  /** A request to an endpoint that is down. Others wait for its outcome. */
   attempt?: Promise<Outcome> | undefined
 }
 
-/** How an attempt ended; `left`: whoever made it is gone, and it says nothing. */
+/** How an attempt ended. `left`: its caller left, or the error was our own: it says nothing. */
 type Outcome = 'answered' | 'failed' | 'left'
 
-/** Which bodies a lane is for. */
+/** The part that the bodies of a lane belong to. */
 const BODIES = { content: 'content', metadata: 'documents' } as const satisfies Record<Lane, Part>
 
-/** What counts as getting on: a body that gave as much before it broke says little against the endpoint. */
+/** A body that brought this many bytes before it broke off says little against the endpoint. */
 const SUBSTANTIAL_BYTES = 1024 * 1024
 const LIGHT_WEIGHT = 0.25
-/** One byte is only asked for to learn of the rest. */
+/** Fewer bytes prove nothing: one byte is asked for only to learn the size. */
 const LEAST_BYTES = 2
-/** However long it wants to be left alone when it fails: it may be back before. */
+/** A failing endpoint may be back before the Retry-After that it sent. */
 const MAX_PAUSE_MS = 300_000
 
-/** With "*" clients name endpoints. */
+/** With "*" clients name endpoints, so their number must be bounded. */
 const MAX_ENDPOINTS = 1024
-/** A running trial or probe is waited for this long: an endpoint that works answers well before. */
+/** How long to wait for a running trial or probe: an endpoint that works answers well before. */
 const TRIAL_PATIENCE_MS = 2000
-/** For several parts, the first of these that one of them is. */
+/** The readiness of several parts is the first of these that any of them has. */
 const LEAST_READY = ['open', 'due', 'on-trial', 'closed'] as const
-/** By this part of the difference an answer that is slower than those before counts. */
+/** The share by which an answer that is slower than those before it raises the latency. */
 const SLOWER = 1 / 8
 
 export class EndpointHealth {
@@ -98,7 +99,7 @@ export class EndpointHealth {
     this.#breaker = { ...BREAKER_DEFAULTS, random: Math.random, ...breaker }
   }
 
-  /** What a request in this lane would find. Changes nothing. */
+  /** Returns what a request in this lane would find. Changes nothing. */
   readiness(endpoint: Pick<Endpoint, 'key'>, lane: Lane): Readiness {
     const { breakers } = this.#entries.peek(endpoint.key) ?? {}
     if (breakers === undefined) return 'closed'
@@ -109,8 +110,8 @@ export class EndpointHealth {
 
   /**
    * Lets a request through that is about to be sent, or returns undefined. Report its outcome
-   * (`answered`, then `gave`, `broke` or `left` for a body; else `failed`), then dispose of the
-   * admission: until then nobody else is let through if it is a trial.
+   * (`answered`, then `bodyCompleted`, `bodyFailed` or `bodyAbandoned`; or else `failed`), then
+   * dispose of the admission. While it is held and is a trial, nobody else is let through.
    */
   admit(endpoint: Endpoint, lane: Lane): Admission | undefined {
     const nowMs = this.#now()
@@ -137,7 +138,7 @@ export class EndpointHealth {
     lane: Lane,
     signal?: AbortSignal,
   ): Promise<Admission | undefined> {
-    const isOver = new Error('the trial goes on')
+    const isOver = new Error('the trial is still running')
     using patience = new Deadline(TRIAL_PATIENCE_MS, () => isOver, signal)
     for (;;) {
       const admission = this.admit(endpoint, lane)
@@ -152,7 +153,7 @@ export class EndpointHealth {
     }
   }
 
-  /** Of all it is asked for, or of one lane. */
+  /** Returns the state of all parts, or of those that one lane needs. */
   stateOf(endpoint: Pick<Endpoint, 'key' | 'host'>, lane?: Lane): EndpointState {
     const { breakers } = this.#entries.peek(endpoint.key) ?? {}
     const states = breakers === undefined ? [] : partsOf(breakers, lane).map(({ state }) => state)
@@ -161,12 +162,12 @@ export class EndpointHealth {
     return this.rateLimits.isLimited(endpoint.host) ? 'limited' : 'ok'
   }
 
-  /** What it answered when it was last asked; only of meaning while it fails. */
+  /** Returns the last failure. It means something only while the endpoint is down. */
   lastFailure(endpoint: Endpoint): UpstreamError | undefined {
     return this.#entries.get(endpoint.key)?.last
   }
 
-  /** It answered, even if with 404. */
+  /** The endpoint answered, even if with 404. */
   answered(endpoint: Endpoint): void {
     const { breakers, pauses } = this.#entry(endpoint)
     breakers.endpoint.succeeded()
@@ -174,7 +175,7 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** A body came to its end. */
+  /** A body was received in full. */
   bodyCompleted(endpoint: Endpoint, lane: Lane, bytes: number): void {
     if (lane === 'content' && bytes < LEAST_BYTES) return
     const { breakers, pauses, completedAt } = this.#entry(endpoint)
@@ -185,12 +186,15 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** The rest of a body was not wanted. */
+  /** The reader did not want the rest of a body. */
   bodyAbandoned(endpoint: Endpoint, lane: Lane, bytes: number): void {
     if (bytes >= SUBSTANTIAL_BYTES) this.bodyCompleted(endpoint, lane, bytes)
   }
 
-  /** A body broke. Several that broke together are one failure: those that ran already. */
+  /**
+   * A body broke off. Bodies whose requests were sent before the last failure belong to the same
+   * outage and are not counted again.
+   */
   bodyFailed(endpoint: Endpoint, lane: Lane, broken: Break): void {
     const entry = this.#entry(endpoint)
     const part = BODIES[lane]
@@ -203,13 +207,13 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** Only that it cannot be used counts here: a refusal is an answer. */
+  /** The endpoint cannot be used at all. A refusal does not count: it is an answer. */
   failed(endpoint: Endpoint, part: Part, error: UpstreamError): void {
     const entry = this.#entry(endpoint)
     const nowMs = this.#now()
     const { reason, retryAfterMs = 0 } = error
     const pauseMs = Math.min(retryAfterMs, MAX_PAUSE_MS)
-    // What costs every request its time is believed at once, and so is who says how long he is away.
+    // Opens at once for failures that cost every request its time, and for a Retry-After.
     const isSlow = reason === 'timed-out' || reason === 'name-not-resolved'
     entry.last = error
     if (pauseMs > 0) entry.pauses[part] = { untilMs: nowMs + pauseMs, error }
@@ -217,7 +221,7 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** Throws NotAsked while the time lasts that it told us to leave it alone, when it failed. */
+  /** Throws NotAsked until the time in the Retry-After of its last failure is over. */
   checkPause(endpoint: Endpoint, lane: Lane): void {
     const { pauses } = this.#entry(endpoint)
     for (const part of ['endpoint', BODIES[lane]] as const) {
@@ -227,22 +231,25 @@ export class EndpointHealth {
     }
   }
 
-  /** It answered so long after it was asked. */
+  /** The head of an answer came this many milliseconds after the request was sent. */
   recordLatency(endpoint: Endpoint, ms: number): void {
     const entry = this.#entry(endpoint)
     const { latencyMs: known = ms } = entry
     entry.latencyMs = Math.min(ms, known + (ms - known) * SLOWER)
   }
 
-  /** Its quickest answers lately came after so many milliseconds: what is slower was busy, not far. */
+  /**
+   * Returns how many milliseconds the quickest recent answers took. Slower answers say that the
+   * endpoint was busy, not that it is far away.
+   */
   latencyMs(endpoint: Endpoint): number | undefined {
     return this.#entries.peek(endpoint.key)?.latencyMs
   }
 
   /**
-   * It answered a probe, so it is `ok` and asked in its turn, by one request at a time until one has
-   * succeeded. A probe says nothing about bodies: they are given another chance only when their open
-   * time is over. Nor does it end the time for which the endpoint asked to be left alone.
+   * The endpoint answered a probe, so it is `ok` and asked in its turn, by one request at a time until
+   * one has succeeded. A probe says nothing about bodies: those breakers go on trial only when their
+   * open time is over. It does not end the time in a Retry-After either.
    */
   probed(endpoint: Endpoint): void {
     const nowMs = this.#now()
@@ -254,16 +261,16 @@ export class EndpointHealth {
     this.#tell(endpoint)
   }
 
-  /** Its rate limit was met or is over: told by what it does to the state. */
+  /** The endpoint has refused a request because of a rate limit, or its limit is over. */
   limitChanged(endpoint: Endpoint, error?: UpstreamError): void {
     if (error !== undefined) this.#entry(endpoint).last = error
     this.#tell(endpoint)
   }
 
   /**
-   * Asks an endpoint that fails, where no other endpoint can help. One caller asks, the others wait
-   * for the outcome and ask too only if it answered. Throws what `ask` throws, the endpoint's last
-   * failure, or the signal's reason.
+   * Asks an endpoint that is down when no other endpoint can help. One caller asks. The others wait
+   * for its outcome, and ask too only if the endpoint answered. Rejects as `ask` does, with the
+   * endpoint's last failure, or with the signal's reason.
    */
   async lastResort<T>(endpoint: Endpoint, ask: () => Promise<T>, signal?: AbortSignal): Promise<T> {
     const entry = this.#entry(endpoint)
@@ -275,7 +282,7 @@ export class EndpointHealth {
     return await ask()
   }
 
-  /** Takes over what `former` knows of the endpoints that it may be kept of. */
+  /** Takes over what `former` knows about the endpoints that `keeps` allows. */
   inherit(
     former: EndpointHealth,
     keeps: (endpoint: Pick<Endpoint, 'key' | 'host'>) => boolean,
@@ -285,14 +292,14 @@ export class EndpointHealth {
     }
   }
 
-  /** From now on it is reported, asked or not. */
+  /** Reports the endpoint from now on, even if it is never asked. */
   know(endpoint: Endpoint): void {
     this.#entry(endpoint)
   }
 
-  /** Of every endpoint that is known or was asked. */
+  /** Returns the state of every endpoint that is known or was asked. */
   report(): EndpointReport[] {
-    // Copied first: looking one up moves it within the cache, and a walk there would never end.
+    // Copied first: a lookup moves the entry within the cache, and a walk over it would never end.
     return [...this.#entries.entries()].map(([endpoint, { host, last }]) => {
       const state = this.stateOf({ key: endpoint, host })
       return { endpoint, state, message: state === 'ok' ? undefined : last?.message }
@@ -318,10 +325,10 @@ export class EndpointHealth {
     return partsOf(this.#entry(endpoint).breakers, lane)
   }
 
-  /** `isAlone`: nothing came to its end meanwhile. */
+  /** `isAlone`: no body has completed since the request was sent. */
   #weightOf({ error, bytes }: Break, lane: Lane, isAlone: boolean): number {
     if (bytes >= SUBSTANTIAL_BYTES) return LIGHT_WEIGHT
-    // A link that loses packets may stall in mid-blob, but a document is over before.
+    // A link that loses packets may stall in the middle of a blob, but not of a short document.
     const isDead = error.reason === 'timed-out' && (lane === 'metadata' || bytes === 0)
     return isDead && isAlone ? this.#breaker.threshold : 1
   }

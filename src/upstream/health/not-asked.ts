@@ -1,16 +1,16 @@
-// The answer of an endpoint that told us to wait, while the time is not over: it is not asked.
+// The failure of an endpoint that is not asked, because it told us to wait and the time is not over.
 import { UpstreamError } from '../face/failure.ts'
 
 interface Wait {
-  /** In milliseconds: what is left of the time it told, or that we guessed. */
+  /** What is left of the time that it named or that we guessed, in milliseconds. */
   readonly ms: number
-  /** Clients are not to wait for what is only guessed. */
+  /** Our guess: clients are not told to wait for it. */
   readonly isGuess?: boolean
-  /** What it answered; default: that it limits us. */
+  /** The failure that named the time. Default: a rate limit. */
   readonly instead?: UpstreamError | undefined
 }
 
-/** It would answer the same, and may count it. No news for log and metrics. */
+/** Repeats what the endpoint said before, so it is not reported again. */
 export class NotAsked extends UpstreamError {
   constructor({ key }: { readonly key: string }, { ms, isGuess = false, instead }: Wait) {
     const { reason, status } = instead ?? { reason: 'rate-limited', status: 429 }

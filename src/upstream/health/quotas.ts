@@ -1,5 +1,5 @@
-// What registries said about their limits, by host and credential: what is left, and until when not
-// to ask. Kept in memory only: the next answer says it again.
+// What registries have said about their rate limits, by host and credential: how many requests are
+// left, and until when not to ask. Kept in memory only: the next answer says it again.
 import { createHash } from 'node:crypto'
 import { LRUCache } from 'lru-cache'
 
@@ -10,18 +10,18 @@ import type { RateLimit } from './rate-limit.ts'
 import type { Headers } from '../../http/headers.ts'
 import type { Budget } from '../face/answers.ts'
 
-/** Registries count requests for content apart from all others, so a limit is for one of them. */
+/** Registries count requests for content separately, so a limit applies to one lane. */
 export type Lane = 'content' | 'metadata'
 
 /** What is known of one credential at one host. */
 export interface RateLimitReport {
   /** The `key` of the endpoint that said it. */
   readonly endpoint: string
-  /** anonymous, or a name for the credential that gives nothing of it away. */
+  /** `anonymous`, or a label that reveals nothing of the credential. */
   readonly credential: string
   readonly limit: number
   readonly remaining: number
-  /** By what the registry counts: our address, or the account. */
+  /** What the registry counts by: our address, or the account. */
   readonly source?: string | undefined
 }
 
@@ -31,7 +31,7 @@ interface Known {
   readonly label: string
   limit?: RateLimit
   readonly waits: Partial<Record<Lane, number>>
-  /** Lanes whose time the registry did not tell. */
+  /** Lanes for which the registry did not say how long to wait. */
   readonly guessed: Set<Lane>
   refusals: number
 }
@@ -40,10 +40,10 @@ type Asked = { readonly key: string; readonly host: string }
 
 const MAX_KNOWN = 1024
 const LOW_SHARE = 0.1
-/** Where a registry says "too many" without a time. */
+/** The first wait if a registry refuses without a Retry-After. Doubled each time. */
 const FIRST_WAIT_MS = 5000
 const MAX_GUESS_MS = 120_000
-/** However long it wants us to wait, it is asked again after this: limits are lifted, clocks are wrong. */
+/** A registry is asked again after this even if it said longer: limits are lifted, clocks are wrong. */
 const MAX_WAIT_MS = 3_600_000
 
 export class RateLimits {
@@ -52,14 +52,14 @@ export class RateLimits {
     max: MAX_KNOWN,
     dispose: (known) => this.#forget(known),
   })
-  /** The same values by host: they are looked up for every source and every request. */
+  /** The same values by host, which are looked up for every source and every request. */
   readonly #byHost = new Map<string, Set<Known>>()
 
   constructor(now: () => number = Date.now) {
     this.#now = now
   }
 
-  /** What an answer's headers say. */
+  /** Records what an answer's headers say. */
   read(endpoint: Asked, credential: Credential, headers: Headers): void {
     const limit = parseRateLimit(headers, this.#now())
     if (limit !== undefined) this.learn(endpoint, credential, limit)
@@ -69,7 +69,7 @@ export class RateLimits {
     this.#of(endpoint, credential).limit = limit
   }
 
-  /** It refused; for how long, in milliseconds, where it said so. */
+  /** Records a refusal. `retryAfterMs` is how long the registry said to wait, if it did. */
   refused(
     endpoint: Asked,
     credential: Credential,
@@ -86,30 +86,30 @@ export class RateLimits {
     else known.guessed.delete(lane)
   }
 
-  /** It gave what was asked for. */
+  /** Records that a request was granted. */
   granted(endpoint: Asked, credential: Credential): void {
-    // Also where it said nothing of limits: this credential is free while another has to wait.
+    // Creates the entry even without a limit: `isLimited` must know that this credential is free.
     this.#of(endpoint, credential).refusals = 0
   }
 
-  /** How long it is not to be asked, in milliseconds; 0: it may be. */
+  /** Returns for how many milliseconds not to ask. 0 means that it may be asked. */
   waitMs(endpoint: { readonly host: string }, credential: Credential, lane: Lane): number {
     const known = this.#known.get(keyOf(endpoint.host, credential))
     return Math.max(0, (known?.waits[lane] ?? 0) - this.#now())
   }
 
-  /** Whether the time that `waitMs` tells is our guess: nobody said that it will grant more by then. */
+  /** Reports whether the time that `waitMs` returns is our guess, not the registry's word. */
   isGuess(endpoint: { readonly host: string }, credential: Credential, lane: Lane): boolean {
     return this.#known.get(keyOf(endpoint.host, credential))?.guessed.has(lane) === true
   }
 
-  /** Whether any lane of any credential there is waiting, and no credential is free. */
+  /** Reports whether every known credential of the host has to wait, in any lane. */
   isLimited(host: string): boolean {
     const all = this.#at(host)
     return all.length > 0 && all.every(({ waits }) => this.#isWaiting(waits))
   }
 
-  /** Of the credential that has most left; undefined: the host names no limit. */
+  /** Returns the budget of the credential that has most left, or undefined if the host names no limit. */
   budget(host: string): Budget | undefined {
     const limits = this.#at(host).flatMap((known) => this.#current(known) ?? [])
     const [best] = limits.toSorted((one, other) => other.remaining - one.remaining)
@@ -118,14 +118,14 @@ export class RateLimits {
     return { limit, remaining, low: remaining <= limit * LOW_SHARE }
   }
 
-  /** Requests left, for choosing between credentials: unknown is Infinity, not to be asked is -1. */
+  /** Returns how many requests are left: Infinity if unknown, -1 if the credential has to wait. */
   remaining(host: string, credential: Credential): number {
     const known = this.#known.get(keyOf(host, credential))
     if (known === undefined) return Infinity
     return this.#isWaiting(known.waits) ? -1 : (this.#current(known)?.remaining ?? Infinity)
   }
 
-  /** For metrics. */
+  /** Returns what is known of each credential, for metrics. */
   report(): RateLimitReport[] {
     return [...this.#known.values()].flatMap((known) => {
       const current = this.#current(known)
@@ -160,7 +160,7 @@ export class RateLimits {
     if (here?.size === 0) this.#byHost.delete(known.host)
   }
 
-  /** What is known of the host's credentials. */
+  /** Returns what is known of the host's credentials. */
   #at(host: string): Known[] {
     return [...(this.#byHost.get(host) ?? [])]
   }
@@ -178,7 +178,7 @@ function keyOf(host: string, credential: Credential): string {
   return `${host} ${fingerprintOf(credential)}`
 }
 
-/** The same after a restart, and no name: metrics are read by more people than the configuration. */
+/** Stable over restarts, and without the user's name: more people read metrics than the configuration. */
 function labelOf(credential: Credential): string {
   if (credential.kind === 'anonymous') return 'anonymous'
   const { username = '' } = credential

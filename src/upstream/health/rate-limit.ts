@@ -1,15 +1,15 @@
-// How many requests a registry still grants: read from its headers, which are Docker Hub's
-// (100;w=21600), or those of the IETF's draft and their forerunners. Pure.
+// Reads how many requests a registry still grants from its headers: Docker Hub's (100;w=21600), or
+// those of the IETF's draft and its predecessors. Pure.
 import type { Headers } from '../../http/headers.ts'
 
 export interface RateLimit {
   /** Requests granted in a window. */
   readonly limit: number
-  /** Of them, those left. */
+  /** Requests left in the window. */
   readonly remaining: number
-  /** When what is left is no longer true, in milliseconds since 1970. */
+  /** When the window ends, in milliseconds since 1970. */
   readonly untilMs: number
-  /** By what it counts us: an address, or an account's id. */
+  /** What the registry counts by: an address, or an account's id. */
   readonly source?: string
 }
 
@@ -18,7 +18,7 @@ const MAX_WINDOW_S = 7 * 86_400
 const MAX_SOURCE = 64
 const PREFIXES = ['ratelimit', 'x-ratelimit']
 
-/** Undefined: the answer says nothing that makes sense. */
+/** Returns undefined if the headers name no limit that makes sense. */
 export function parseRateLimit(headers: Headers, nowMs: number): RateLimit | undefined {
   for (const prefix of PREFIXES) {
     const limit = readItem(headers[`${prefix}-limit`])
@@ -37,7 +37,7 @@ export function parseRateLimit(headers: Headers, nowMs: number): RateLimit | und
   return undefined
 }
 
-/** "100", "100;w=21600", or the first of a list of such. */
+/** Reads "100", "100;w=21600", or the first item of such a list. */
 function readItem(header: string | string[] | undefined) {
   const text = typeof header === 'string' ? header : header?.[0]
   const item = /^\s*(\d{1,12})\s*(?:;([^,]*))?(?:,|$)/.exec(text ?? '')
@@ -46,13 +46,13 @@ function readItem(header: string | string[] | undefined) {
   return { value: Number(item[1]), window: window === undefined ? undefined : Number(window) }
 }
 
-/** It goes into what people read. */
+/** Refuses anything unusual: the value is shown in metrics. */
 function readSource(header: string | string[] | undefined): string | undefined {
   if (typeof header !== 'string' || header.length > MAX_SOURCE) return undefined
   return /^[\w.:-]+$/.test(header) ? header : undefined
 }
 
-/** Seconds, or seconds since 1970. */
+/** Reads seconds, or seconds since 1970. */
 function readReset(header: string | string[] | undefined, nowMs: number): number | undefined {
   if (typeof header !== 'string' || !/^\s*\d{1,12}\s*$/.test(header)) return undefined
   const seconds = Number(header)

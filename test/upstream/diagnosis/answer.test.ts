@@ -104,7 +104,7 @@ const ROWS: Row[] = [
     status: 401,
     asked: { credential: 'basic', identified: true },
     reason: 'denied',
-    says: /knows our user.*configs\."mirror\.test"\.auth/,
+    says: /accepts our credentials.*configs\."mirror\.test"\.auth/,
   },
   {
     what: 'a 401 behind a redirect',
@@ -244,14 +244,14 @@ const ROWS: Row[] = [
     what: 'a 429 without a time',
     status: 429,
     reason: 'rate-limited',
-    says: /limits us \(429\): set configs/,
+    says: /is rate-limiting us \(429\): set configs/,
   },
   {
     what: 'TOOMANYREQUESTS with 403',
     status: 403,
     body: oci('TOOMANYREQUESTS'),
     reason: 'rate-limited',
-    says: /limits us \(403\)/,
+    says: /is rate-limiting us \(403\)/,
   },
   { what: 'a 500', status: 500, body: 'oops', reason: 'server-error', says: /500/ },
   {
@@ -306,7 +306,7 @@ test('the messages about upstream failures are the golden ones', async () => {
   const lines = [...answers, ...broken].map(
     ([what, { reason, message }]) => `${what}: ${reason}\n  ${message}\n`,
   )
-  await expect(lines.join('')).toMatchFileSnapshot('../golden/upstream-failures.txt')
+  await expect(lines.join('')).toMatchFileSnapshot('../../golden/upstream-failures.txt')
 })
 
 describe('a response', () => {
