@@ -1,6 +1,6 @@
-// The registries served when neither our file nor a K3s file lists any.
+// The registries served when neither Chandlery's own file nor a K3s file lists any.
 
-/** Registry and the endpoints to ask instead of its own. */
+/** Each registry, followed by the endpoints to ask before its own. */
 export const BUILT_IN_MIRRORS: readonly (readonly [registry: string, ...endpoints: string[]])[] = [
   ['docker.io'],
   ['registry.k8s.io'],

@@ -1,27 +1,27 @@
-// What differs between two configurations, by the keys of the file, and what of it only a restart
-// brings into force.
+// The differences between two configurations, by the keys of the file, and which of them take
+// effect only after a restart.
 import { settingsId } from '../upstream/network/settings-id.ts'
 import type { Config, HostConfig, Mirror } from './config.ts'
 import { formatPath, type KeyPath } from './problem.ts'
 
-/** What is bound or opened once, at the start. */
-const ONLY_AT_START = ['listen', 'admin.listen', 'storage.driver', 'storage.directory', 'tls']
+/** The keys of what is bound or opened once, at startup. */
+const RESTART_KEYS = ['listen', 'admin.listen', 'storage.driver', 'storage.directory', 'tls']
 
-/** The keys whose values differ: `freshness.ttl`, `mirrors."docker.io"`. */
+/** Returns the keys whose values differ, such as `freshness.ttl` or `mirrors."docker.io"`. */
 export function changedKeys(before: Config, after: Config): string[] {
   const [one, other] = [idsOf(before), idsOf(after)]
   const keys = [...new Set([...one.keys(), ...other.keys()])]
   return keys.filter((key) => one.get(key) !== other.get(key))
 }
 
-/** Of what a server that runs with `running` would have to be restarted for. */
+/** Returns the changed keys for which a server that runs with `running` must be restarted. */
 export function restartKeys(running: Config, wanted: Config): string[] {
-  const keys = changedKeys(running, wanted).filter((key) => ONLY_AT_START.includes(key))
+  const keys = changedKeys(running, wanted).filter((key) => RESTART_KEYS.includes(key))
   const isSwitched = (running.tls === undefined) !== (wanted.tls === undefined)
   return isSwitched ? [...keys, 'tls'] : keys
 }
 
-/** `wanted`, but for what only a restart brings. */
+/** Returns `wanted` with the values of `running` wherever a change needs a restart. */
 export function withoutRestart(running: Config, wanted: Config): Config {
   const { tls: wantedTls, ...rest } = wanted
   const tls = running.tls && (wantedTls ?? running.tls)
@@ -30,13 +30,13 @@ export function withoutRestart(running: Config, wanted: Config): Config {
   return { ...rest, listen, storage, admin, ...(tls && { tls }) }
 }
 
-/** A configs entry without where it is written. */
+/** Returns a configs entry without its place in the file. */
 export function settingsOfHost(host: HostConfig): Omit<HostConfig, 'place'> {
   const { place: _place, ...settings } = host
   return settings
 }
 
-/** What a mirrors entry means, without where and how it is written: equal for equal meaning. */
+/** Returns what a mirrors entry means, without its place and spelling: equal entries mean the same. */
 export function settingsOfMirror(mirror: Mirror): object {
   const { registry, endpoints, rewrites, hosts } = mirror
   return {
@@ -67,7 +67,7 @@ function sectionOf(key: string, value: unknown): [KeyPath, unknown][] {
   return Object.entries(value).map(([part, each]) => [[key, asWritten(part)], each])
 }
 
-/** The file has units in the values, we have them in the names. */
+/** Returns the key as in the file, where values carry the units that names carry in the code. */
 function asWritten(key: string): string {
   return key.replace(/(?:Ms|Bytes)$/, '')
 }

@@ -1,4 +1,5 @@
-// Our own configuration file: strict. Text in; content and every problem with its place out.
+// Reads Chandlery's own configuration file, strictly: text in; content, and every problem with its
+// place, out.
 import type { z } from 'zod'
 import { normaliseRegistry } from '../oci/reference.ts'
 import type { KeyPath, Place, Problem } from './problem.ts'
@@ -7,16 +8,16 @@ import { shownKey, unknownKeyMessage } from './unknown-key.ts'
 import { YamlSource } from './yaml-source.ts'
 
 export interface ConfigFile {
-  /** Undefined when there are problems that leave no content to go on with. */
+  /** Undefined if the problems leave no content to work with. */
   readonly content: FileContent | undefined
   readonly source: YamlSource
   readonly problems: readonly Problem[]
 }
 
-/** Reads a configuration from its text; `file` is its name in messages. */
+/** Reads a configuration from its text. Messages call it `file`. */
 export function readConfigFile(file: string, text: string): ConfigFile {
   const source = new YamlSource(file, text, { version: '1.2' })
-  // After a syntax error the rest is guesswork: what it says about keys would mislead.
+  // After a syntax error the rest of the document is a guess, and problems with its keys would mislead.
   const broken = source.problems.some(({ path }) => path.length === 0)
   if (broken) return { content: undefined, source, problems: source.problems }
   const plain = plainValue(source)
@@ -35,13 +36,13 @@ function plainValue(source: YamlSource): { value: unknown } | { problem: Problem
   try {
     return { value: source.value() ?? {} }
   } catch {
-    const message = 'aliases (*name) multiply the content beyond reason; write it out'
+    const message = 'aliases (*name) expand to too much content; write it out'
     const at = source.valuePlace([])
     return { problem: { severity: 'error', at, path: [], message } }
   }
 }
 
-// Where the schema has no words of its own.
+// The messages for values whose schema has no message of its own.
 const wording: z.core.$ZodErrorMap = (issue) => {
   if (issue.code === 'invalid_type') {
     return issue.input === undefined ? 'is missing' : `expected ${issue.expected}`
@@ -54,7 +55,7 @@ const PARSING = { error: wording, reportInput: true }
 
 type Issue = z.core.$ZodIssue
 
-/** What else is wrong in an entry whose host is no host: zod does not look at it. */
+/** Returns the problems inside an entry whose key is not a host: zod does not check its value. */
 function belowBadKey({ code, path }: Issue, content: unknown): Issue[] {
   const [section, key] = path
   if (code !== 'invalid_key' || section === undefined || key === undefined) return []
@@ -91,12 +92,15 @@ function toProblems(issue: Issue, source: YamlSource): Problem[] {
   return [error(at, path, isMissing(issue) ? missingMessage(issue.message) : issue.message)]
 }
 
-/** YAML has no symbols for keys. */
+/** Returns the path of an issue. Zod allows symbols in it, YAML has none. */
 function keyPath({ path }: Issue): KeyPath {
   return path.map((part) => (typeof part === 'symbol' ? String(part) : part))
 }
 
-/** Of alternatives of different types the issues of the one that was meant, where that is plain. */
+/**
+ * Returns the issues of the alternative whose type matches the value, or undefined if none does.
+ * A union with a message of its own has none: its message covers all alternatives.
+ */
 function innerIssues(issue: z.core.$ZodIssueInvalidUnion): Issue[] | undefined {
   if (issue.message !== UNWORDED) return undefined
   const isOther = (each: Issue) => each.code === 'invalid_type' && each.path.length === 0
@@ -104,16 +108,19 @@ function innerIssues(issue: z.core.$ZodIssueInvalidUnion): Issue[] | undefined {
   return meant?.map((each) => ({ ...each, path: [...issue.path, ...each.path] }))
 }
 
-/** What zod says of a union that has no words of its own. */
+/** Zod's message for a union that has no message of its own. */
 const UNWORDED = 'Invalid input'
 
-/** Of a union's alternatives the one that got furthest speaks, else the union's own words, else the first's. */
+/**
+ * Returns the one problem to report for a union: the message of an alternative whose own check
+ * failed, as that one got furthest; otherwise the union's message; otherwise the first alternative's.
+ */
 function unionProblems(issue: z.core.$ZodIssueInvalidUnion, source: YamlSource): Problem[] {
   const path = keyPath(issue)
   const all = issue.errors.flat()
   const own = issue.message === UNWORDED ? all[0] : issue
-  const said = all.find(({ code }) => code === 'custom') ?? own ?? issue
-  return [error(source.valuePlace(path), path, said.message)]
+  const reported = all.find(({ code }) => code === 'custom') ?? own ?? issue
+  return [error(source.valuePlace(path), path, reported.message)]
 }
 
 function isMissing(issue: Issue): boolean {
@@ -124,7 +131,7 @@ function missingMessage(message: string): string {
   return message.startsWith('expected') ? `is missing; ${message}` : message
 }
 
-/** Keys that are different texts but one host: `Docker.io` and `docker.io`. */
+/** Reports keys that are spelled differently but mean one host: `Docker.io` and `docker.io`. */
 function sameHostTwice(source: YamlSource): Problem[] {
   const problems: Problem[] = []
   for (const section of ['mirrors', 'configs'] as const) {

@@ -1,5 +1,6 @@
-// The effective configuration: typed, complete, with milliseconds and places. Only main and the
-// commands know it; every other room declares the options it needs and main fills them in.
+// The effective configuration: typed, complete, with durations in milliseconds and with places in
+// files. Only app/ and cli/ know it; every other room declares the options it needs and app/ fills
+// them in.
 import { normaliseRegistry } from '../oci/reference.ts'
 import { BUILT_IN_MIRRORS } from './built-in-mirrors.ts'
 import type { Proxy } from '../upstream/network/proxy/egress-proxy.ts'
@@ -13,29 +14,29 @@ import type { YamlSource } from './yaml-source.ts'
 
 export type LogLevel = (typeof LOG_LEVELS)[number]
 
-/** An endpoint, and how a file writes it. */
+/** An endpoint, and its spelling in the file. */
 export interface ConfiguredEndpoint extends EndpointAddress {
   readonly written: string
 }
 
-/** A rewrite rule, and where a file gives it. */
+/** A rewrite rule, and its place in a file. */
 export interface ConfiguredRewrite {
   readonly rewrite: Rewrite
   readonly place?: Place
 }
 
-/** A registry that is served ("*": every other one). */
+/** A registry that is served; "*" stands for every registry without an entry. */
 export interface Mirror {
   readonly registry: string
   readonly endpoints: readonly ConfiguredEndpoint[]
-  /** In the order in which they are tried. */
+  /** The rules, in the order in which they are tried. */
   readonly rewrites: readonly ConfiguredRewrite[]
   readonly hosts: readonly string[]
   /** Absent for the built-in list. */
   readonly place?: Place
 }
 
-/** `auth` of a configs entry, in registries.yaml's own words. */
+/** The `auth` section of a configs entry, with the key names of registries.yaml. */
 export interface AuthConfig {
   readonly username?: string | undefined
   readonly password?: Secret | undefined
@@ -44,7 +45,7 @@ export interface AuthConfig {
   readonly realms?: readonly string[] | undefined
 }
 
-/** `tls` of a configs entry, in registries.yaml's own words. */
+/** The `tls` section of a configs entry, with the key names of registries.yaml. */
 export interface ClientTlsConfig {
   readonly ca_file?: string | undefined
   readonly cert_file?: string | undefined
@@ -52,30 +53,30 @@ export interface ClientTlsConfig {
   readonly insecure_skip_verify?: boolean | undefined
 }
 
-/** What the configuration says about one upstream host. */
+/** The settings of one upstream host. */
 export interface HostConfig {
-  /** Several are used in turn. */
+  /** The credentials; if there are several, the one with the most requests left is used. */
   readonly auth?: readonly AuthConfig[]
   readonly tls?: ClientTlsConfig
-  /** Addresses to use instead of DNS; absent: ask DNS. */
+  /** Addresses to connect to instead of asking DNS. */
   readonly resolve?: readonly string[]
-  /** Absent: the environment's. */
+  /** The proxy towards this host. Without it, the proxy of the environment is used. */
   readonly proxy?: Proxy | 'direct'
-  /** How blobs are fetched from there; what is absent is as for all. */
+  /** How blobs are fetched from this host. Absent values are those of Config.fetch. */
   readonly fetch?: Partial<Pick<Fetch, 'pieceBytes' | 'connections' | 'maxConnections'>>
-  /** How long it may take; what is absent is as for all. */
+  /** The time limits of this host. Absent values are those of Config.timeouts. */
   readonly timeouts?: Partial<Timeouts>
   readonly place?: Place
 }
 
-/** How long upstreams may take, in milliseconds. */
+/** The time limits of upstreams, in milliseconds. */
 export interface Timeouts {
   readonly connectMs: number
   readonly firstByteMs: number
   readonly stallMs: number
 }
 
-/** What freshness.rules may change for the tags they match. */
+/** The freshness settings, which freshness.rules can change for the tags they match. */
 export interface FreshnessSettings {
   readonly ttlMs: number
   readonly staleWhileRevalidateMs: number
@@ -90,7 +91,7 @@ export interface FreshnessRule extends Partial<FreshnessSettings> {
 }
 
 export interface Freshness extends FreshnessSettings {
-  /** The first whose `match` fits a tag applies. */
+  /** The first rule whose `match` matches a tag applies to it. */
   readonly rules: readonly FreshnessRule[]
 }
 
@@ -108,22 +109,22 @@ export interface Config {
   readonly tls?: { readonly certFile: string; readonly keyFile: string }
   readonly admin: {
     readonly listen: ListenAddress
-    /** Lets others than who is on this machine change state. */
+    /** Allows clients on other machines to change state. */
     readonly token?: Secret | undefined
   }
   readonly storage: { readonly driver: 'filesystem'; readonly directory: string }
   readonly defaultRegistry: string
   readonly defaultEndpoints: boolean
   readonly mirrors: readonly Mirror[]
-  /** By host[:port] in lower case, or "*". */
+  /** The settings of hosts, by host[:port] in lower case, or "*". */
   readonly configs: Readonly<Record<string, HostConfig>>
-  /** Paths; the first that has a credential for a host wins. */
+  /** Paths of docker config.json files; the first with a credential for a host wins. */
   readonly dockerConfig: readonly string[]
   readonly freshness: Freshness
   readonly fetch: Fetch
   readonly timeouts: Timeouts
   readonly dns: { readonly servers: readonly string[] }
-  /** Without `probeMs` endpoints are not asked in the background. */
+  /** Without `probeMs`, endpoints are not probed in the background. */
   readonly health: { readonly probeMs?: number }
   readonly clientStallTimeoutMs: number
   readonly shutdownDelayMs: number
@@ -131,7 +132,7 @@ export interface Config {
   readonly log: { readonly level: LogLevel }
 }
 
-/** Mirrors and configs as one file gives them. */
+/** The mirrors and configs of one file. */
 export interface RegistrySettings {
   readonly mirrors: readonly Mirror[]
   readonly configs: ReadonlyMap<string, HostConfig>
@@ -139,7 +140,7 @@ export interface RegistrySettings {
 
 const DEFAULTS = fileSchema.parse({})
 
-/** Everything but mirrors and configs, with the defaults filled in. */
+/** Returns everything but mirrors and configs, with the defaults filled in. */
 export function settingsOf(content: FileContent): Omit<Config, 'mirrors' | 'configs'> {
   const { tls } = content
   return {
@@ -204,7 +205,7 @@ function ruleOf(content: RuleContent): FreshnessRule {
   }
 }
 
-/** The mirrors and configs of our own file, rewrite rules in file order. */
+/** Returns the mirrors and configs of Chandlery's own file, with rewrite rules in file order. */
 export function registrySettingsOf(content: FileContent, source: YamlSource): RegistrySettings {
   const mirrors = source.keys(['mirrors']).map((key) => mirrorOf(key, content, source))
   const configs = source.keys(['configs']).map((key): [string, HostConfig] => {
@@ -229,7 +230,7 @@ function mirrorOf(key: string, content: FileContent, source: YamlSource): Mirror
   }
 }
 
-/** The rules of one map, in file order. */
+/** Returns the rules of one map, in file order. */
 function rulesOf(
   rules: Readonly<Record<string, Rewrite>>,
   path: KeyPath,
@@ -274,7 +275,10 @@ function hostTimeoutsOf(content: NonNullable<HostContent['timeouts']>): Partial<
   }
 }
 
-/** Ours win over the K3s file's; the built-in mirrors stand where neither lists any. */
+/**
+ * Merges the entries of both files: Chandlery's own file wins over the K3s file. If neither lists a
+ * mirror, the built-in ones are used.
+ */
 export function mergeRegistries(
   ours: RegistrySettings,
   k3s: RegistrySettings,
@@ -286,7 +290,7 @@ export function mergeRegistries(
   }
 }
 
-/** The built-in list as mirrors. */
+/** Returns the built-in mirrors. */
 export function builtInMirrors(): Mirror[] {
   return BUILT_IN_MIRRORS.map(([registry, ...endpoints]) => ({
     registry,

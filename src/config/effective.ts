@@ -1,5 +1,5 @@
-// The effective configuration as a file would say it, without its secrets. What is printed is a
-// valid configuration file again, unless it had literal secrets.
+// The effective configuration in the form of a configuration file, without secrets. The output is
+// a valid configuration file, unless the configuration has literal secrets.
 import { stringify } from 'yaml'
 import type {
   AuthConfig,
@@ -12,15 +12,15 @@ import type {
 import { formatListenAddress } from './listen-address.ts'
 import { formatDuration, formatSize } from './units.ts'
 
-/** The configuration as plain values; maps whose order counts are Maps. */
+/** The configuration as plain values. Maps whose order matters are Maps. */
 export type Effective = ReadonlyMap<string, unknown>
 
-/** Every setting in the words of the file; secrets as where they come from, or `<redacted>`. */
+/** Returns every setting as in the file; a secret is its source, or `<redacted>` for a literal. */
 export function effectiveConfig(config: Config): Effective {
-  return withoutNothing({
+  return omitEmpty({
     listen: formatListenAddress(config.listen),
     tls: config.tls,
-    admin: withoutNothing({
+    admin: omitEmpty({
       listen: formatListenAddress(config.admin.listen),
       token: config.admin.token?.source,
     }),
@@ -35,7 +35,7 @@ export function effectiveConfig(config: Config): Effective {
     freshness: effectiveFreshness(config),
     fetch: effectiveFetch(config.fetch),
     timeouts: effectiveTimeouts(config.timeouts),
-    dns: withoutNothing({ servers: [...config.dns.servers] }),
+    dns: omitEmpty({ servers: [...config.dns.servers] }),
     health: { probe: config.health.probeMs ? formatDuration(config.health.probeMs) : 'off' },
     clientStallTimeout: formatDuration(config.clientStallTimeoutMs),
     shutdownDelay: formatDuration(config.shutdownDelayMs),
@@ -48,12 +48,12 @@ function effectiveFetch({ pieceBytes, partialTtlMs, ...rest }: Config['fetch']):
   return { piece: formatSize(pieceBytes), ...rest, partialTtl: formatDuration(partialTtlMs) }
 }
 
-/** The configuration as YAML. */
+/** Returns the configuration as YAML. */
 export function toYaml(effective: Effective): string {
   return stringify(effective, { lineWidth: 0 })
 }
 
-/** The same for JSON.stringify. */
+/** Returns the configuration with its Maps turned into objects, for JSON.stringify. */
 export function toPlain(value: unknown): unknown {
   if (value instanceof Map) {
     return Object.fromEntries([...value].map(([key, each]) => [key, toPlain(each)]))
@@ -63,7 +63,7 @@ export function toPlain(value: unknown): unknown {
 }
 
 function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
-  return withoutNothing({
+  return omitEmpty({
     endpoint: endpoints.map(({ written }) => written),
     rewrite: new Map(rewrites.map(({ rewrite }) => [rewrite.pattern, rewrite.replacement])),
     hosts: [...hosts],
@@ -73,9 +73,9 @@ function effectiveMirror({ endpoints, rewrites, hosts }: Mirror): Effective {
 function effectiveHost(entry: HostConfig): Effective {
   const { auth = [], tls, resolve, proxy, fetch, timeouts } = entry
   const auths = auth.map(effectiveAuth)
-  return withoutNothing({
+  return omitEmpty({
     auth: auths.length > 1 ? auths : auths[0],
-    tls: tls && withoutNothing({ ...tls }),
+    tls: tls && omitEmpty({ ...tls }),
     resolve: resolve && [...resolve],
     proxy: proxy === undefined ? undefined : String(proxy),
     fetch: fetch && effectiveHostFetch(fetch),
@@ -84,14 +84,14 @@ function effectiveHost(entry: HostConfig): Effective {
 }
 
 function effectiveHostFetch({ pieceBytes, ...rest }: NonNullable<HostConfig['fetch']>): Effective {
-  return withoutNothing({
+  return omitEmpty({
     piece: pieceBytes === undefined ? undefined : formatSize(pieceBytes),
     ...rest,
   })
 }
 
 function effectiveAuth(auth: AuthConfig): Effective {
-  return withoutNothing({
+  return omitEmpty({
     username: auth.username,
     password: auth.password?.source,
     auth: auth.auth?.source,
@@ -101,14 +101,14 @@ function effectiveAuth(auth: AuthConfig): Effective {
 }
 
 function effectiveTimeouts({ connectMs, firstByteMs, stallMs }: Partial<Timeouts>): Effective {
-  return withoutNothing({
-    connect: inWords(connectMs),
-    firstByte: inWords(firstByteMs),
-    stall: inWords(stallMs),
+  return omitEmpty({
+    connect: optionalDuration(connectMs),
+    firstByte: optionalDuration(firstByteMs),
+    stall: optionalDuration(stallMs),
   })
 }
 
-function inWords(ms: number | undefined): string | undefined {
+function optionalDuration(ms: number | undefined): string | undefined {
   return ms === undefined ? undefined : formatDuration(ms)
 }
 
@@ -138,12 +138,12 @@ function effectiveSettings(settings: Partial<FreshnessSettings>): [string, strin
   })
 }
 
-/** Leaves out what is absent or empty. */
-function withoutNothing(values: Readonly<Record<string, unknown>>): Effective {
-  return new Map(Object.entries(values).filter(([, value]) => !isNothing(value)))
+/** Returns the values without those that are absent or empty. */
+function omitEmpty(values: Readonly<Record<string, unknown>>): Effective {
+  return new Map(Object.entries(values).filter(([, value]) => !isEmpty(value)))
 }
 
-function isNothing(value: unknown): boolean {
+function isEmpty(value: unknown): boolean {
   if (value === undefined) return true
   return (Array.isArray(value) && value.length === 0) || (value instanceof Map && value.size === 0)
 }

@@ -1,5 +1,5 @@
-// Settings from the command line and CHANDLERY_* variables: both name the same few things, and a
-// flag wins over a variable, a variable over the file, the file over the default.
+// Settings from the command line and CHANDLERY_* variables. Both cover the same few settings. A flag
+// wins over a variable, a variable over the file, the file over the default.
 import type { LogLevel } from './config.ts'
 import { type ListenAddress, parseListenAddress } from './listen-address.ts'
 import type { Problem } from './problem.ts'
@@ -7,7 +7,7 @@ import { LOG_LEVELS } from './schema.ts'
 import { suggest } from './suggest.ts'
 import { quote, ValueError } from './value-error.ts'
 
-/** The flags of `chandlery serve`; the commands that only look take some of them. */
+/** The flags of `chandlery serve`; other commands take some of them. */
 export interface Flags {
   readonly config?: string
   readonly registries?: string
@@ -39,7 +39,7 @@ export const FLAG_NAMES = {
   logLevel: '--log-level',
 } as const satisfies Record<keyof Flags, `--${string}`>
 
-/** What flags and variables say, checked; absent where neither says anything. */
+/** The checked values of flags and variables; a setting that neither gives is absent. */
 export interface Overrides {
   readonly config?: string
   readonly registries?: string
@@ -50,7 +50,7 @@ export interface Overrides {
   readonly problems: readonly Problem[]
 }
 
-/** Reads flags over variables. An empty variable is as good as none. */
+/** Reads flags and variables; a flag wins. An empty variable counts as not set. */
 export function readOverrides(flags: Flags, env: Environment): Overrides {
   const problems: Problem[] = unknownVariables(env)
   const read = <T>(key: keyof Flags, parse: (text: string) => T): Record<string, T> => {
@@ -86,11 +86,11 @@ function checkPath(text: string): string {
 function parseLogLevel(text: string): LogLevel {
   const level = LOG_LEVELS.find((each) => each === text)
   if (level) return level
-  throw new ValueError(`${quote(text)} is no log level; write one of ${LOG_LEVELS.join(', ')}`)
+  throw new ValueError(`${quote(text)} is not a log level; write one of ${LOG_LEVELS.join(', ')}`)
 }
 
-// Kubernetes tells each pod about every Service of its namespace in such variables: a Service named
-// chandlery, or chandlery-anything, must not look like a setting.
+// Kubernetes sets variables of this form in each pod for every Service of its namespace. Those of a
+// Service named chandlery, or chandlery-anything, must not be taken for settings.
 const SERVICE_VARIABLE =
   /^CHANDLERY(?:_[A-Z0-9_]+)?_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)$/
 const SERVICE_URL = /^(?:tcp|udp|sctp):\/\//
@@ -103,7 +103,7 @@ function unknownVariables(env: Environment): Problem[] {
     .map(([name]) => {
       const near = name === 'CHANDLERY_PORT' ? VARIABLES.listen : suggest(name, known)
       const hint = near === undefined ? '' : `; did you mean ${near}?`
-      const message = `no setting has this name, ignored${hint}`
+      const message = `unknown variable, ignored${hint}`
       return { severity: 'warning', at: name, path: [], message }
     })
 }

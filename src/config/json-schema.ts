@@ -1,8 +1,9 @@
-// JSON Schemas of what people write, generated from its zod schema: config.schema.json, for editors.
+// JSON Schemas of files that people write, generated from their zod schemas: config.schema.json, for
+// editors.
 import { z } from 'zod'
 import { fileSchema } from './schema.ts'
 
-/** A JSON Schema (2020-12) node, as far as it is walked by us. */
+/** A node of a JSON Schema (2020-12), with the properties that this code reads. */
 export interface JsonSchema {
   readonly $schema?: string | undefined
   readonly title?: string
@@ -14,15 +15,15 @@ export interface JsonSchema {
   readonly anyOf?: readonly JsonSchema[]
 }
 
-/** The JSON Schema of a configuration file. */
+/** Returns the JSON Schema of the configuration file. */
 export function configJsonSchema(): JsonSchema {
   const { $schema, ...rest } = jsonSchemaOf(fileSchema)
   return { $schema, title: 'Chandlery configuration', ...rest }
 }
 
-/** What may be written for a schema, before its defaults are filled in. */
+/** Returns the JSON Schema of a zod schema's input, before its defaults are filled in. */
 export function jsonSchemaOf(schema: z.ZodType): JsonSchema {
   const generated: unknown = z.toJSONSchema(schema, { io: 'input' })
-  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- zod's type is of every JSON Schema there is; ours become no boolean and no tuple
+  // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- zod's type covers every JSON Schema; ours have no boolean schemas and no tuples
   return generated as JsonSchema
 }

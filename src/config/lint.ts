@@ -1,5 +1,5 @@
-// Rewrite rules that work, but hardly as meant. Every claim is proved before it is made: by a name
-// that shows it, or by an automaton that was looked through to its end.
+// Finds rewrite rules that are valid but hardly do what was meant. Every warning is proved before it
+// is given: by a name as an example, or by an exhaustive search of an automaton.
 import { isRepositoryName } from '../oci/reference.ts'
 import { replacementReferences, rewriteName } from '../upstream/routing/rewrite.ts'
 import type { ConfiguredRewrite, Mirror } from './config.ts'
@@ -7,7 +7,7 @@ import type { KeyPath, Problem } from './problem.ts'
 import { type Budget, findNames, PatternNames } from './rewrite-language.ts'
 import { quote } from './value-error.ts'
 
-/** What one mirror's rules may cost together; about a second at worst. */
+/** The search budget of all rules of one mirror; about a second at worst. */
 const BUDGET_STEPS = 5_000_000
 const SAMPLES = 24
 
@@ -16,7 +16,7 @@ interface LintedRule extends ConfiguredRewrite {
   readonly matched: PatternNames
 }
 
-/** The problems of all rewrite rules, in file order. */
+/** Returns the problems of all rewrite rules, in file order. */
 export function lintRewrites(mirrors: readonly Mirror[]): Problem[] {
   return mirrors.flatMap(lintMirror)
 }
@@ -48,12 +48,12 @@ function withoutEndpoint({ registry, endpoints, rewrites, place }: Mirror): Prob
   const [first] = rewrites
   if (!first || endpoints.length > 0) return []
   const message =
-    "has rules but no endpoint beside them: rules never apply to the registry's own endpoint; add endpoint"
+    "there are rules but no endpoint: rules never apply to the registry's own endpoint; add endpoint"
   const at = first.place ?? place ?? ''
   return [{ severity: 'warning', at, path: ['mirrors', registry, 'rewrite'], message }]
 }
 
-/** `$3` or `${name}` without that group in the pattern: Go puts nothing there. */
+/** Reports `$3` or `${name}` if the pattern has no such group: Go inserts nothing for it. */
 function missingGroups(rule: LintedRule): Problem[] {
   const { groupCount, groupNames } = rule.rewrite
   return replacementReferences(rule.rewrite.replacement)
@@ -66,7 +66,7 @@ function missingGroups(rule: LintedRule): Problem[] {
 
 function missingGroupMessage(reference: string, groupCount: number): string {
   const meant = /^(\d+)(\D\w*)$/.exec(reference)
-  const why = `the pattern has no group ${quote(reference)}, so nothing is put there`
+  const why = `the pattern has no group ${quote(reference)}, so nothing is inserted`
   if (meant)
     return `${why}; write \${${meant[1]}}${meant[2]} for group ${meant[1]} followed by text`
   if (/^\d+$/.test(reference)) return `${why}; it has ${groupCount === 0 ? 'none' : groupCount}`
@@ -87,7 +87,7 @@ function neverMatches(
 }
 
 const IMPLICIT_LIBRARY =
-  'on docker.io a name of one component has library/ before it, and rules see it so'
+  'on docker.io a name of one component gets the prefix library/ before rules are applied'
 
 function neverHint({ rewrite: { pattern } }: LintedRule, registry: string): string {
   const about = "a rule sees the repository's name, such as library/alpine"
@@ -98,15 +98,15 @@ function neverHint({ rewrite: { pattern } }: LintedRule, registry: string): stri
   if (/[A-Z]/.test(pattern.replaceAll(/\\[a-zA-Z]|\(\?P?<\w+>/g, ''))) {
     return `${about}, always in lower case`
   }
-  return `${about}, and none has such a form`
+  return `${about}, and no name has this form`
 }
 
-/** `^docker\.io/…`: a legal name, but surely not what was meant. */
+/** Reports a pattern such as `^docker\.io/…`: it can match, but is surely not what was meant. */
 function namesRegistry(rule: LintedRule, registry: string): Problem[] {
   const plain = rule.rewrite.pattern.replace(/^(?:\^|\\A)?\(?/, '').replaceAll('\\', '')
   if (registry === '*' || !plain.startsWith(`${registry}/`)) return []
   return [
-    warning(rule, `begins with the registry: a rule sees the name alone; leave ${registry}/ out`),
+    warning(rule, `begins with the registry: a rule sees only the name; leave ${registry}/ out`),
   ]
 }
 
@@ -115,7 +115,7 @@ function invalidResult(rule: LintedRule, components: 1 | 2, budget: Budget): Pro
   const example = names.find((name) => !isRepositoryName(rule.rewrite.apply(name)))
   if (example === undefined) return []
   const result = rule.rewrite.apply(example)
-  const message = `${quote(example)} would become ${quote(result)}, which is no valid name, so the rule is passed over for it; a name is lower-case components between slashes`
+  const message = `${quote(example)} would become ${quote(result)}, which is not a valid name, so the rule is skipped for it; a name is lower-case components separated by slashes`
   return [warning(rule, message)]
 }
 
@@ -141,7 +141,7 @@ function overlaps(
   return []
 }
 
-/** A name that both rules would rewrite, and differently. */
+/** Returns a name that both rules would rewrite, with different results. */
 function sharedName(
   rule: LintedRule,
   other: LintedRule,

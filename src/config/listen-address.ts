@@ -2,7 +2,7 @@
 import { isIP, isIPv6 } from 'node:net'
 import { quote, ValueError } from './value-error.ts'
 
-/** Where to listen: without a host on every address; port 0 takes a free one. */
+/** An address to listen on. Without a host it is every address; port 0 is any free port. */
 export interface ListenAddress {
   readonly host: string | undefined
   readonly port: number
@@ -16,16 +16,20 @@ export function parseListenAddress(text: string): ListenAddress {
   if (port === undefined) throw wrong(text, hint(text))
   if (Number(port) > 65_535) throw wrong(text, 'a port is at most 65535')
   if (six !== undefined && !isIPv6(six)) throw wrong(text, 'brackets hold an IPv6 address')
-  if (host && !isIP(host) && !isHostName(host)) throw wrong(text, `${quote(host)} is no host name`)
+  if (host && !isIP(host) && !isHostName(host))
+    throw wrong(text, `${quote(host)} is not a host name`)
   return { host: six ?? (host || undefined), port: Number(port) }
 }
 
-/** The text that parseListenAddress reads back. */
+/** Returns the address as a string that parseListenAddress reads back. */
 export function formatListenAddress({ host = '', port }: ListenAddress): string {
   return isIPv6(host) ? `[${host}]:${port}` : `${host}:${port}`
 }
 
-/** Letters, digits, `-` and `.`; not all digits and dots, which would be a misspelt IPv4. */
+/**
+ * Reports whether the text is a host name: letters, digits, `-`, `_` and `.`. Digits and dots alone
+ * are not a host name but a misspelt IPv4 address.
+ */
 export function isHostName(text: string): boolean {
   if (text.length > 253 || /^[\d.]+$/.test(text)) return false
   return text.split('.').every((label) => /^(?!-)[A-Za-z0-9_-]{1,63}(?<!-)$/.test(label))

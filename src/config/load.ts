@@ -1,6 +1,6 @@
-// From flags, variables and files to the effective configuration, or to everything that is wrong.
-// Relative paths, in the files too, are relative to the working directory, as distribution and K3s
-// have it: the same path means the same file wherever it is written.
+// Loads the effective configuration from flags, variables and files, or reports everything that is
+// wrong with it. All relative paths, those in files included, are relative to the working directory,
+// as in distribution and K3s: the same path means the same file wherever it is written.
 import { type ConfigFile, readConfigFile } from './config-file.ts'
 import { type Config, mergeRegistries, registrySettingsOf, settingsOf } from './config.ts'
 import { type Environment, type Flags, type Overrides, readOverrides } from './env.ts'
@@ -16,15 +16,16 @@ import { suggest } from './suggest.ts'
 export interface Loaded {
   readonly config: Config
   readonly warnings: readonly Problem[]
-  /** The configuration's own files. */
+  /** The configuration files themselves. */
   readonly sources: readonly string[]
-  /** The files that it names. */
+  /** The files that the configuration names. */
   readonly files: readonly string[]
 }
 
 /**
- * Loads the configuration: flag over variable over file over default. Without a file the defaults
- * hold. Throws ConfigError with every problem, warnings among them, when one is an error.
+ * Loads the configuration: a flag wins over a variable, a variable over the file, the file over the
+ * default. Without a file the defaults apply. Throws ConfigError with every problem, warnings
+ * included, if at least one is an error.
  */
 export async function loadConfig(flags: Flags, env: Environment): Promise<Loaded> {
   const overrides = readOverrides(flags, env)
@@ -84,7 +85,10 @@ function combine(
   }
 }
 
-/** Places of keys in our file; a K3s entry's problems are where it stands, and only warnings. */
+/**
+ * Returns a function that finds the place of a key in Chandlery's own file. Problems with an entry of
+ * the K3s file get that entry's place there and are only warnings.
+ */
 function locate(ours: ConfigFile, config: Config): Locate {
   return (path) => {
     const [section, host] = path
@@ -96,7 +100,7 @@ function locate(ours: ConfigFile, config: Config): Locate {
   }
 }
 
-/** The path with the host as the file has it, which may be in upper case. */
+/** Returns the path with the host as spelled in the file, which may have upper-case letters. */
 function asWritten([section, host, ...rest]: KeyPath, { source }: ConfigFile): KeyPath {
   if (section === undefined || host === undefined) return section === undefined ? [] : [section]
   const key = source.keys([section]).find((written) => written.toLowerCase() === host)
@@ -112,14 +116,14 @@ function listenConflict(
   const same = listen.port === admin.listen.port && listen.port !== 0
   const hosts = [listen.host, admin.listen.host]
   if (!same || (hosts[0] !== hosts[1] && !hosts.some(isEveryAddress))) return []
-  const message = `${formatListenAddress(admin.listen)} is taken by listen; give admin.listen another port`
+  const message = `listen already uses ${formatListenAddress(admin.listen)}; give admin.listen another port`
   const where = (overrides.listen ?? overrides.adminListen) ? 'listen addresses' : at
   const path = typeof where === 'string' ? [] : ['admin', 'listen']
   const isUsage = flags.listen !== undefined || flags.adminListen !== undefined
   return [{ severity: 'error', at: where, path, message, ...(isUsage && { isUsage }) }]
 }
 
-/** Of hosts that have no proxy of their own. */
+/** Checks the proxies of the environment, which hosts without a proxy of their own use. */
 function environmentProxies(env: Environment): Problem[] {
   try {
     proxiesOf(env)
@@ -136,7 +140,7 @@ function isEveryAddress(host: string | undefined): boolean {
   return host === undefined || host === '0.0.0.0' || host === '::'
 }
 
-/** A Host header that two registries claim: neither would be right. */
+/** Reports Host headers that two registries claim: a request could mean either. */
 function sharedHosts({ mirrors }: Config): Problem[] {
   const owners = new Map<string, string>()
   return mirrors.flatMap(({ registry, hosts, place }) =>
@@ -144,13 +148,13 @@ function sharedHosts({ mirrors }: Config): Problem[] {
       const owner = owners.get(host)
       owners.set(host, owner ?? registry)
       if (owner === undefined || owner === registry || !place) return []
-      const message = `${host} already means ${owner}; a host means one registry`
+      const message = `${host} already belongs to ${owner}; list a host under one registry only`
       return [{ severity: 'error', at: place, path: ['mirrors', registry, 'hosts'], message }]
     }),
   )
 }
 
-/** A configs entry that is nearly, but not quite, the host of an endpoint or a registry. */
+/** Reports configs entries that are nearly, but not quite, the host of an endpoint or a registry. */
 function unusedConfigs({ mirrors, configs }: Config): Problem[] {
   const hosts = new Set(
     mirrors.flatMap(({ registry, endpoints }) => [registry, ...endpoints.map(({ host }) => host)]),
@@ -159,7 +163,7 @@ function unusedConfigs({ mirrors, configs }: Config): Problem[] {
   return unused.flatMap(([host, { place }]): Problem[] => {
     const near = host === '*' || !place ? undefined : similarHost(host, hosts)
     if (near === undefined || !place) return []
-    const message = `no endpoint has this host; did you mean ${near}? (host and port as in the endpoint)`
+    const message = `no endpoint has this host; did you mean ${near}? (write host and port as in the endpoint)`
     return [{ severity: 'warning', at: place, path: ['configs', host], message }]
   })
 }

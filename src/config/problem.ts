@@ -1,32 +1,32 @@
-// What is wrong with a configuration, where, and how it is printed: one line each.
+// Problems of a configuration: what is wrong, where, and the line that is printed for it.
 import { quote } from './value-error.ts'
 
-/** A place in a file; line and column count from 1. */
+/** A place in a file. Lines and columns count from 1. */
 export interface Place {
   readonly file: string
   readonly line: number
   readonly column: number
 }
 
-/** A key's path from the root: map keys and list indexes. */
+/** The path of a key from the root: map keys and list indexes. */
 export type KeyPath = readonly (string | number)[]
 
 export interface Problem {
   readonly severity: 'error' | 'warning'
-  /** Where: a place in a file, a whole file, or what else was read ("--listen"). */
+  /** The place in a file, or the name of a file, flag or variable, such as "--listen". */
   readonly at: Place | string
   readonly path: KeyPath
-  /** What is wrong and what would be right; never holds a secret. */
+  /** Says what is wrong and what would be right. Never holds a secret. */
   readonly message: string
-  /** It is the command line that is wrong: a flag's value. */
+  /** Set if the value of a flag is wrong, and so the command line. */
   readonly isUsage?: true
 }
 
-/** Everything that is wrong, not only the first; the message holds a line for each. */
+/** Everything that is wrong with a configuration. The message has a line for each problem. */
 export class ConfigError extends Error {
   override readonly name = 'ConfigError'
   readonly problems: readonly Problem[]
-  /** Every file that was looked at: the cure may be a change of any. */
+  /** Every file that was read, or that should have been: a change of any may be the cure. */
   readonly files: readonly string[]
 
   constructor(problems: readonly Problem[], files: readonly string[] = []) {
@@ -35,20 +35,26 @@ export class ConfigError extends Error {
     this.files = files
   }
 
-  /** Whether the command line is among what is wrong. */
+  /** Reports whether the command line is part of what is wrong. */
   get isUsage(): boolean {
     return this.problems.some(({ isUsage }) => isUsage === true)
   }
 }
 
-/** `file:line:column key.path: message`, with `warning: ` before a warning's message. */
+/**
+ * Formats a problem as `file:line:column key.path: message`. The message of a warning starts with
+ * `warning: `.
+ */
 export function formatProblem({ severity, at, path, message }: Problem): string {
   const where = typeof at === 'string' ? at : `${at.file}:${at.line}:${at.column}`
   const head = path.length > 0 ? `${where} ${formatPath(path)}` : where
   return `${head}: ${severity === 'warning' ? 'warning: ' : ''}${message}`
 }
 
-/** `mirrors."docker.io".endpoint[0]`: keys with anything but letters, digits, - and _ in quotes. */
+/**
+ * Formats a path, such as `mirrors."docker.io".endpoint[0]`. Keys with characters other than letters,
+ * digits, - and _ are quoted.
+ */
 export function formatPath(path: KeyPath): string {
   let text = ''
   for (const part of path) {
@@ -58,7 +64,7 @@ export function formatPath(path: KeyPath): string {
   return text
 }
 
-/** By file, then place; what has no place comes first. */
+/** Sorts problems by file, then by place; those without a place come first. */
 export function inReadingOrder(problems: readonly Problem[]): Problem[] {
   return problems.toSorted((a, b) => {
     if (typeof a.at === 'string' || typeof b.at === 'string') {

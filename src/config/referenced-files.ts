@@ -1,4 +1,4 @@
-// Files and variables that a configuration names: whether they are there, and hold what they should.
+// Checks the files and variables that a configuration names: that they exist and have usable content.
 import { access, constants, stat } from 'node:fs/promises'
 import type { Config } from './config.ts'
 import type { Environment } from './env.ts'
@@ -13,10 +13,10 @@ interface Reference {
   readonly env?: string
 }
 
-/** Where a key of the configuration stands, and how bad it is when what it names is missing. */
+/** Returns the place of a configuration key, and the severity of a problem with what it names. */
 export type Locate = (path: KeyPath) => Pick<Problem, 'severity'> & { readonly at: Place | string }
 
-/** A problem for each named file that cannot be read and each variable that is not set. */
+/** Returns a problem for each named file that cannot be read or used, and each variable not set. */
 export async function checkReferences(
   config: Config,
   env: Environment,
@@ -30,13 +30,13 @@ export async function checkReferences(
     }),
   )
   const missing = problems.flat()
-  // What is not there is told once.
-  const isTold = ({ path }: Finding) => missing.some((each) => isWithin(each.path, path))
-  const wrong = (await wrongContents(config, env)).filter((finding) => !isTold(finding))
+  // A missing file is reported once, not again for its content.
+  const isReported = ({ path }: Finding) => missing.some((each) => isWithin(each.path, path))
+  const wrong = (await wrongContents(config, env)).filter((finding) => !isReported(finding))
   return [...missing, ...wrong.map(({ path, message }) => ({ ...locate(path), path, message }))]
 }
 
-/** Every file that a configuration names, once. */
+/** Returns every file that a configuration names, each once. */
 export function namedFiles(config: Config): string[] {
   return [...new Set(referencesOf(config).flatMap(({ file }) => file ?? []))]
 }
@@ -81,9 +81,11 @@ async function fileProblem(file: string): Promise<string | undefined> {
     await access(file, constants.R_OK)
     const found = await stat(file)
     if (found.isDirectory()) return `${file}: it is a directory; name a file`
-    return found.isFile() ? undefined : `${file}: it is no regular file, and cannot be read again`
+    return found.isFile()
+      ? undefined
+      : `${file}: it is not a regular file, so it cannot be read again after a change`
   } catch (error) {
-    const tilde = file.startsWith('~') ? '; ~ is not expanded, write the whole path' : ''
+    const tilde = file.startsWith('~') ? '; ~ is not expanded, write the full path' : ''
     return `${file}: ${readFailure(error)}${tilde}`
   }
 }

@@ -1,5 +1,5 @@
-// A K3s registries.yaml, read as K3s reads it: YAML 1.1 into Go structs with yaml.v2, not strict.
-// What K3s ignores is a warning here, never an error; what makes K3s refuse the file is an error.
+// Reads a K3s registries.yaml as K3s does: YAML 1.1 into Go structs with yaml.v2, not strict. Whatever
+// K3s ignores is a warning here, never an error; whatever makes K3s reject the file is an error.
 import type { Pair, YAMLMap } from 'yaml'
 import { isMap, isScalar, isSeq } from 'yaml'
 import { isRegistry, normaliseRegistry } from '../oci/reference.ts'
@@ -22,7 +22,7 @@ export interface RegistriesFile extends RegistrySettings {
   readonly problems: readonly Problem[]
 }
 
-/** Reads a registries.yaml from its text; `file` is its name in messages. */
+/** Reads a registries.yaml from its text. Messages call it `file`. */
 export function readRegistriesFile(file: string, text: string): RegistriesFile {
   const source = new YamlSource(file, text, { version: '1.1' })
   if (source.problems.length > 0) {
@@ -31,7 +31,7 @@ export function readRegistriesFile(file: string, text: string): RegistriesFile {
   return new Decoder(source).decode()
 }
 
-/** More entries than any real file has; aliases could multiply them without end. */
+/** Limits the entries, because aliases could multiply them without end. No real file has as many. */
 const MAX_ENTRIES = 20_000
 const MAX_MERGE_DEPTH = 10
 
@@ -52,8 +52,9 @@ interface HostDraft {
   }
 }
 
-// yaml.v2 decodes a repeated key again into the same field: of a struct or map that merges the two,
-// of a list or a scalar the last wins. A repeated key of a *map* begins anew: there the last wins.
+// yaml.v2 decodes a repeated key of a struct into the same field again: two structs or maps are merged,
+// and of two lists or scalars the last wins. A repeated key of a *map* starts from scratch: the last
+// wins.
 class Decoder {
   readonly #source: YamlSource
   readonly #problems: Problem[] = []
@@ -73,7 +74,7 @@ class Decoder {
         this.#warn(value, path, 'K3s ignores auths; write configs.<host>.auth'),
     })
     if (this.#source.documents > 1) {
-      this.#warn(this.#source.root, [], 'K3s reads the first document only; so is it here')
+      this.#warn(this.#source.root, [], 'K3s reads only the first document, and so does Chandlery')
     }
     return {
       mirrors: [...this.#mirrors.values()],
@@ -146,7 +147,7 @@ class Decoder {
   }
 
   #auth(draft: HostDraft, value: unknown, path: KeyPath): void {
-    if (isNothing(this.#source.resolve(value))) return void delete draft.auth
+    if (isNull(this.#source.resolve(value))) return void delete draft.auth
     const auth = (draft.auth ??= {})
     const secret = (name: 'password' | 'auth' | 'identity_token') => (node: unknown, at: KeyPath) =>
       assign(auth, name, this.#text(node, at), (text) => new Secret(text))
@@ -159,14 +160,14 @@ class Decoder {
         this.#warn(
           node,
           at,
-          'K3s has no token here and ignores it; write username and password, or identity_token',
+          'K3s has no key named token and ignores it; write username and password, or identity_token',
         )
       },
     })
   }
 
   #tls(draft: HostDraft, value: unknown, path: KeyPath): void {
-    if (isNothing(this.#source.resolve(value))) return void delete draft.tls
+    if (isNull(this.#source.resolve(value))) return void delete draft.tls
     const tls = (draft.tls ??= {})
     const file = (name: 'ca_file' | 'cert_file' | 'key_file') => (node: unknown, at: KeyPath) =>
       assign(tls, name, this.#text(node, at), (text) => text)
@@ -181,20 +182,20 @@ class Decoder {
     })
   }
 
-  /** A Go struct: known keys go to their fields, others are ignored. */
+  /** Decodes a Go struct: known keys go to their fields, others are ignored. */
   #struct(value: unknown, path: KeyPath, fields: Fields): void {
     const seen = new Set<string>()
     for (const { key, value: field } of this.#pairs(value, path)) {
       const name = keyText(key)
       const at = [...path, name]
-      if (seen.has(name)) this.#warn(key, at, 'given twice; K3s takes both together, the last wins')
+      if (seen.has(name)) this.#warn(key, at, 'given twice; K3s merges the two, and the last wins')
       seen.add(name)
       if (Object.hasOwn(fields, name)) fields[name]?.(field, at)
       else this.#warn(key, [...path, shownKey(name)], ignoredMessage(name, Object.keys(fields)))
     }
   }
 
-  /** A Go map: every key is an entry. */
+  /** Decodes a Go map: every key is an entry. */
   #map(
     value: unknown,
     path: KeyPath,
@@ -211,9 +212,9 @@ class Decoder {
 
   #pairs(value: unknown, path: KeyPath, depth = 0): Pair[] {
     const node = this.#source.resolve(value)
-    if (isNothing(node)) return []
+    if (isNull(node)) return []
     if (!isMap(node)) {
-      this.#error(value, path, 'is not a map; K3s refuses the file for it')
+      this.#error(value, path, 'is not a map; K3s rejects such a file')
       return []
     }
     this.#entries += node.items.length
@@ -226,7 +227,7 @@ class Decoder {
     return this.#merged(node, path, depth)
   }
 
-  /** The pairs of a map with those of `<<` before them; its own keys override. */
+  /** Returns the pairs of a map after those that `<<` merges in. The map's own keys win. */
   #merged(map: YAMLMap, path: KeyPath, depth: number): Pair[] {
     const own = map.items.filter(({ key }) => !isMergeKey(key))
     const names = new Set(own.map(({ key }) => keyText(key)))
@@ -244,30 +245,30 @@ class Decoder {
   #list(value: unknown, path: KeyPath): readonly unknown[] {
     const node = this.#source.resolve(value)
     if (isSeq(node)) return node.items
-    if (!isNothing(node)) this.#error(value, path, 'is not a list; K3s refuses the file for it')
+    if (!isNull(node)) this.#error(value, path, 'is not a list; K3s rejects such a file')
     return []
   }
 
-  /** A Go string: a scalar of whatever type as it is written, null as the empty string. */
+  /** Decodes a Go string: a scalar of any type as it is written, null as the empty string. */
   #text(value: unknown, path: KeyPath): string | undefined {
     const node = this.#source.resolve(value)
-    if (isNothing(node)) return ''
+    if (isNull(node)) return ''
     if (isScalar(node)) return scalarText(node)
-    this.#error(value, path, 'is not a text; K3s refuses the file for it')
+    this.#error(value, path, 'is not a string; K3s rejects such a file')
     return undefined
   }
 
   #boolean(value: unknown, path: KeyPath): boolean | undefined {
     const node = this.#source.resolve(value)
-    if (isNothing(node)) return false
+    if (isNull(node)) return false
     if (isScalar(node) && typeof node.value === 'boolean') return node.value
-    this.#error(value, path, 'is neither true nor false; K3s refuses the file for it')
+    this.#error(value, path, 'is neither true nor false; K3s rejects such a file')
     return undefined
   }
 
   #isHost(key: unknown, name: string, path: KeyPath): boolean {
     if (name === '*' || isRegistry(name)) return true
-    this.#warn(key, path, 'ignored: no registry has this name; write host or host:port')
+    this.#warn(key, path, 'ignored: not the name of a registry; write host or host:port')
     return false
   }
 
@@ -284,17 +285,17 @@ class Decoder {
   }
 }
 
-const TOO_MUCH = 'aliases or merges multiply the content beyond reason; write it out'
+const TOO_MUCH = 'aliases or merges expand to too much content; write it out'
 
-const OURS = new Set(['hosts', 'realms', 'resolve'])
+const OWN_KEYS = new Set(['hosts', 'realms', 'resolve'])
 
 function ignoredMessage(name: string, known: readonly string[]): string {
-  if (OURS.has(name)) return `K3s ignores it; put it into Chandlery's own file`
+  if (OWN_KEYS.has(name)) return `K3s ignores it; move it to Chandlery's own file`
   const near = suggest(name, known)
   return near === undefined ? 'unknown key, ignored' : `unknown key, ignored; did you mean ${near}?`
 }
 
-/** A Go zero value: K3s treats an empty text as not given. */
+/** Sets a field, or removes it for an empty string: K3s treats a Go zero value as not given. */
 function assign<T, K extends string>(
   target: { [key in K]?: T },
   key: K,
@@ -305,7 +306,7 @@ function assign<T, K extends string>(
   else delete target[key]
 }
 
-function isNothing(node: unknown): boolean {
+function isNull(node: unknown): boolean {
   return node === null || node === undefined || (isScalar(node) && node.value === null)
 }
 

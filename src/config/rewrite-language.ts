@@ -1,14 +1,15 @@
-// The set of repository names that a rewrite pattern matches, as an automaton: exact answers to
-// "does it match any name at all" and "is there a name that both match", with such a name as proof.
+// The set of repository names that a rewrite pattern matches, as an automaton. It answers exactly
+// whether a pattern matches any name at all, and whether two patterns match a common name, and finds
+// such a name as proof.
 import { RE2JS } from 're2js'
 
-/** Every character a repository name can have; where all are alike, the first stands for them. */
+/** Every character of a repository name. Of characters that behave alike, only the first is tried. */
 const SYMBOLS = Array.from('abcdefghijklmnopqrstuvwxyz0123456789/-._', (c) => c.charCodeAt(0))
 const END = -1
 const MAX_NAME_LENGTH = 255
 
-// re2js's compiled program, an RE2 instruction list (golang.org/x/text: regexp/syntax.Inst). Its
-// own types call it `any`; a test holds these numbers and what is built on them to re2js's answers.
+// The opcodes of re2js's compiled program, an RE2 instruction list (Go's regexp/syntax.Inst). Its type
+// in re2js is `any`; a test compares the results of this code with those of re2js.
 const OP = { alternative: 1, alternativeMatch: 2, capture: 3, empty: 4, match: 6, nop: 7 } as const
 const RUNES = 8
 const ANY_RUNE = 10
@@ -28,24 +29,24 @@ interface Instruction {
   matchRune(rune: number): boolean
 }
 
-/** How far a search may go: its cost is counted in instructions looked at. */
+/** The budget of a search. Each instruction visited costs one step. */
 export interface Budget {
   steps: number
 }
 
 class BudgetSpent extends Error {}
 
-/** A set of names: a deterministic automaton whose states are made as they are reached. */
+/** A set of names, as a deterministic automaton whose states are created as they are reached. */
 interface NameSet {
   readonly start: number
-  /** The state after one more character, or -1 when no name can follow. */
+  /** Returns the state after one more character, or -1 if no name can follow. */
   step(state: number, symbol: number, budget: Budget): number
   accepts(state: number, budget: Budget): boolean
-  /** Symbols that give the same signature lead to the same states. */
+  /** Returns the signature of a symbol. Symbols with equal signatures lead to the same states. */
   signature(symbol: number): string
 }
 
-/** The names in which a pattern is found, anywhere, as rewrite rules are matched. */
+/** The names that a pattern matches anywhere in the name, as rewrite rules do. */
 export class PatternNames implements NameSet {
   readonly start: number
   readonly #program: { readonly inst: readonly Instruction[]; readonly start: number }
@@ -53,7 +54,7 @@ export class PatternNames implements NameSet {
   readonly #numbers = new Map<string, number>()
   readonly #steps = new Map<number, number>()
 
-  /** Throws what re2js throws for a pattern that is none. */
+  /** Throws re2js's error if the pattern is not valid. */
   constructor(pattern: string) {
     this.#program = RE2JS.compile(pattern).re2().prog
     this.start = this.#number([], END, false)
@@ -133,8 +134,8 @@ function isWord(symbol: number): boolean {
 }
 
 /**
- * The grammar of repository names (distribution-spec, Pull) with at least so many components: on
- * docker.io a name has two, because `library/` is put before a single one.
+ * The names that the grammar of repository names allows (distribution-spec, Pull), with at least
+ * `components` components. On docker.io a name has two, because `library/` is put before a single one.
  */
 class AllNames implements NameSet {
   readonly start = 0
@@ -144,8 +145,8 @@ class AllNames implements NameSet {
     this.#components = components
   }
 
-  // In the low digit: 0 begins a component, 1 stands after a letter or digit, 2 after one _, 3
-  // after a dot or two _, 4 after dashes. 10 is added once a slash has been seen.
+  // The low digit of the state is 0 at the start of a component, 1 after a letter or digit, 2 after one
+  // _, 3 after a dot or two _, and 4 after dashes. After the first slash, 10 is added.
   step(state: number, symbol: number): number {
     const character = String.fromCharCode(symbol)
     const place = state % 10
@@ -169,9 +170,9 @@ class AllNames implements NameSet {
 }
 
 export interface Names {
-  /** Names found, the shortest first. */
+  /** The names found, the shortest first. */
   readonly names: readonly string[]
-  /** Whether all was looked at: without names found, then none exists (of up to 255 characters). */
+  /** Set if the search was exhaustive: then no other name of up to 255 characters exists. */
   readonly complete: boolean
 }
 
@@ -183,7 +184,7 @@ export interface Search {
   readonly budget: Budget
 }
 
-/** Repository names that all of some patterns match and none of others, shortest first. */
+/** Finds repository names that all of `matchedBy` and none of `notMatchedBy` match, shortest first. */
 export function findNames(search: Search): Names {
   const names: string[] = []
   try {
@@ -198,7 +199,7 @@ export function findNames(search: Search): Names {
   }
 }
 
-/** Breadth first through the product of the automata. */
+/** Searches the product of the automata, breadth first. */
 function* walk({ matchedBy, notMatchedBy = [], components, budget }: Search): Generator<string> {
   const sets: NameSet[] = [new AllNames(components), ...matchedBy, ...notMatchedBy]
   const wanted = sets.map((_, i) => i <= matchedBy.length)

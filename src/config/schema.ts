@@ -1,5 +1,6 @@
-// The shape of our own configuration file: every key, its meaning, its default, and what it
-// accepts. Defaults are written as in the file; what comes out has milliseconds and no nulls.
+// The schema of Chandlery's own configuration file: every key with its meaning, its default and the
+// values it accepts. Defaults are written as in the file; the output has numbers of milliseconds and
+// bytes.
 import { isIP } from 'node:net'
 import { z } from 'zod'
 import { isRegistry, normaliseRegistry } from '../oci/reference.ts'
@@ -20,17 +21,17 @@ import {
 } from './units.ts'
 import { quote, ValueError } from './value-error.ts'
 
-/** The levels of the log, most to least urgent. */
+/** The log levels, from most to least urgent. */
 export const LOG_LEVELS = ['fatal', 'error', 'warn', 'info', 'debug', 'trace', 'silent'] as const
 
 const MIB = 1024 * 1024
 
-/** What a timer can wait for: setTimeout fires at once beyond 2^31 ms. */
+/** The longest a timer can wait, in milliseconds: beyond 2^31 ms setTimeout fires at once. */
 const MAX_TIMER_MS = 24 * 86_400_000
 
-/** A text that `parse` turns into a value; its ValueError becomes the problem's message. */
+/** Returns the schema of a string that `parse` turns into a value. Its ValueError becomes a problem. */
 function text<T>(example: string, parse: (text: string) => T) {
-  const expected = `expected a text such as ${example}`
+  const expected = `expected a string such as ${example}`
   return z.string({ error: expected }).transform((written, context) => {
     try {
       return parse(written)
@@ -42,7 +43,10 @@ function text<T>(example: string, parse: (text: string) => T) {
   })
 }
 
-/** A map of our own keys; all of them may be commented out, which YAML reads as null. */
+/**
+ * Returns the schema of a map with known keys. Callers that allow null allow a map whose keys are all
+ * commented out, which YAML reads as null.
+ */
 function section<S extends z.core.$ZodLooseShape>(shape: S) {
   return z.strictObject(shape, { error: 'expected a map of keys' })
 }
@@ -70,14 +74,14 @@ function count(least: number, most: number) {
   return z.int({ error }).min(least, { error }).max(most, { error })
 }
 
-/** The grammar of a duration, for editors. */
+/** The grammar of durations, for editors. */
 const described = { pattern: DURATION_PATTERN }
 
 const meta = (description: string) => ({ ...described, description })
 
 const timer = (minMs: number) => duration(minMs, MAX_TIMER_MS)
 
-/** Of the way to an upstream. */
+/** Returns the schema of a limit for one step of an upstream request. */
 const timeLimit = () => timer(10)
 
 const flag = () => z.boolean({ error: 'expected true or false' })
@@ -87,7 +91,7 @@ const listen = () => text('0.0.0.0:5000', parseListenAddress)
 const path = () =>
   text('/etc/chandlery/file', (written) => {
     if (written !== '' && !written.includes('\0')) return written
-    throw new ValueError('is empty; write the path of a file, relative to the working directory')
+    throw new ValueError('is empty; write a path, which may be relative to the working directory')
   })
 
 const host = (what: string) =>
@@ -95,16 +99,18 @@ const host = (what: string) =>
     const name = written.toLowerCase()
     if (isRegistry(name)) return name
     throw new ValueError(
-      `${quote(written)} is no ${what}; write host or host:port, without a scheme or path`,
+      `${quote(written)} is not a ${what}; write host or host:port, without a scheme or path`,
     )
   })
 
-/** A key of mirrors or configs; `*` is every host without an entry of its own. */
+/** Returns the schema of a key of mirrors or configs. `*` stands for every host without an entry. */
 const hostKey = (normalise: (name: string) => string) =>
   text('docker.io', (written) => {
     const name = normalise(written)
     if (written === '*' || isRegistry(name)) return name
-    throw new ValueError('is no registry; write host or host:port without a scheme or path, or "*"')
+    throw new ValueError(
+      'is not a registry; write host or host:port without a scheme or path, or "*"',
+    )
   })
 
 const lowerCase = (name: string) => name.toLowerCase()
@@ -119,9 +125,9 @@ const endpoint = () =>
     }
   })
 
-const secretExpected = 'expected a text (a number in quotes), {env: NAME} or {file: PATH}'
+const secretExpected = 'expected a string (put a number in quotes), {env: NAME} or {file: PATH}'
 
-/** A literal, {env: NAME} or {file: PATH}; its problems never repeat what was written. */
+/** Returns the schema of a literal, {env: NAME} or {file: PATH}. Problems never repeat the value. */
 const secret = () =>
   z
     .union(
@@ -131,14 +137,14 @@ const secret = () =>
           env: z
             .string()
             .regex(/^[A-Za-z_][A-Za-z0-9_]*$/)
-            .describe('Environment variable that holds it.'),
+            .describe('Environment variable that holds the secret.'),
         }),
         z.strictObject({
           file: z
             .string()
             .min(1)
             .describe(
-              'File that holds it; one line break at its end is dropped. Read again when it changes.',
+              'File that holds the secret; one line break at its end is dropped. It is read again when it changes.',
             ),
         }),
       ],
@@ -148,11 +154,11 @@ const secret = () =>
 
 const auth = section({
   username: z
-    .string({ error: 'expected a text; put a number into quotes' })
+    .string({ error: 'expected a string; put a number in quotes' })
     .optional()
     .describe('User name.'),
   password: secret().optional().describe('Password or access token of the user.'),
-  auth: secret().optional().describe('base64 of "username:password", as in a docker config.json.'),
+  auth: secret().optional().describe('Base64 of "username:password", as in a docker config.json.'),
   identity_token: secret()
     .optional()
     .describe('Identity (refresh) token, exchanged for access tokens.'),
@@ -160,22 +166,21 @@ const auth = section({
     .array(host('token server'), { error: 'expected a list of hosts' })
     .optional()
     .describe(
-      "Hosts of token servers that may see the credential, besides those of the registry's own domain.",
+      "Hosts of token servers outside the registry's own domain that may see the credential.",
     ),
 }).superRefine((value, context) => {
   const refuse = (key: string, message: string) =>
     context.addIssue({ code: 'custom', path: [key], message })
-  if (value.password && !value.username)
-    refuse('password', 'has no username beside it; add username')
+  if (value.password && !value.username) refuse('password', 'needs a username; add username')
   if (value.username && !value.password && !value.auth && !value.identity_token) {
-    refuse('username', 'has no password beside it; add password')
+    refuse('username', 'needs a password; add password')
   }
 })
 
 const clientTls = section({
   ca_file: path()
     .optional()
-    .describe("PEM file of the authorities trusted for this host, besides the system's."),
+    .describe("PEM file of the CAs to trust for this host, in addition to the system's."),
   cert_file: path().optional().describe('PEM file of the client certificate; needs key_file.'),
   key_file: path()
     .optional()
@@ -190,23 +195,25 @@ const clientTls = section({
     context.addIssue({
       code: 'custom',
       path: [key],
-      message: `has no ${other} beside it; add ${other}`,
+      message: `needs ${other}; add ${other}`,
     })
   if (value.cert_file && !value.key_file) refuse('cert_file', 'key_file')
   if (value.key_file && !value.cert_file) refuse('key_file', 'cert_file')
 })
 
-/** An address[:port] of a DNS server. */
+/** Returns the schema of a DNS server: address[:port]. */
 const dnsServer = () =>
   text('192.0.2.53', (written) => {
     const [, bracketed, plain, port = '53'] =
       /^(?:\[(.*)\]|([^:]*))(?::(\d{1,5}))?$/.exec(written) ?? []
     const address = isIP(written) === 0 ? (bracketed ?? plain ?? '') : written
     if (isIP(address) !== 0 && Number(port) > 0 && Number(port) < 65_536) return written
-    throw new ValueError(`${quote(written)} is no address; write 192.0.2.53 or [2001:db8::53]:53`)
+    throw new ValueError(
+      `${quote(written)} is not an address; write 192.0.2.53 or [2001:db8::53]:53`,
+    )
   })
 
-/** Its password is never repeated. */
+/** Returns the schema of a proxy. Problems never repeat its password. */
 const proxy = () =>
   text('http://proxy.example.com:3128', (written) => {
     if (written === 'direct') return 'direct' as const
@@ -219,13 +226,16 @@ const proxy = () =>
     }
   })
 
-const PIECE = 'What one request for a part of a blob asks for.'
-const CONNECT = 'Towards upstreams: for a connection, TLS included.'
-const FIRST_BYTE = 'Towards upstreams: from a request to the head of its answer.'
-const STALL = 'Towards upstreams: between two pieces of a body. There is no limit for the whole.'
+const PIECE = 'Size of the part of a blob that one request asks for.'
+const CONNECT = 'Limit for connecting to an upstream, TLS handshake included.'
+const FIRST_BYTE = 'Limit from sending a request to an upstream to the head of its response.'
+const STALL =
+  'Limit between two chunks of a body from an upstream. There is no limit for a whole body.'
 
-const CONNECTIONS = 'Requests at once for one blob from a far upstream that honours Range.'
-const MOST_CONNECTIONS = 'The most of them, where more prove to bring more.'
+const CONNECTIONS =
+  'Concurrent requests for one blob from an upstream that is far away and supports Range.'
+const MAX_CONNECTIONS =
+  'Maximum number of concurrent requests for one blob, used if more requests increase the throughput.'
 
 const pieceSize = () => size(MIB, 1024 * MIB)
 const connectionCount = () => count(1, 64)
@@ -235,14 +245,14 @@ const hostConfig = section({
     .union([auth, z.array(auth).min(1)])
     .nullable()
     .optional()
-    .describe('Credential for this host; of several, the one with most requests left is used.'),
-  tls: clientTls.nullable().optional().describe('TLS towards this host; as in K3s.'),
+    .describe('Credential for this host, or a list: the one with the most requests left is used.'),
+  tls: clientTls.nullable().optional().describe('TLS towards this host, as in K3s.'),
   resolve: z
     .array(
       text('203.0.113.7', (written) => {
         if (isIP(written)) return written
         throw new ValueError(
-          `${quote(written)} is no IP address; write one such as 203.0.113.7 or 2001:db8::7`,
+          `${quote(written)} is not an IP address; write one such as 203.0.113.7 or 2001:db8::7`,
         )
       }),
       { error: 'expected a list of IP addresses' },
@@ -252,16 +262,16 @@ const hostConfig = section({
   proxy: proxy()
     .optional()
     .describe(
-      "Proxy towards this host and what it leads to: http://, https:// or socks5://[user:password@]host:port; direct: none. Default: the environment's.",
+      'Proxy for this host and for its token server and redirects: http://, https:// or socks5://[user:password@]host:port, or "direct" for none. Default: the proxy from the environment.',
     ),
   fetch: section({
     piece: pieceSize().optional().meta({ pattern: SIZE_PATTERN, description: PIECE }),
     connections: connectionCount().optional().describe(CONNECTIONS),
-    maxConnections: connectionCount().optional().describe(MOST_CONNECTIONS),
+    maxConnections: connectionCount().optional().describe(MAX_CONNECTIONS),
   })
     .nullable()
     .optional()
-    .describe('How blobs are fetched from this host; what is left out is as in fetch.'),
+    .describe('How blobs are fetched from this host. Missing keys are taken from fetch.'),
   timeouts: section({
     connect: timeLimit().optional().meta(meta(CONNECT)),
     firstByte: timeLimit().optional().meta(meta(FIRST_BYTE)),
@@ -270,11 +280,11 @@ const hostConfig = section({
     .nullable()
     .optional()
     .describe(
-      'How long this host may take, and what it leads to that has no limits of its own; what is left out is as in timeouts.',
+      'Limits for this host, and for its token server and redirect targets without limits of their own. Missing keys are taken from timeouts.',
     ),
 })
 
-/** Compiles each rule on its own; how they go together is linted. */
+/** Compiles each rule on its own. How rules interact is checked in lint.ts. */
 function compileRules(
   rules: Readonly<Record<string, string>>,
   context: z.RefinementCtx,
@@ -297,7 +307,7 @@ const rulesExpected =
 
 const rules = () =>
   z
-    .record(z.string(), z.string({ error: 'expected a text; put the replacement into quotes' }), {
+    .record(z.string(), z.string({ error: 'expected a string; put the replacement in quotes' }), {
       error: rulesExpected,
     })
     .transform(compileRules)
@@ -308,20 +318,20 @@ const mirror = section({
     .nullable()
     .optional()
     .describe(
-      "Where to fetch from, in this order; the registry's own endpoint comes last (see defaultEndpoints). A path other than /v2 is used as it stands.",
+      "Where to fetch from, in this order. The registry's own endpoint comes last (see defaultEndpoints). A path other than /v2 is used unchanged.",
     ),
   rewrite: z
     .union([rules(), z.array(rules(), { error: rulesExpected })])
     .nullable()
     .optional()
     .describe(
-      "Regular expression (Go syntax) to replacement ($1, ${1}, ${name}), tried in this order on the repository name without registry and tag; the first that changes it wins. Not applied to the registry's own endpoint. Also a list of such maps, for tools that sort the keys of maps.",
+      "Map from regular expression (Go syntax) to replacement ($1, ${1}, ${name}). The rules are tried in this order on the repository name without registry and tag; the first one that changes the name wins. They are not applied to the registry's own endpoint. Use a list of such maps with tools that sort the keys of maps.",
     ),
   hosts: z
     .array(host('host'), { error: 'expected a list of host names' })
     .nullable()
     .optional()
-    .describe('Host headers of requests that mean this registry.'),
+    .describe('Requests with one of these Host headers are for this registry.'),
 })
 
 const staleIfError = () =>
@@ -333,62 +343,62 @@ const whenGone = () => z.enum(['serve', 'refuse'], { error: 'expected serve or r
 
 const freshnessRule = section({
   match: text('docker.io/library/*:latest', checkFreshnessPattern).describe(
-    'registry/repository:tag with * (within a component) and ** (across components).',
+    'Pattern for registry/repository:tag, with * (within a component) and ** (across components).',
   ),
-  ttl: duration().optional().meta(meta('ttl of the tags it matches.')),
-  staleWhileRevalidate: duration()
-    .optional()
-    .meta(meta('staleWhileRevalidate of the tags it matches.')),
-  revalidateTimeout: timer(1).optional().meta(meta('revalidateTimeout of the tags it matches.')),
-  staleIfError: staleIfError().optional().describe('staleIfError of the tags it matches.'),
-  whenGone: whenGone().optional().describe('whenGone of the tags it matches.'),
-  negativeTtl: duration().optional().meta(meta('negativeTtl of the tags it matches.')),
+  ttl: duration().optional().meta(meta('ttl for matching tags.')),
+  staleWhileRevalidate: duration().optional().meta(meta('staleWhileRevalidate for matching tags.')),
+  revalidateTimeout: timer(1).optional().meta(meta('revalidateTimeout for matching tags.')),
+  staleIfError: staleIfError().optional().describe('staleIfError for matching tags.'),
+  whenGone: whenGone().optional().describe('whenGone for matching tags.'),
+  negativeTtl: duration().optional().meta(meta('negativeTtl for matching tags.')),
 })
 
 const freshness = section({
   ttl: duration()
     .prefault('1m')
-    .meta(meta('A tag is answered for so long without asking the upstream whether it moved.')),
+    .meta(meta('How long a tag is served without asking the upstream whether it has moved.')),
   staleWhileRevalidate: duration()
     .prefault('0s')
     .meta(
       meta(
-        'For so long after ttl, the held content is answered at once and the upstream asked behind it.',
+        'How long after ttl cached content is served at once while the upstream is asked in the background.',
       ),
     ),
   revalidateTimeout: timer(1)
     .prefault('2s')
     .meta(
       meta(
-        'While something is held, wait so long for the upstream, then answer what is held and go on behind it.',
+        'How long a request waits for the upstream if something is cached. After that, the cached content is served and the revalidation continues in the background.',
       ),
     ),
   staleIfError: staleIfError()
     .prefault('forever')
     .describe(
-      'For so long after ttl, held content is answered while the upstream fails: forever or a duration.',
+      'How long after ttl cached content is served while the upstream fails: forever or a duration.',
     ),
   whenGone: whenGone()
     .prefault('serve')
-    .describe('The upstream says 404 to what is held: serve it all the same, or refuse.'),
+    .describe(
+      'What to do if the upstream answers 404 for cached content: serve it anyway, or refuse.',
+    ),
   negativeTtl: duration()
     .prefault('10s')
-    .meta(meta('A 404 of the upstream is remembered for so long.')),
+    .meta(meta('How long a 404 from the upstream is remembered.')),
   rules: z
     .array(freshnessRule, { error: 'expected a list of {match, ttl}' })
     .nullable()
     .prefault([])
-    .describe('Other values for some tags; the first rule that matches wins.'),
+    .describe('Different values for some tags. The first rule that matches wins.'),
 })
 
-/** The configuration file, as written on its input side, checked and converted on its output. */
+/** The schema of the configuration file. Its input is the file as written, its output is converted. */
 export const fileSchema = section({
   listen: listen()
     .prefault('0.0.0.0:5000')
     .describe('Address of the registry API: host:port, :port or [v6]:port.'),
   tls: section({
     certFile: path().describe(
-      'PEM file of the certificate, with its chain; read again when it changes.',
+      'PEM file of the certificate with its chain. It is read again when it changes.',
     ),
     keyFile: path().describe("PEM file of the certificate's key."),
   })
@@ -402,7 +412,7 @@ export const fileSchema = section({
     token: secret()
       .optional()
       .describe(
-        'Who sends it (Authorization: Bearer) may change state, such as by POST /-/reload; without it only who is on this machine.',
+        'Token (Authorization: Bearer) that allows requests which change state, such as POST /-/reload. Without it only requests from this machine are allowed to.',
       ),
   })
     .nullable()
@@ -412,22 +422,22 @@ export const fileSchema = section({
     driver: z
       .enum(['filesystem'], { error: 'expected filesystem' })
       .prefault('filesystem')
-      .describe('Where content is kept.'),
+      .describe('Kind of storage.'),
     directory: path()
       .prefault('./data')
-      .describe('Directory of the content; relative to the working directory.'),
+      .describe('Directory for the content. A relative path is relative to the working directory.'),
   })
     .nullable()
     .prefault({})
-    .describe('Where content is kept.'),
+    .describe('Where content is stored.'),
   defaultRegistry: host('registry')
     .transform(normaliseRegistry)
     .prefault('docker.io')
-    .describe('Registry of requests that name none.'),
+    .describe('Registry for requests that name none.'),
   defaultEndpoints: flag()
     .prefault(true)
     .describe(
-      "Try a registry's own endpoint after the listed ones (false is K3s's disable-default-registry-endpoint).",
+      "Try a registry's own endpoint after the listed ones (false corresponds to K3s's disable-default-registry-endpoint).",
     ),
   mirrors: z
     .record(hostKey(normaliseRegistry), mirror.nullable(), {
@@ -436,37 +446,37 @@ export const fileSchema = section({
     .nullable()
     .optional()
     .describe(
-      'The registries served, as in K3s\'s registries.yaml; "*" is every other one. Replaces the built-in list.',
+      'The registries to serve, as in K3s\'s registries.yaml; "*" stands for every other one. Replaces the built-in list.',
     ),
   configs: z
     .record(hostKey(lowerCase), hostConfig.nullable(), { error: 'expected a map of hosts' })
     .nullable()
     .optional()
     .describe(
-      'Credentials and connections by endpoint host[:port], as in K3s\'s registries.yaml; "*" is every other one.',
+      'Credentials and connection settings by host[:port] of an endpoint, as in K3s\'s registries.yaml; "*" stands for every other one.',
     ),
   dockerConfig: z
     .union([path(), z.array(path()).min(1)])
     .transform((written) => (Array.isArray(written) ? written : [written]))
     .optional()
     .describe(
-      'A docker config.json with auths, credHelpers or credsStore, or a list of them: the first that has a credential for a host wins. Read again when they change.',
+      'A docker config.json with auths, credHelpers or credsStore, or a list of them: the first one with a credential for a host wins. They are read again when they change.',
     ),
   freshness: freshness
     .nullable()
     .prefault({})
-    .describe('How long it is trusted which content a tag means. A digest never goes stale.'),
+    .describe('How long tags are served without asking the upstream. A digest never goes stale.'),
   fetch: section({
     piece: pieceSize().prefault('8MiB').meta({ pattern: SIZE_PATTERN, description: PIECE }),
     connections: connectionCount().prefault(4).describe(CONNECTIONS),
-    maxConnections: connectionCount().prefault(16).describe(MOST_CONNECTIONS),
+    maxConnections: connectionCount().prefault(16).describe(MAX_CONNECTIONS),
     fill: z
       .enum(['onFullRead', 'always'], { error: 'expected onFullRead or always' })
       .prefault('onFullRead')
-      .describe('Whether a blob of which only parts are read is fetched as a whole.'),
+      .describe('Whether to fetch a whole blob if clients read only parts of it.'),
     partialTtl: timer(0)
       .prefault('24h')
-      .meta(meta('What is left of a download that broke off is kept for so long, to go on with.')),
+      .meta(meta('How long an interrupted download is kept, so that it can be resumed.')),
   })
     .nullable()
     .prefault({})
@@ -478,7 +488,7 @@ export const fileSchema = section({
   })
     .nullable()
     .prefault({})
-    .describe('How long upstreams may take.'),
+    .describe('Time limits for upstreams.'),
   dns: section({
     servers: z
       .array(dnsServer(), { error: 'expected a list of IP addresses' })
@@ -488,7 +498,7 @@ export const fileSchema = section({
   })
     .nullable()
     .optional()
-    .describe("How upstreams' names are resolved."),
+    .describe('How the host names of upstreams are resolved.'),
   health: section({
     probe: z
       .union([z.literal('off'), timer(1000).meta(described)], {
@@ -496,35 +506,35 @@ export const fileSchema = section({
       })
       .prefault('off')
       .describe(
-        'Ask every endpoint so often in the background whether it answers, so that no request has to find out.',
+        'How often each endpoint is probed in the background, so that a failure is noticed before a request meets it. "off" disables probing.',
       ),
   })
     .nullable()
     .optional()
-    .describe('How it is found out which endpoints can be used.'),
+    .describe('How the health of endpoints is checked.'),
   clientStallTimeout: timer(1000)
     .prefault('10m')
-    .meta(meta('A client that takes no byte for so long is dropped.')),
+    .meta(meta('How long a client may read nothing before it is disconnected.')),
   shutdownDelay: timer(0)
     .prefault('0s')
     .meta(
       meta(
-        'On SIGTERM, requests are still taken for so long while /readyz is 503 already, so that balancers can see it.',
+        'How long requests are still accepted after SIGTERM while /readyz already answers 503, so that load balancers notice.',
       ),
     ),
   shutdownTimeout: timer(0)
     .prefault('30s')
-    .meta(meta('On SIGTERM, after shutdownDelay, running responses may go on for so long.')),
+    .meta(meta('How long responses in progress may take after SIGTERM and shutdownDelay.')),
   log: section({
     level: z
       .enum(LOG_LEVELS, { error: `expected one of ${LOG_LEVELS.join(', ')}` })
       .prefault('info')
-      .describe('Least urgent level that is logged.'),
+      .describe('The least urgent level to log.'),
   })
     .nullable()
     .prefault({})
     .describe('The log, JSON lines on standard output.'),
 })
 
-/** What fileSchema gives. */
+/** The output of fileSchema. */
 export type FileContent = z.output<typeof fileSchema>

@@ -1,18 +1,18 @@
-// A secret of the configuration: a literal, {env: NAME} or {file: PATH}. It prints as where it
-// comes from, never as what it is, whatever logs, inspects or serialises it.
+// A secret of the configuration: a literal, {env: NAME} or {file: PATH}. Whatever logs, inspects or
+// serialises it gets its source, never its value.
 import { inspect } from 'node:util'
 import { hiddenId, IDENTITY } from '../upstream/network/settings-id.ts'
 import { WatchedFile } from '../files/watched-file.ts'
 
-/** Where a secret comes from; safe to print. */
+/** The source of a secret. It is safe to print. */
 export type SecretSource = { readonly env: string } | { readonly file: string } | '<redacted>'
 
 const MAX_SECRET_BYTES = 64 * 1024
 
 export interface ReadOptions {
-  /** Default: the process's. */
+  /** The variables to read. Default: those of the process. */
   readonly env?: Readonly<Record<string, string | undefined>>
-  /** How long ago a file may have been looked at; default 1 s. */
+  /** How long the last check of a file for changes stays valid. Default: 1 s. */
   readonly maxAgeMs?: number | undefined
 }
 
@@ -28,19 +28,19 @@ export class Secret {
   }
 
   /**
-   * Returns the secret as it is now: a file is looked at once a second and read again when it has
-   * changed; one line break at the end of a file or a variable is dropped. Throws if there is no such
-   * variable or file; the error names it, and never holds the content.
+   * Returns the current value: a file is checked once a second and read again after a change. One line
+   * break at the end of a file or a variable is dropped. Throws if there is no such variable or file;
+   * the error names it and never holds the value.
    */
   async read({ env = process.env, maxAgeMs }: ReadOptions = {}): Promise<string> {
     if (this.source === '<redacted>') return this.#literal
     if ('file' in this.source) return (await this.#file?.current(maxAgeMs)) ?? ''
     const value = env[this.source.env]
-    if (value) return withoutBreak(value)
+    if (value) return withoutLineBreak(value)
     throw new Error(`the environment variable ${this.source.env} is not set`)
   }
 
-  /** The next read looks into the file, whatever its size and times say. */
+  /** Makes the next read compare the content of the file, even if its size and times are unchanged. */
   recheck(): void {
     this.#file?.recheck()
   }
@@ -62,15 +62,15 @@ export class Secret {
   }
 }
 
-/** One that is gone is an error: what is kept of it is for those to decide who use it. */
+/** Watches the file of a secret. A missing file is an error: the caller decides what to keep. */
 function watch(path: string): WatchedFile<string> {
   return new WatchedFile(path, readText, { maxBytes: MAX_SECRET_BYTES, keepsFormer: false })
 }
 
 function readText(bytes: Buffer): string {
-  return withoutBreak(bytes.toString('utf8'))
+  return withoutLineBreak(bytes.toString('utf8'))
 }
 
-function withoutBreak(text: string): string {
+function withoutLineBreak(text: string): string {
   return text.replace(/\r?\n$/, '')
 }

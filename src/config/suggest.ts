@@ -1,14 +1,17 @@
-// "Did you mean …": the nearest known word by edit distance.
+// Finds the word for "did you mean …?": the nearest known word by edit distance.
 
-/** The candidate nearest to `word`, if at most `farthest` edits away and not a different word. */
+/**
+ * Returns the candidate nearest to `word`, if it is at most `maxDistance` edits away. A short word must
+ * be nearer: one edit for every three letters.
+ */
 export function suggest(
   word: string,
   candidates: Iterable<string>,
-  farthest = 3,
+  maxDistance = 3,
 ): string | undefined {
   const wanted = fold(word)
   let best: string | undefined
-  let bestDistance = Math.min(farthest, Math.ceil(wanted.length / 3)) + 1
+  let bestDistance = Math.min(maxDistance, Math.ceil(wanted.length / 3)) + 1
   for (const candidate of candidates) {
     const distance = editDistance(wanted, fold(candidate))
     if (distance < bestDistance) [best, bestDistance] = [candidate, distance]
@@ -16,12 +19,12 @@ export function suggest(
   return best
 }
 
-// cert_file, cert-file and certFile are one word in three habits.
+// cert_file, cert-file and certFile are the same word in three conventions.
 function fold(word: string): string {
   return word.slice(0, 100).toLowerCase().replaceAll(/[-_]/g, '')
 }
 
-/** Insertions, deletions, replacements and swaps of neighbours that lead from `a` to `b`. */
+/** Returns the least number of insertions, deletions, replacements and swaps of neighbours between `a` and `b`. */
 export function editDistance(a: string, b: string): number {
   let before: number[] = []
   let previous = Array.from({ length: b.length + 1 }, (_, j) => j)

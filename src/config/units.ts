@@ -1,18 +1,18 @@
-// Durations and sizes as people write them. Whole numbers with a unit, nothing else: a bare number
-// would leave open whether seconds or milliseconds are meant.
+// Durations and sizes as people write them: whole numbers with a unit. A bare number is refused,
+// because it could mean seconds or milliseconds.
 import { quote, ValueError } from './value-error.ts'
 
 const DURATION = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$/
 const MILLISECONDS = [86_400_000, 3_600_000, 60_000, 1000, 1] as const
 const DURATION_UNITS = ['d', 'h', 'm', 's', 'ms'] as const
 
-/** A duration's grammar for config.schema.json; parseDuration is what decides. */
+/** The grammar of durations for config.schema.json. parseDuration is stricter. */
 export const DURATION_PATTERN = String.raw`^(\d+d)?(\d+h)?(\d+m)?(\d+s)?(\d+ms)?$`
 
 /** The longest duration accepted: ten years, far from where milliseconds lose precision. */
 export const MAX_DURATION_MS = 3650 * 86_400_000
 
-/** Milliseconds of `10s`, `2h30m`, `500ms`, `1d`; throws ValueError. */
+/** Returns the milliseconds of a duration such as `10s`, `2h30m`, `500ms` or `1d`; throws ValueError. */
 export function parseDuration(text: string): number {
   const amounts = DURATION.exec(text)?.slice(1)
   if (!text || !amounts) {
@@ -25,7 +25,7 @@ export function parseDuration(text: string): number {
   throw new ValueError(`${quote(text)} is too long; at most 3650d`)
 }
 
-/** The text that parseDuration reads back as `ms`. */
+/** Returns `ms` as a string that parseDuration reads back. */
 export function formatDuration(ms: number): string {
   let text = ''
   let rest = ms
@@ -39,10 +39,13 @@ export function formatDuration(ms: number): string {
 
 const SIZE = /^(\d+)(B|[kKMGT]B|[KMGT]iB)$/
 
-/** A size's grammar for config.schema.json; parseSize is what decides. */
+/** The grammar of sizes for config.schema.json. parseSize is stricter. */
 export const SIZE_PATTERN = String.raw`^\d+(B|[kKMGT]B|[KMGT]iB)$`
 
-/** Bytes of `512B`, `8MiB`, `50GiB`, `5GB` (B, kB MB GB TB, KiB MiB GiB TiB); throws ValueError. */
+/**
+ * Returns the bytes of a size such as `512B`, `8MiB`, `50GiB` or `5GB`; throws ValueError. The units
+ * are B, kB, MB, GB, TB, KiB, MiB, GiB and TiB.
+ */
 export function parseSize(text: string): number {
   const [, amount = '', unit = ''] = SIZE.exec(text) ?? []
   const power = 'BKMGT'.indexOf((unit[0] ?? '').toUpperCase())
@@ -58,7 +61,7 @@ export function parseSize(text: string): number {
 
 const SIZE_UNITS = ['TiB', 'GiB', 'MiB', 'KiB'] as const
 
-/** The text that parseSize reads back as `bytes`, in the largest unit that needs no fraction. */
+/** Returns `bytes` as a string that parseSize reads back, in the largest unit without a fraction. */
 export function formatSize(bytes: number): string {
   const index = SIZE_UNITS.findIndex((_, i) => bytes > 0 && bytes % 1024 ** (4 - i) === 0)
   return index < 0 ? `${bytes}B` : `${bytes / 1024 ** (4 - index)}${SIZE_UNITS[index]}`

@@ -1,11 +1,11 @@
-// Words for a key that does not exist: the nearest one that does, here or elsewhere.
+// The message for a key that does not exist: it suggests the nearest key that does, here or elsewhere.
 import { configJsonSchema, type JsonSchema } from './json-schema.ts'
 import { formatPath, type KeyPath } from './problem.ts'
 import { suggest } from './suggest.ts'
 
 let schema: JsonSchema | undefined
 
-/** Why `key` cannot stand in the map at `path`, and what may have been meant. */
+/** Returns the message for an unknown `key` in the map at `path`, with the key that may be meant. */
 export function unknownKeyMessage(path: KeyPath, key: string): string {
   const root = (schema ??= configJsonSchema())
   const keys = nodesAt(root, path).flatMap(({ properties = {} }) => Object.keys(properties))
@@ -16,12 +16,15 @@ export function unknownKeyMessage(path: KeyPath, key: string): string {
   return `unknown key; known here: ${keys.toSorted().join(', ')}`
 }
 
-/** The key as messages have it: where a colon or the blank after it is missing, the value, maybe a secret, is in it. */
+/**
+ * Returns the key as messages show it. If a colon or the space after it is missing, YAML takes the
+ * value, which may be a secret, for part of the key; that part is cut off.
+ */
 export function shownKey(key: string): string {
   return key.replace(/[\s:=].*$/s, '…')
 }
 
-/** Who is that deep in one section hardly means another. */
+/** Reports whether a key at `place` may be meant: from deep inside a section, only one of the same. */
 function isNear(place: string, path: KeyPath): boolean {
   return path.length < 2 || place.startsWith(`${String(path[0])}.`)
 }
@@ -46,7 +49,7 @@ function alternatives(node: JsonSchema): JsonSchema[] {
   return node.anyOf ? node.anyOf.flatMap(alternatives) : [node]
 }
 
-/** Where else in the file a key of this very name exists. */
+/** Returns the paths of all keys with exactly this name. */
 function placesOf(node: JsonSchema, key: string, path: KeyPath = []): string[] {
   return alternatives(node).flatMap(({ properties = {}, additionalProperties, items }) => [
     ...Object.entries(properties).flatMap(([name, next]) => [

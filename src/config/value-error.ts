@@ -1,11 +1,11 @@
-// What a parser of one configuration value throws.
+// The error of parsers of configuration values.
 
-/** A value that cannot be used; the message says what is wrong and what would be right. */
+/** Thrown for a value that cannot be used. The message says what is wrong and what would be right. */
 export class ValueError extends Error {
   override readonly name = 'ValueError'
 }
 
-/** `text` in quotes with control characters escaped, cut where it is long: for messages. */
+/** Returns `text` for messages: quoted, with control characters escaped, cut after 100 characters. */
 export function quote(text: string): string {
   return JSON.stringify(text.length > 100 ? `${text.slice(0, 100)}…` : text)
 }

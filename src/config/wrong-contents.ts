@@ -1,5 +1,5 @@
-// What the files that a configuration names hold, if that cannot be used: as those who will use it
-// see it, so that neither a start nor a reload goes on to fail with it.
+// Checks the content of the files that a configuration names with the code that will use it, so that
+// neither a start nor a reload succeeds with a file that fails later.
 import { createSecureContext } from 'node:tls'
 import { parseDockerConfig } from '../upstream/credentials/docker-config.ts'
 import { checkCertificates } from '../files/pem.ts'
@@ -12,16 +12,16 @@ import type { Secret } from './secret.ts'
 
 export interface Finding {
   readonly path: KeyPath
-  /** Never holds what a file says. */
+  /** Never holds content of the file. */
   readonly message: string
 }
 
 type Check = () => Promise<unknown>
 
-/** A finding for each thing that is there but of no use. */
+/** Returns a finding for each file and secret that exists but cannot be used. */
 export async function wrongContents(config: Config, env: Environment): Promise<Finding[]> {
   const findings: Finding[] = []
-  // One after the other, so that a server that runs answers in between: OpenSSL takes its time.
+  // One after the other, so that a running server can answer requests in between: OpenSSL is slow.
   for (const [path, check] of checksOf(config, env)) findings.push(...(await found(path, check)))
   return findings
 }
@@ -63,7 +63,7 @@ function checksOf(
   return checks
 }
 
-/** Variables are looked at by their name. */
+/** Reports whether the secret is in a file. Variables are checked elsewhere, by name. */
 function isFile(secret: Secret | undefined): secret is Secret {
   return secret !== undefined && secret.source !== '<redacted>' && 'file' in secret.source
 }
@@ -80,7 +80,9 @@ async function checkKeyPair({ certFile, keyFile }: NonNullable<Config['tls']>): 
 
 async function checkToken(token: Secret, env: Environment): Promise<void> {
   if (!/^\S+$/.test(await token.read({ env }))) {
-    throw new Error(`${token.toString()}: is empty or holds a blank; a token is one word`)
+    throw new Error(
+      `${token.toString()}: is empty or contains white space; write a token of one word`,
+    )
   }
 }
 

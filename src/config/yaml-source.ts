@@ -1,4 +1,4 @@
-// One YAML file as text, nodes and positions. Knows the syntax, not what the keys mean.
+// One YAML file as text, nodes and positions. This module knows the syntax, not the meaning of keys.
 import type { Document, LineCounter as Lines, Node, ParsedNode, Scalar, YAMLMap } from 'yaml'
 import {
   isAlias,
@@ -15,15 +15,15 @@ import { quote } from './value-error.ts'
 
 type Code = Document.Parsed['errors'][number]['code']
 
-/** Aliases may stand for at most this many nodes in all, lest a few lines become gigabytes. */
+/** Limits how far aliases may expand the document: otherwise a few lines could become gigabytes. */
 const MAX_ALIASES = 100
 
 export interface YamlOptions {
-  /** 1.1 as K3s reads it: `<<` merges, yes and on are true, tags are ignored. */
+  /** With 1.1 the file is read as K3s does: `<<` merges, yes and on are true, tags are ignored. */
   readonly version: '1.1' | '1.2'
 }
 
-/** The parsed first document of a file, which may have syntax errors in `problems`. */
+/** The parsed first document of a file. Its syntax errors are in `problems`. */
 export class YamlSource {
   readonly file: string
   readonly root: ParsedNode | null
@@ -54,22 +54,22 @@ export class YamlSource {
     this.problems = this.#syntaxProblems(options.version === '1.2')
   }
 
-  /** The content as plain values; throws where aliases multiply it beyond reason. */
+  /** Returns the content as plain values. Throws if aliases expand to too much content. */
   value(): unknown {
     return this.#document?.toJS({ maxAliasCount: MAX_ALIASES }) ?? undefined
   }
 
-  /** Where a path's key (or list item) stands; the nearest parent's place when it is not there. */
+  /** Returns the place of the key (or list item) at `path`, or of its nearest parent if it is missing. */
   keyPlace(path: KeyPath): Place {
     return this.#find(path).key
   }
 
-  /** Where a path's value stands; its key's place when it has none. */
+  /** Returns the place of the value at `path`, or of its key if the key has no value. */
   valuePlace(path: KeyPath): Place {
     return this.#find(path).value
   }
 
-  /** The keys of the map at `path` in file order, which a JavaScript object would not keep. */
+  /** Returns the keys of the map at `path` in file order, which a JavaScript object would not keep. */
   keys(path: KeyPath): string[] {
     const { node } = this.#find(path)
     return isMap(node) ? node.items.map(({ key }) => keyText(key)) : []
@@ -80,7 +80,7 @@ export class YamlSource {
     return { file: this.file, line: Math.max(line, 1), column: Math.max(col, 1) }
   }
 
-  /** What an alias stands for; any other node is itself. */
+  /** Returns the node that an alias stands for; any other node is returned as it is. */
   resolve(node: unknown): unknown {
     return isAlias(node) ? this.#targets.get(node) : node
   }
@@ -142,7 +142,7 @@ export class YamlSource {
   }
 }
 
-/** What each alias stands for: the nearest anchor of its name before it. All of them in one pass. */
+/** Maps each alias to the node it stands for: the nearest earlier anchor of its name. */
 function aliasTargets(document: Document.Parsed | undefined): Map<unknown, Node> {
   const anchors = new Map<string, Node>()
   const targets = new Map<unknown, Node>()
@@ -158,19 +158,19 @@ function aliasTargets(document: Document.Parsed | undefined): Map<unknown, Node>
   return targets
 }
 
-/** A key's text as written, whatever type YAML gives it. */
+/** Returns the text of a key as written, whatever type YAML gives it. */
 export function keyText(key: unknown): string {
   if (!isScalar(key)) return ''
   return scalarText(key)
 }
 
-/** A scalar's text as written: `012` and `yes` stay what they are. */
+/** Returns the text of a scalar as written: `012` and `yes` stay as they are. */
 export function scalarText(scalar: Scalar): string {
   if (scalar.source !== undefined) return scalar.source
   return typeof scalar.value === 'string' ? scalar.value : ''
 }
 
-/** The offset at which a node's text begins. */
+/** Returns the offset at which a node begins, or undefined for anything that is not a node. */
 export function startOf(node: unknown): number | undefined {
   return isNode(node) ? node.range?.[0] : undefined
 }
@@ -190,7 +190,7 @@ function isEmptyScalar(node: unknown): boolean {
   return isScalar(node) && node.value === null && !node.source
 }
 
-/** The path of the last of these nested nodes. */
+/** Returns the path of the last of these nested nodes. */
 function pathOf(ancestors: readonly unknown[]): KeyPath {
   const path: (string | number)[] = []
   for (const [i, node] of ancestors.entries()) {
@@ -206,24 +206,24 @@ function isPairLike(node: unknown): node is { key: unknown } {
 }
 
 function duplicate(first: Place): Pick<Problem, 'severity' | 'message'> {
-  return { severity: 'error', message: `given twice; line ${first.line} has it first; keep one` }
+  return { severity: 'error', message: `given twice, first on line ${first.line}; keep one` }
 }
 
-const QUOTING = 'put a value with special characters into quotes'
+const QUOTING = 'put values with special characters in quotes'
 
-// Our own words for each code: the library's quote what they found, which may be a password.
+// A message for each code. The library's own messages quote the file, and with it perhaps a password.
 const SYNTAX: Record<Code, string> = {
   ALIAS_PROPS: 'an alias (*name) cannot have an anchor or a tag',
-  BAD_ALIAS: `no anchor has the name of this alias; ${quote('*')} begins an alias: ${QUOTING}`,
-  BAD_COLLECTION_TYPE: 'this tag does not fit what follows; leave it out',
-  BAD_DIRECTIVE: 'unknown directive; leave lines that begin with % out',
+  BAD_ALIAS: `there is no anchor for this alias; ${quote('*')} begins an alias: ${QUOTING}`,
+  BAD_COLLECTION_TYPE: 'the tag does not match the value after it; leave it out',
+  BAD_DIRECTIVE: 'unknown directive; remove lines that begin with %',
   BAD_DQ_ESCAPE: 'unknown escape in a double-quoted value; write \\\\ or use single quotes',
-  BAD_INDENT: 'the indentation does not fit the lines above, or a bracket is not closed',
-  BAD_PROP_ORDER: 'an anchor or a tag stands in the wrong place',
+  BAD_INDENT: 'the indentation does not match the lines above, or a bracket is not closed',
+  BAD_PROP_ORDER: 'an anchor or a tag is in the wrong place',
   BAD_SCALAR_START: `a plain value cannot begin with this character: ${QUOTING}`,
   BLOCK_AS_IMPLICIT_KEY:
-    'a nested map cannot begin on this line; put it on the next, indented, or the value into quotes',
-  BLOCK_IN_FLOW: 'an indented map or list cannot stand within {} or []',
+    'a nested map cannot begin on this line; put it on the next line, indented, or put the value in quotes',
+  BLOCK_IN_FLOW: 'an indented map or list cannot be inside {} or []',
   DUPLICATE_KEY: 'given twice; keep one',
   IMPOSSIBLE: 'not YAML',
   KEY_OVER_1024_CHARS: 'a key is at most 1024 characters long',
@@ -232,9 +232,9 @@ const SYNTAX: Record<Code, string> = {
   MULTIPLE_ANCHORS: 'a value has at most one anchor',
   MULTIPLE_DOCS: 'a second document begins here; keep one',
   MULTIPLE_TAGS: 'a value has at most one tag',
-  NON_STRING_KEY: 'a key must be a plain text',
+  NON_STRING_KEY: 'a key must be a plain string',
   RESOURCE_EXHAUSTION: 'nested too deeply',
-  TAB_AS_INDENT: 'a tab cannot indent; use spaces',
+  TAB_AS_INDENT: 'tabs cannot be used for indentation; use spaces',
   TAG_RESOLVE_FAILED: `unknown tag; ${quote('!')} begins a tag: ${QUOTING}`,
   UNEXPECTED_TOKEN: `unexpected text; ${QUOTING}`,
 }

@@ -78,7 +78,7 @@ test('check --json prints one object in both cases, and nothing on stderr', asyn
     ok: true,
     problems: [
       { severity: 'warning', file: 'c.yaml', line: 6, column: 16 },
-      { severity: 'warning', message: expect.stringContaining('no valid name') },
+      { severity: 'warning', message: expect.stringContaining('not a valid name') },
       { severity: 'warning', path: ['mirrors', 'docker.io', 'rewrite', '^alpine$'] },
     ],
     config: { listen: ':5000', mirrors: { 'docker.io': { hosts: ['hub.cache.internal'] } } },

@@ -48,27 +48,27 @@ clientStallTimeout: 1ms
 `
   expect(lines(text)).toMatchInlineSnapshot(`
     [
-      "c.yaml:1:9 listen: expected a text such as 0.0.0.0:5000",
+      "c.yaml:1:9 listen: expected a string such as 0.0.0.0:5000",
       "c.yaml:2:1 lisen: unknown key; did you mean listen?",
       "c.yaml:3:12 storage.directry: unknown key; did you mean directory?",
       "c.yaml:3:33 storage.driver: expected filesystem",
       "c.yaml:4:1 directory: unknown key here; did you mean storage.directory?",
-      "c.yaml:5:1 tls.keyFile: is missing; expected a text such as /etc/chandlery/file",
-      "c.yaml:7:3 mirrors."https://foo/": is no registry; write host or host:port without a scheme or path, or "*"",
+      "c.yaml:5:1 tls.keyFile: is missing; expected a string such as /etc/chandlery/file",
+      "c.yaml:7:3 mirrors."https://foo/": is not a registry; write host or host:port without a scheme or path, or "*"",
       "c.yaml:8:27 mirrors."docker.io".endpoint[0]: endpoint "ftp://x" has the scheme ftp: http and https are possible (https://host[:port][/path])",
       "c.yaml:8:38 mirrors."docker.io".endpoint[1]: endpoint "…@h/x" holds a user name: move it to configs, under auth (https://host[:port][/path])",
-      "c.yaml:8:88 mirrors."docker.io".rewrite.0: expected a text; put the replacement into quotes",
+      "c.yaml:8:88 mirrors."docker.io".rewrite.0: expected a string; put the replacement in quotes",
       "c.yaml:9:33 mirrors."ghcr.io".rewrite."(x": rewrite pattern '(x': error parsing regexp: missing closing ): \`(x\`",
       "c.yaml:9:42 mirrors."ghcr.io".rewrite."\\\\1": rewrite pattern '\\1': error parsing regexp: invalid escape sequence: \`\\1\` (Go regular expressions have no back-references)",
-      "c.yaml:12:23 configs."x.y".auth.password: expected a text (a number in quotes), {env: NAME} or {file: PATH}",
+      "c.yaml:12:23 configs."x.y".auth.password: expected a string (put a number in quotes), {env: NAME} or {file: PATH}",
       "c.yaml:12:27 configs."x.y".auth.usrname: unknown key; did you mean username?",
-      "c.yaml:12:55 configs."x.y".auth.identity_token: expected a text (a number in quotes), {env: NAME} or {file: PATH}",
-      "c.yaml:13:23 configs."x.y".tls.cert_file: has no key_file beside it; add key_file",
-      "c.yaml:14:15 configs."x.y".resolve[0]: "a" is no IP address; write one such as 203.0.113.7 or 2001:db8::7",
-      "c.yaml:16:8 freshness.ttl: expected a text such as 30s or 2h30m",
+      "c.yaml:12:55 configs."x.y".auth.identity_token: expected a string (put a number in quotes), {env: NAME} or {file: PATH}",
+      "c.yaml:13:23 configs."x.y".tls.cert_file: needs key_file; add key_file",
+      "c.yaml:14:15 configs."x.y".resolve[0]: "a" is not an IP address; write one such as 203.0.113.7 or 2001:db8::7",
+      "c.yaml:16:8 freshness.ttl: expected a string such as 30s or 2h30m",
       "c.yaml:17:17 freshness.staleIfError: "5x" is not a duration; write whole numbers with units d, h, m, s, ms, largest first, such as 30s or 2h30m",
       "c.yaml:18:20 freshness.rules[0].match: "A" is not a pattern; repository names are lower-case",
-      "c.yaml:18:34 freshness.rules[1].match: is missing; expected a text such as docker.io/library/*:latest",
+      "c.yaml:18:34 freshness.rules[1].match: is missing; expected a string such as docker.io/library/*:latest",
       "c.yaml:18:36 freshness.rules[1].mach: unknown key; did you mean match?",
       "c.yaml:19:15 log.level: expected one of fatal, error, warn, info, debug, trace, silent",
       "c.yaml:20:21 clientStallTimeout: "1ms" is out of bounds; write a duration between 1s and 24d",
@@ -86,11 +86,11 @@ test('mistakes below an invalid host are reported too, without its secrets', () 
 configs: { "http://d": { auth: { username: e, pasword: hunter2 } } }
 `
   expect(lines(text)).toEqual([
-    expect.stringMatching(/^c\.yaml:1:12 mirrors\."http:\/\/a": is no registry/),
+    expect.stringMatching(/^c\.yaml:1:12 mirrors\."http:\/\/a": is not a registry/),
     'c.yaml:1:26 mirrors."http://a".endpont: unknown key; did you mean endpoint?',
-    expect.stringMatching(/^c\.yaml:1:41 mirrors\."b\/c": is no registry/),
-    expect.stringMatching(/^c\.yaml:2:12 configs\."http:\/\/d": is no registry/),
-    'c.yaml:2:44 configs."http://d".auth.username: has no password beside it; add password',
+    expect.stringMatching(/^c\.yaml:1:41 mirrors\."b\/c": is not a registry/),
+    expect.stringMatching(/^c\.yaml:2:12 configs\."http:\/\/d": is not a registry/),
+    'c.yaml:2:44 configs."http://d".auth.username: needs a password; add password',
     'c.yaml:2:47 configs."http://d".auth.pasword: unknown key; did you mean password?',
   ])
 })
@@ -128,14 +128,14 @@ describe('an unknown key', () => {
 describe('invalid YAML', () => {
   test.each([
     ['a: [', 'bracket is not closed'],
-    ['\ta: 1', 'a tab cannot indent'],
+    ['\ta: 1', 'tabs cannot be used for indentation'],
     ['a: "x', 'closing quote'],
-    ['listen: [::1]:5000', 'put a value with special characters into quotes'],
+    ['listen: [::1]:5000', 'put values with special characters in quotes'],
     ['listen: @x', 'cannot begin with this character'],
     ['listen: :5000\n---\nlisten: :5001', 'c.yaml:2:1: a second document'],
     ['listen: !port 5000', 'unknown tag'],
-    ['dockerConfig: *x', 'no anchor has the name'],
-    ['? [a]\n: b', 'a key must be a plain text'],
+    ['dockerConfig: *x', 'there is no anchor'],
+    ['? [a]\n: b', 'a key must be a plain string'],
     ['[1]', 'expected a map of keys'],
     ['text', 'expected a map of keys'],
   ])('is refused with its place: %j', (text, expected) => {
@@ -146,10 +146,10 @@ describe('invalid YAML', () => {
 
   test('that gives a key twice is an error that says where it is first', () => {
     expect(lines('log:\n  level: info\nlisten: :1\nlog:\n  level: debug\n')).toEqual([
-      'c.yaml:4:1 log: given twice; line 1 has it first; keep one',
+      'c.yaml:4:1 log: given twice, first on line 1; keep one',
     ])
     expect(lines('freshness:\n  rules:\n    - { match: a/b, ttl: 1s, ttl: 2s }')).toEqual([
-      'c.yaml:3:30 freshness.rules[0].ttl: given twice; line 3 has it first; keep one',
+      'c.yaml:3:30 freshness.rules[0].ttl: given twice, first on line 3; keep one',
     ])
   })
 
@@ -167,7 +167,7 @@ describe('invalid YAML', () => {
       level('d', 'c'),
       level('e', 'd'),
     ].join('\n')
-    expect(lines(text).join('\n')).toContain('beyond reason')
+    expect(lines(text).join('\n')).toContain('too much content')
   })
 
   test('whose alias holds itself is refused, not followed', () => {
@@ -207,13 +207,13 @@ test('the text of a secret is never repeated', () => {
 
 describe('settings of credentials and TLS', () => {
   test.each([
-    ['auth: { password: p }', 'has no username beside it'],
-    ['auth: { username: u }', 'has no password beside it'],
-    ['tls: { cert_file: /c }', 'has no key_file beside it'],
-    ['tls: { key_file: /k }', 'has no cert_file beside it'],
+    ['auth: { password: p }', 'needs a username'],
+    ['auth: { username: u }', 'needs a password'],
+    ['tls: { cert_file: /c }', 'needs key_file'],
+    ['tls: { key_file: /k }', 'needs cert_file'],
     ['tls: { insecure_skip_verify: yes }', 'expected true or false'],
     ['auth: { username: u, password: p, realms: ["https://auth.x/"] }', 'write host or host:port'],
-    ['auth: { username: 12, password: p }', 'put a number into quotes'],
+    ['auth: { username: 12, password: p }', 'put a number in quotes'],
   ])('are refused where they do not fit: %s', (entry, expected) => {
     expect(lines(`configs: { "a.b:5000": { ${entry} } }`).join('\n')).toContain(expected)
   })
@@ -258,7 +258,7 @@ test.each([
   ['"x"', '34 mirrors."docker.io".rewrite: expected a map of patterns'],
   ['["x"]', '35 mirrors."docker.io".rewrite[0]: expected a map of patterns'],
   ['[{ "(": x }]', '37 mirrors."docker.io".rewrite[0]."(": rewrite pattern'],
-  ['[{ a: 5 }]', '40 mirrors."docker.io".rewrite[0].a: expected a text'],
+  ['[{ a: 5 }]', '40 mirrors."docker.io".rewrite[0].a: expected a string'],
 ])('the rewrite %s is refused with its place', (written, problem) => {
   const found = lines(`mirrors: { docker.io: { rewrite: ${written} } }`)
   expect(found).toEqual([expect.stringContaining(problem)])
@@ -267,10 +267,10 @@ test.each([
 test('a list of Docker config files may be given, with nothing but paths in it', () => {
   expect(lines('dockerConfig: [/a, /b]')).toEqual([])
   expect(lines('dockerConfig: [/a, 5]')).toEqual([
-    'c.yaml:1:20 dockerConfig[1]: expected a text such as /etc/chandlery/file',
+    'c.yaml:1:20 dockerConfig[1]: expected a string such as /etc/chandlery/file',
   ])
   expect(lines('dockerConfig: 5')).toEqual([
-    'c.yaml:1:15 dockerConfig: expected a text such as /etc/chandlery/file',
+    'c.yaml:1:15 dockerConfig: expected a string such as /etc/chandlery/file',
   ])
 })
 

@@ -44,7 +44,7 @@ test('a wrong value names the flag or variable it came from', () => {
   ])
   expect(messages({ CHANDLERY_LISTEN: ':1' }, { listen: 'x', logLevel: 'loud' })).toEqual([
     '--listen: "x" is not an address to listen on; write host:port, such as 0.0.0.0:5000, :5000 or [::1]:5000',
-    '--log-level: "loud" is no log level; write one of fatal, error, warn, info, debug, trace, silent',
+    '--log-level: "loud" is not a log level; write one of fatal, error, warn, info, debug, trace, silent',
   ])
 })
 
@@ -53,9 +53,9 @@ describe('a variable that is not a setting', () => {
     expect(
       messages({ CHANDLERY_LISEN: ':1', CHANDLERY_LOGLEVEL: 'x', CHANDLERY_ZZZZZZ: 'x' }),
     ).toEqual([
-      'CHANDLERY_LISEN: warning: no setting has this name, ignored; did you mean CHANDLERY_LISTEN?',
-      'CHANDLERY_LOGLEVEL: warning: no setting has this name, ignored; did you mean CHANDLERY_LOG_LEVEL?',
-      'CHANDLERY_ZZZZZZ: warning: no setting has this name, ignored',
+      'CHANDLERY_LISEN: warning: unknown variable, ignored; did you mean CHANDLERY_LISTEN?',
+      'CHANDLERY_LOGLEVEL: warning: unknown variable, ignored; did you mean CHANDLERY_LOG_LEVEL?',
+      'CHANDLERY_ZZZZZZ: warning: unknown variable, ignored',
     ])
   })
 
@@ -78,7 +78,7 @@ describe('a variable that is not a setting', () => {
 
   test('is a warning where it is CHANDLERY_PORT with a bare port, meant as an address to listen on', () => {
     expect(messages({ CHANDLERY_PORT: '5000' })).toEqual([
-      'CHANDLERY_PORT: warning: no setting has this name, ignored; did you mean CHANDLERY_LISTEN?',
+      'CHANDLERY_PORT: warning: unknown variable, ignored; did you mean CHANDLERY_LISTEN?',
     ])
   })
 

@@ -16,8 +16,8 @@ test.each([
   ['docker.io/Library/*', 'lower-case'],
   ['docker.io/a@sha256:0', 'never goes stale'],
   ['docker.io//a', 'such as'],
-  ['docker.io/a:', 'no tag'],
-  ['docker.io/a:x y', 'no tag'],
+  ['docker.io/a:', 'not a tag'],
+  ['docker.io/a:x y', 'not a tag'],
   ['https://docker.io/a', 'such as'],
   ['docker.io/a?:b', 'such as'],
 ])('%j is refused: %s', (text, why) => {

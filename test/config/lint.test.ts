@@ -36,8 +36,8 @@ describe('rules without a mistake', () => {
 
 describe('a reference without a group', () => {
   test.each([
-    [{ '^cp/.+$': 'team/$1' }, 'no group "1", so nothing is put there; it has none'],
-    [{ '^cp/(.+)$': 'team/a$2' }, 'no group "2", so nothing is put there; it has 1'],
+    [{ '^cp/.+$': 'team/$1' }, 'no group "1", so nothing is inserted; it has none'],
+    [{ '^cp/(.+)$': 'team/a$2' }, 'no group "2", so nothing is inserted; it has 1'],
     [{ '^cp/(.+)$': 'team/a$1x' }, 'write ${1}x for group 1'],
     [{ '^cp/(.+)$': 'team/a${name}' }, '(?P<name>…)'],
   ])('is reported: %j', (rules, expected) => {
@@ -55,11 +55,11 @@ describe('a rule that can never match', () => {
     ['^library/alpine:latest$', 'without registry, tag and digest'],
     ['^docker.io:443/(.*)$', 'leave the registry out'],
     ['^alpine$', 'library/'],
-    ['^/library', 'none has such a form'],
-    ['a//b', 'none has such a form'],
-    ['a b', 'none has such a form'],
-    ['x^y', 'none has such a form'],
-    ['_-', 'none has such a form'],
+    ['^/library', 'no name has this form'],
+    ['a//b', 'no name has this form'],
+    ['a b', 'no name has this form'],
+    ['x^y', 'no name has this form'],
+    ['_-', 'no name has this form'],
   ])('is reported: %s', (pattern, hint) => {
     const [message, ...rest] = messages({ [pattern]: 'x/y' })
     expect(rest).toEqual([])
@@ -77,7 +77,7 @@ describe('a rule that can never match', () => {
 
 test('a pattern that begins with its registry is pointed out, though such names are legal', () => {
   expect(messages({ [String.raw`^docker\.io/(.*)$`]: '$1/x' })).toEqual([
-    'begins with the registry: a rule sees the name alone; leave docker.io/ out',
+    'begins with the registry: a rule sees only the name; leave docker.io/ out',
   ])
 })
 
@@ -100,20 +100,20 @@ describe('overlapping rules', () => {
 
   test('are not reported where the earlier one is passed over', () => {
     expect(messages({ '^team/(.*)$': 'A/$1', '^team/app': 'b' })).toEqual([
-      expect.stringContaining('which is no valid name'),
+      expect.stringContaining('which is not a valid name'),
     ])
   })
 })
 
 test('a result that is not a valid name is shown by an example', () => {
   expect(messages({ '^team/(.*)$': 'Team/$1' })).toEqual([
-    '"team/a" would become "Team/a", which is no valid name, so the rule is passed over for it; a name is lower-case components between slashes',
+    '"team/a" would become "Team/a", which is not a valid name, so the rule is skipped for it; a name is lower-case components separated by slashes',
   ])
 })
 
 test('rules without an endpoint never apply', () => {
   const [problem] = lintRewrites([{ ...mirror({ '^a/': 'b/' }), endpoints: [] }])
-  expect(problem?.message).toContain('no endpoint beside them')
+  expect(problem?.message).toContain('rules but no endpoint')
 })
 
 test('costly patterns are linted in a short time', () => {

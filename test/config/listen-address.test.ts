@@ -23,9 +23,9 @@ test.each([
   ['::1', 'write IPv6 as [::1]:5000'],
   ['localhost:65536', 'at most 65535'],
   ['[1.2.3.4]:5000', 'brackets hold an IPv6'],
-  ['300.1.1.1:5000', 'no host name'],
-  ['-a:5000', 'no host name'],
-  ['a b:5000', 'no host name'],
+  ['300.1.1.1:5000', 'not a host name'],
+  ['-a:5000', 'not a host name'],
+  ['a b:5000', 'not a host name'],
   [':', 'write host:port'],
   ['', 'write host:port'],
 ])('%j is refused: %s', (text, why) => {

@@ -274,7 +274,7 @@ configs:
     expect(wrong).toEqual([
       'c.yaml:2:18 tls.certFile: /nowhere/tls.crt: there is no such file',
       'c.yaml:2:45 tls.keyFile: /nowhere/tls.key: there is no such file',
-      'c.yaml:3:16 dockerConfig[0]: ~/.docker/config.json: there is no such file; ~ is not expanded, write the whole path',
+      'c.yaml:3:16 dockerConfig[0]: ~/.docker/config.json: there is no such file; ~ is not expanded, write the full path',
       'c.yaml:3:39 dockerConfig[1]: /nowhere/config.json: there is no such file',
       'c.yaml:6:36 configs."docker.io".auth.password: the environment variable MIRROR_PASSWORD is not set',
       'c.yaml:8:29 configs."ghcr.io".auth.identity_token: /nowhere/token: there is no such file',
@@ -300,7 +300,9 @@ test.each([
   const text = `admin: { token: ${token.replace('FILE', world.directory.join('token'))} }`
   await writeFile(world.directory.join('c.yaml'), text)
   const [problem] = await world.problems({ config: 'c.yaml' }, env)
-  expect(problem).toMatch(/^c\.yaml:1:17 admin\.token: .*holds a blank; a token is one word$/)
+  expect(problem).toMatch(
+    /^c\.yaml:1:17 admin\.token: .*contains white space; write a token of one word$/,
+  )
   expect(problem).not.toContain('two')
 })
 
@@ -308,13 +310,13 @@ describe('settings that do not go together', () => {
   test('include one port for both listeners', async () => {
     await using world = await setUp({ 'c.yaml': 'admin: { listen: "127.0.0.1:5000" }' })
     expect(await world.problems({ config: 'c.yaml' })).toEqual([
-      'c.yaml:1:18 admin.listen: 127.0.0.1:5000 is taken by listen; give admin.listen another port',
+      'c.yaml:1:18 admin.listen: listen already uses 127.0.0.1:5000; give admin.listen another port',
     ])
     const { config } = await world.load({ config: 'c.yaml', listen: '127.0.0.2:5000' })
     expect(config.admin.listen.port).toBe(5000)
     await expect(world.load({ listen: ':0', adminListen: ':0' })).resolves.toBeDefined()
     expect(await world.problems({ listen: ':7', adminListen: '[::1]:7' })).toEqual([
-      'listen addresses: [::1]:7 is taken by listen; give admin.listen another port',
+      'listen addresses: listen already uses [::1]:7; give admin.listen another port',
     ])
   })
 
@@ -323,7 +325,7 @@ describe('settings that do not go together', () => {
       'c.yaml': 'mirrors:\n  a.b: { hosts: [X.y] }\n  c.d: { hosts: [x.y, z.y] }\n',
     })
     expect(await world.problems({ config: 'c.yaml' })).toEqual([
-      'c.yaml:3:3 mirrors."c.d".hosts: x.y already means a.b; a host means one registry',
+      'c.yaml:3:3 mirrors."c.d".hosts: x.y already belongs to a.b; list a host under one registry only',
     ])
   })
 
@@ -339,8 +341,8 @@ configs:
 `,
     })
     expect(await world.warnings({ config: 'c.yaml' })).toEqual([
-      'c.yaml:4:3 configs."mirror.example.com": warning: no endpoint has this host; did you mean mirror.example.com:5000? (host and port as in the endpoint)',
-      'c.yaml:5:3 configs."miror.example.com:5000": warning: no endpoint has this host; did you mean mirror.example.com:5000? (host and port as in the endpoint)',
+      'c.yaml:4:3 configs."mirror.example.com": warning: no endpoint has this host; did you mean mirror.example.com:5000? (write host and port as in the endpoint)',
+      'c.yaml:5:3 configs."miror.example.com:5000": warning: no endpoint has this host; did you mean mirror.example.com:5000? (write host and port as in the endpoint)',
     ])
   })
 })

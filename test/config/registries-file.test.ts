@@ -72,7 +72,7 @@ describe('a setting that K3s ignores', () => {
     ['mirors: {}', 'r.yaml:1:1 mirors: warning: unknown key, ignored; did you mean mirrors?'],
     [
       'configs: { "a.b": { auth: { token: hunter2 } } }',
-      'configs."a.b".auth.token: warning: K3s has no token here',
+      'configs."a.b".auth.token: warning: K3s has no key named token',
     ],
     [
       'configs: { "a.b": { auth: { password:hunter2 } } }',
@@ -80,15 +80,15 @@ describe('a setting that K3s ignores', () => {
     ],
     [
       'mirrors: { "a.b": { hosts: [x] } }',
-      "warning: K3s ignores it; put it into Chandlery's own file",
+      "warning: K3s ignores it; move it to Chandlery's own file",
     ],
     ['mirrors: { "a.b": { rewrite: { "(.*": x } } }', 'warning: rule ignored, as K3s does'],
     [
       'mirrors: { "a.b": { endpoint: ["ftp://x"] } }',
       'mirrors."a.b".endpoint[0]: warning: endpoint ignored',
     ],
-    ['mirrors: { "https://a.b": { } }', 'warning: ignored: no registry has this name'],
-    ['mirrors: {}\n---\nmirrors: {}', 'warning: K3s reads the first document only'],
+    ['mirrors: { "https://a.b": { } }', 'warning: ignored: not the name of a registry'],
+    ['mirrors: {}\n---\nmirrors: {}', 'warning: K3s reads only the first document'],
     ['mirrors: { "a.b": , "a.b": }', 'warning: given twice; the last wins'],
   ])('is a warning: %s', (text, expected) => {
     const found = lines(text)
@@ -104,7 +104,7 @@ describe('a setting that makes K3s refuse the file', () => {
     ['mirrors: [a]', 'is not a map'],
     ['x', 'is not a map'],
     ['mirrors: { "a.b": { endpoint: "https://x" } }', 'is not a list'],
-    ['mirrors: { "a.b": { endpoint: [[x]] } }', 'is not a text'],
+    ['mirrors: { "a.b": { endpoint: [[x]] } }', 'is not a string'],
     ['configs: { "a.b": { tls: { insecure_skip_verify: maybe } } }', 'is neither true nor false'],
     ['configs: { "a.b": { tls: { cert_file: /c } } }', 'belong together'],
     ['mirrors: {', 'bracket is not closed'],
@@ -168,12 +168,12 @@ test('an empty or null auth is not a credential', () => {
 })
 
 test('endless merges and aliases of themselves come to an end', () => {
-  expect(lines('mirrors: &m\n  <<: *m\n  a.b:\n').join('\n')).toContain('beyond reason')
+  expect(lines('mirrors: &m\n  <<: *m\n  a.b:\n').join('\n')).toContain('too much content')
   const wide = Array.from({ length: 400 }, (_, i) => `  r${i}.example.com: *x`).join('\n')
   const rules = Array.from({ length: 400 }, (_, i) => `p${i}: q`).join(', ')
   const before = performance.now()
   const found = lines(`mirrors:\n  a.b: &x { rewrite: { ${rules} } }\n${wide}\n`)
-  expect(found.filter((line) => line.includes('beyond reason'))).toHaveLength(1)
+  expect(found.filter((line) => line.includes('too much content'))).toHaveLength(1)
   expect(performance.now() - before).toBeLessThan(10_000)
 })
 

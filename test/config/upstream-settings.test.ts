@@ -27,7 +27,7 @@ describe('auth', () => {
   test('in a list is checked like a single one, each at its place', () => {
     const text = 'configs:\n  a.b:\n    auth:\n      - { username: u, password: p }\n      - '
     expect(problemsOf(`${text}{ username: u }`)).toEqual([
-      expect.stringMatching(/^c\.yaml:5:\d+ .*has no password beside it/),
+      expect.stringMatching(/^c\.yaml:5:\d+ .*needs a password/),
     ])
     expect(problemsOf(`${text}{ usrname: u }`)).toEqual([
       expect.stringMatching(/^c\.yaml:5:\d+ .*did you mean username/),
@@ -85,7 +85,7 @@ test.each(['dns.test', '192.0.2.53:0', '192.0.2.53:99999', '[192.0.2.53', '', '2
   '%j is not a DNS server',
   (server) => {
     expect(problemsOf(`dns: { servers: ["${server}"] }`)).toEqual([
-      expect.stringContaining('is no address'),
+      expect.stringContaining('is not an address'),
     ])
   },
 )
