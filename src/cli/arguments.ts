@@ -1,5 +1,5 @@
-// The command line: which command, its options, its operands. Checks form only; what an address or
-// a level is, the configuration knows.
+// Reads the command line: the command, its options and its operands. It checks their form only; the
+// configuration checks the values.
 import { parseArgs } from 'node:util'
 import type { Flags } from '../config/env.ts'
 import { suggest } from '../config/suggest.ts'
@@ -12,18 +12,18 @@ export interface Options extends Flags {
 export interface Arguments {
   readonly command: Command | 'help' | 'version'
   readonly options: Options
-  /** The command's operands; for help, the command it is about, if any. */
+  /** The operands of the command. For help, the name of the command to describe, if any. */
   readonly positionals: readonly string[]
 }
 
-/** Reads what follows the program's name; throws UsageError. Without a command it is `help`. */
+/** Reads the arguments after the program's name; throws UsageError. Without a command it is `help`. */
 export function parseArguments(args: readonly string[]): Arguments {
   const [first, ...rest] = args
   if (first === undefined || first === '--help' || first === '-h') return plain('help')
   if (first === 'help') return plain('help', rest.slice(0, 1).map(commandNamed))
   if (first === '--version' || first === '-v' || first === 'version') return plain('version')
   if (first.startsWith('-')) {
-    throw new UsageError(`${first}: an option stands behind a command\n${help()}`)
+    throw new UsageError(`${first}: options come after the command\n${help()}`)
   }
   return parseCommand(commandNamed(first), rest)
 }
@@ -74,7 +74,7 @@ function checkOption(command: Command, names: readonly OptionName[], token: Opti
     if (value !== undefined) throw wrong(command, `${rawName} takes no value`)
     return
   }
-  // `--config --listen x` would otherwise take --listen for the file's name.
+  // Otherwise `--config --listen x` would take --listen as the name of the file.
   if (!value || (!inlineValue && value.startsWith('-'))) {
     throw wrong(command, `${rawName} needs a value: ${rawName} ${option.value}`)
   }
@@ -85,7 +85,7 @@ function checkPositionals(command: Command, positionals: readonly string[]): voi
   const missing = wanted[positionals.length]
   if (missing !== undefined) throw wrong(command, `${missing} is missing`)
   const extra = positionals[wanted.length]
-  if (extra !== undefined) throw wrong(command, `${JSON.stringify(extra)} is one operand too many`)
+  if (extra !== undefined) throw wrong(command, `unexpected operand ${JSON.stringify(extra)}`)
 }
 
 function toOptions(values: Readonly<Record<string, unknown>>): Options {

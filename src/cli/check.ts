@@ -1,11 +1,14 @@
-// `chandlery check`: validates the configuration, lints it, and prints what it amounts to.
+// `chandlery check`: validates and lints the configuration, and prints the effective one.
 import { effectiveConfig, toPlain, toYaml } from '../config/effective.ts'
 import { type Loaded, loadConfig } from '../config/load.ts'
 import { ConfigError, formatProblem, type Problem } from '../config/problem.ts'
 import type { Options } from './arguments.ts'
 import type { Io } from './io.ts'
 
-/** Prints problems to stderr and the effective configuration to stdout; 1 if there is an error, 2 if in the flags. */
+/**
+ * Prints problems to stderr and the effective configuration to stdout. Returns the exit code: 1 if
+ * there is an error, 2 if an error is in the flags.
+ */
 export async function runCheck(options: Options, io: Io): Promise<0 | 1 | 2> {
   const { json, ...flags } = options
   const result = await load(flags, io)

@@ -1,5 +1,5 @@
-// `explain IMAGE`: what would be asked of whom, and what is held, without asking anybody. It takes
-// the very functions that serve requests, so that it cannot tell another story than they do.
+// `explain IMAGE`: shows which requests would go to which endpoint, and what the cache holds, without
+// sending any. It uses the functions that serve requests, so that its answer cannot differ from theirs.
 import { freshnessAt } from '../cache/policy/freshness.ts'
 import type { Digest } from '../oci/digest.ts'
 import { type ManifestSummary, readManifest } from '../oci/manifest.ts'
@@ -9,9 +9,9 @@ import { type Endpoint, nameOnWire } from '../upstream/routing/endpoint.ts'
 import type { Registries } from '../upstream/routing/registries.ts'
 import { type Rewrite, rewriteName } from '../upstream/routing/rewrite.ts'
 
-/** What the configuration says about one upstream host. Holds no secret. */
+/** The settings of one upstream host, without secrets. */
 export interface HostSummary {
-  /** Absent: anonymous. */
+  /** Absent if requests are anonymous. */
   readonly credentials?: CredentialsSummary
   readonly tls?: {
     readonly from: string
@@ -19,16 +19,16 @@ export interface HostSummary {
     readonly certFile?: string
     readonly insecureSkipVerify?: boolean
   }
-  /** Absent: none. */
+  /** Absent if no proxy is configured. */
   readonly proxy?: {
-    /** Without its password; `direct`: none, though one is set for others. */
+    /** The URL without its password, or `direct` if this host is exempt from a proxy. */
     readonly url: string
-    /** A key of the configuration, or a variable. */
+    /** The configuration key or the variable that sets it. */
     readonly from: string
   }
-  /** Addresses used instead of DNS. */
+  /** The addresses to use instead of DNS. */
   readonly resolve?: readonly string[]
-  /** Where they are other than for all. */
+  /** The time limits that differ from the general ones. */
   readonly timeouts?: {
     readonly from: string
     readonly connectMs?: number
@@ -37,19 +37,19 @@ export interface HostSummary {
   }
 }
 
-/** For how long a tag's answer holds, and the `freshness.rules` entry that says so, if one does. */
+/** How long a tag stays fresh, and the `freshness.rules` entry that applies, if any. */
 export interface FreshnessSummary {
   readonly ttlMs: number
   readonly rule?: string
 }
 
-/** What is held, read without changing it (no "last used" either). */
+/** Reads the cache without changing it, not even the time of last use. */
 export interface ExplainStore {
   tag(
     repository: Repository,
     tag: string,
   ): Promise<{ readonly digest: Digest; readonly checkedAt: number } | undefined>
-  /** The manifest, if the repository has a link to it. */
+  /** Returns the manifest, if the repository has a link to it. */
   manifest(
     repository: Repository,
     digest: Digest,
@@ -60,12 +60,12 @@ export interface ExplainStore {
 export interface ExplainDeps {
   readonly registries: Pick<Registries, 'route' | 'endpoints' | 'names'>
   readonly defaultRegistry: string
-  /** `byClient`: it is asked only because an image names it. */
+  /** Returns the settings of a host. `byClient` is set if only the image names it, not the configuration. */
   readonly host: (endpoint: Endpoint, byClient: boolean) => HostSummary | Promise<HostSummary>
   readonly freshness: (repository: Repository, tag: string) => FreshnessSummary
-  /** Absent: what is held is not said. */
+  /** Without a store, the explanation does not say what is held. */
   readonly store?: ExplainStore
-  /** Milliseconds. */
+  /** The current time, in milliseconds since the epoch. */
   readonly now: number
 }
 
@@ -76,15 +76,15 @@ export interface ExplainedRule {
 
 export interface ExplainedEndpoint extends HostSummary {
   readonly endpoint: string
-  /** The registry's own, where no rewrite applies. */
+  /** Set for the registry's own endpoint, to which no rewrites apply. */
   readonly own: boolean
   /** The rule that changed the name. */
   readonly rule?: ExplainedRule
-  /** Rules before it that match, but whose result is no repository name. */
+  /** Earlier rules that match, but whose result is not a repository name. */
   readonly passedOver: readonly (ExplainedRule & { readonly result: string })[]
-  /** The name at this endpoint. */
+  /** The repository's name at this endpoint. */
   readonly name: string
-  /** The one scope a token is asked for where the challenge names none. */
+  /** The scope to ask a token for if the challenge names none. */
   readonly scope: string
   readonly url: string
 }
@@ -96,7 +96,7 @@ export interface ExplainedManifest {
   readonly size: number
 }
 
-/** Of what a manifest names directly: the blobs of an image, the manifests of an index. */
+/** Counts what a manifest names directly: the blobs of an image, or the manifests of an index. */
 export interface ExplainedParts {
   readonly of: 'blobs' | 'manifests'
   readonly held: number
@@ -104,7 +104,7 @@ export interface ExplainedParts {
 }
 
 export interface ExplainedHolding {
-  /** `ageMs`: since the upstream was asked; negative when the clock went back since. */
+  /** `ageMs` is the time since the upstream was asked, negative if the clock was set back since. */
   readonly tag?: { readonly digest: Digest; readonly ageMs: number; readonly fresh: boolean }
   readonly manifest?: ExplainedManifest
   readonly parts?: ExplainedParts
@@ -116,21 +116,21 @@ export interface Explanation {
   readonly repository: string
   readonly tag?: string
   readonly digest?: Digest
-  /** Absent for a digest, which never goes stale. */
+  /** Absent for an image with a digest, which never goes stale. */
   readonly freshness?: FreshnessSummary
   readonly endpoints: readonly ExplainedEndpoint[]
   readonly held?: ExplainedHolding
 }
 
 /**
- * Follows an image reference through routing, rewrites and configuration. Throws OciError for what
- * is no reference and for a registry that is not served.
+ * Follows an image reference through routing, rewrites and configuration. Throws OciError if the text
+ * is not an image reference, or if its registry is not served.
  */
 export async function explain(image: string, deps: ExplainDeps): Promise<Explanation> {
   const parsed = parseImage(image, deps.defaultRegistry)
   const repository = routed(parsed.repository, deps)
   const { digest } = parsed
-  // As docker does: a digest decides, whatever tag stands beside it.
+  // As in Docker, a digest wins over a tag.
   const tag = digest === undefined ? (parsed.tag ?? 'latest') : undefined
   const reference = digest ?? tag ?? 'latest'
   const endpoints = deps.registries
@@ -148,7 +148,7 @@ export async function explain(image: string, deps: ExplainDeps): Promise<Explana
   }
 }
 
-/** Asked as a client with `ns` asks, so that what is refused is refused in the same words. */
+/** Routes the repository like a request with `ns`, so that a refusal has the same message. */
 function routed(repository: Repository, deps: ExplainDeps): Repository {
   const target = { kind: 'tags', name: repository.name } as const
   return deps.registries.route(target, { ns: repository.registry }).repository ?? repository

@@ -1,7 +1,7 @@
-// The help texts, made from the table of commands and options.
+// The help texts, generated from the table of commands and options.
 import { type Command, COMMANDS, isCommand, OPTIONS, type OptionName } from './usage.ts'
 
-/** The help of one command, or the overview. */
+/** Returns the help of one command, or the overview. */
 export function helpText(about?: string): string {
   return about !== undefined && isCommand(about) ? commandHelp(about) : overview()
 }

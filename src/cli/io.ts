@@ -1,6 +1,6 @@
-// What a command may touch of the process it runs in.
+// The parts of the process that commands may use.
 
-/** Where text goes. */
+/** A stream for text. */
 export interface Output {
   write(text: string): unknown
 }

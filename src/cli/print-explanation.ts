@@ -1,9 +1,9 @@
-// How an explanation looks: aligned lines for people, or JSON.
+// Prints an explanation: aligned lines for people, or JSON.
 import { formatDuration } from '../config/units.ts'
 import type { CredentialSummary } from '../upstream/credentials/summary.ts'
 import type { ExplainedEndpoint, ExplainedHolding, Explanation, HostSummary } from './explain.ts'
 
-/** Writes the explanation as text, or with `json` as one JSON document. */
+/** Writes the explanation as text or, with `json`, as one JSON document. */
 export function printExplanation(
   explanation: Explanation,
   options: { readonly json: boolean; readonly write: (text: string) => void },
@@ -16,7 +16,7 @@ type Line = readonly [label: string, text: string | undefined]
 
 function formatExplanation(explanation: Explanation): string {
   const { registry, repository, tag, digest, freshness, endpoints, held } = explanation
-  const rule = freshness?.rule === undefined ? '' : `, by the rule ${quote(freshness.rule)}`
+  const rule = freshness?.rule === undefined ? '' : `, from rule ${quote(freshness.rule)}`
   const head = formatLines([
     ['registry', registry],
     ['repository', repository],
@@ -31,12 +31,12 @@ function formatExplanation(explanation: Explanation): string {
 
 function formatEndpoint(endpoint: ExplainedEndpoint, place: number): string {
   const { rule, own, passedOver } = endpoint
-  const unchanged = own ? "none: it is the registry's own endpoint" : 'none'
+  const unchanged = own ? "none: this is the registry's own endpoint" : 'none'
   const title = `${place}. ${endpoint.endpoint}\n`
   const lines: Line[] = [
     ...passedOver.map((each): Line => [
-      'passed over',
-      `${formatRule(each)}: ${quote(each.result)} is no repository name`,
+      'skipped',
+      `${formatRule(each)}: ${quote(each.result)} is not a repository name`,
     ]),
     ['rewrite', rule ? formatRule(rule) : unchanged],
     ['name', endpoint.name],
@@ -59,12 +59,13 @@ function formatCredentials(credentials: HostSummary['credentials']): string {
   if (credentials === undefined) return 'none (anonymous)'
   const { all, problem } = credentials
   const from = printable(credentials.from)
-  if (problem !== undefined) return `none can be read: ${from}: ${printable(problem)}`
+  if (problem !== undefined) return `unknown: cannot read ${from}: ${printable(problem)}`
   if (all.length === 0) return `none (anonymous; ${from} has none)`
   const [first] = all
-  // A helper is asked first; what is stored is for when it has nothing.
+  // A helper is asked first; stored credentials are used if it has none.
   const separator = first?.kind === 'credential helper' ? ', else ' : ', '
-  const choice = credentials.choice === undefined ? '' : ': the one with most requests left is used'
+  const choice =
+    credentials.choice === undefined ? '' : ': the one with the most requests left is used'
   return `${all.map(formatCredential).join(separator)} (${from}${choice})`
 }
 
@@ -85,7 +86,7 @@ function formatTimeouts(timeouts: HostSummary['timeouts']): string | undefined {
 }
 
 function formatCredential(credential: CredentialSummary): string {
-  if (credential.kind === 'credential helper') return `by ${printable(credential.program)}`
+  if (credential.kind === 'credential helper') return `from ${printable(credential.program)}`
   const { kind, username } = credential
   return username === undefined ? kind : `${kind} of ${quote(username)}`
 }
@@ -94,7 +95,7 @@ function formatTls({ endpoint, tls }: ExplainedEndpoint): string {
   const plain = endpoint.startsWith('http:')
   if (plain)
     return tls === undefined ? 'none: plain HTTP' : `none: plain HTTP; ${tls.from} is not used`
-  if (tls === undefined) return "the system's authorities"
+  if (tls === undefined) return "the system's CAs"
   const parts = [
     tls.insecureSkipVerify ? 'certificates are not checked' : undefined,
     tls.caFile === undefined ? undefined : `ca_file ${quote(tls.caFile)}`,
@@ -116,7 +117,7 @@ function formatHolding({ tag, manifest, parts }: ExplainedHolding): string {
 }
 
 function formatAge(ageMs: number): string {
-  if (ageMs < 0) return 'checked in the future (the clock went back)'
+  if (ageMs < 0) return 'checked in the future (the clock was set back)'
   return `checked ${formatDuration(Math.floor(ageMs / 1000) * 1000)} ago`
 }
 
@@ -127,7 +128,7 @@ function formatLines(lines: readonly Line[], indent = ''): string {
     .join('')
 }
 
-/** Texts from a file may hold anything, also what a terminal obeys. */
+/** Quotes text from a file, with control characters escaped: a terminal would obey them. */
 function quote(text: string): string {
   return printable(JSON.stringify(text))
 }

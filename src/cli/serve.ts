@@ -1,30 +1,33 @@
-// `chandlery serve`: runs a server until a signal, and turns how it ended into an exit code.
+// `chandlery serve`: runs a server until a signal stops it, and turns the outcome into an exit code.
 import { type Loaded, loadConfig } from '../config/load.ts'
 import { formatProblem } from '../config/problem.ts'
 import { createLogger, type Logger } from '../observability/logger.ts'
 import type { Options } from './arguments.ts'
 import type { Io } from './io.ts'
 
-/** A server put together by main. */
+/** A server, composed by main. */
 export interface Servable {
-  /** Resolves when the server must stop by itself. */
+  /** Resolves when the server has lost its directory and must stop. */
   readonly lost: Promise<void>
   start(): Promise<void>
-  /** Reads the configuration again; the log says what came of it. */
+  /** Reads the configuration again and logs the outcome. */
   reload(trigger: string): Promise<void>
-  /** True: no response was cut. `hurry` ends it at once; without `delay` nobody new is let in. */
+  /**
+   * Stops the server, and resolves with true if no response was cut. `hurry` cuts the responses that
+   * are still running. Without `delay`, new requests are refused from the start.
+   */
   stop(options?: { readonly hurry?: AbortSignal; readonly delay?: boolean }): Promise<boolean>
 }
 
-/** What a server is made of. */
+/** The parts that a server is created from. */
 export interface Start {
   readonly loaded: Loaded
-  /** Reads all of it again: flags and variables win as they did at the start. */
+  /** Loads the configuration again. Flags and variables win as they did at startup. */
   readonly load: () => Promise<Loaded>
   readonly logger: Logger
 }
 
-/** Serves until SIGTERM or SIGINT; 1 where it could not start or had to give up. */
+/** Serves until SIGTERM or SIGINT. Returns 1 if the server could not start or did not stop cleanly. */
 export async function runServe(
   options: Options,
   io: Io,
@@ -52,11 +55,15 @@ async function serve(server: Servable, logger: Logger): Promise<0 | 1> {
   const { hurry } = signals
   reloadOnHangup(server)
   try {
-    // A second server waits for the directory as long as it takes: a signal ends that as well.
+    // A second server waits for the directory without limit, so a signal must also end the start.
     const first = await Promise.race([server.start().then(() => 'started' as const), stopping])
     const reason = first === 'started' ? await stopping : first
-    if (reason === 'lost') logger.error('another server has taken the directory: stopping')
-    else logger.info({ signal: reason }, 'stopping: /readyz says so, responses may end')
+    if (reason === 'lost') logger.error('another server has taken over the directory: stopping')
+    else
+      logger.info(
+        { signal: reason },
+        'stopping: /readyz answers 503, responses in progress may finish',
+      )
     const clean = await server.stop({ hurry, delay: reason !== 'lost' })
     logger.info({ clean }, 'stopped')
     exitSoon()
@@ -67,24 +74,30 @@ async function serve(server: Servable, logger: Logger): Promise<0 | 1> {
   }
 }
 
-/** On a terminal a hangup means that it was closed: then it ends the server, as ever. */
+/** On SIGHUP, reloads; but on a terminal, where it means that the terminal was closed, the server ends. */
 function reloadOnHangup(server: Servable): void {
   if (process.stdout.isTTY) return
   process.on('SIGHUP', () => void server.reload('SIGHUP'))
 }
 
-/** Ctrl-C under npm comes twice at once, from the terminal and from npm; systemd and timeout do the like. */
+/**
+ * Signals within this time count as one. Under npm, Ctrl-C arrives twice, from the terminal and from
+ * npm; systemd and timeout do the same.
+ */
 const SAME_SIGNAL_MS = 1_000
-/** What is left to do after the second signal, or when all is stopped, may take so long: a disk may hang. */
+/** How long the process may take to end after the second signal or after the stop: a disk may hang. */
 const LAST_MS = 4_000
 
 interface Signals {
   readonly first: Promise<NodeJS.Signals>
-  /** Fires with the second one. */
+  /** Fires with the second signal. */
   readonly hurry: AbortSignal
 }
 
-/** The first signal asks for an orderly end; one more, a while later, ends what runs; a third the process. */
+/**
+ * Listens for signals. The first asks for an orderly stop, the second cuts the responses that are still
+ * running, the third ends the process.
+ */
 function listenForSignals(): Signals {
   const first = Promise.withResolvers<NodeJS.Signals>()
   const hurry = new AbortController()
@@ -103,7 +116,7 @@ function listenForSignals(): Signals {
   return { first: first.promise, hurry: hurry.signal }
 }
 
-/** Does not keep the process running, but ends it where something hangs. */
+/** Ends the process after a while if something hangs. It does not keep the process running. */
 function exitSoon(code?: number): void {
   setTimeout(() => process.exit(code), LAST_MS).unref()
 }

@@ -1,6 +1,6 @@
-// The commands and what each takes: one table for the parser and the help texts.
+// The commands with their options and operands: one table for the parser and the help texts.
 
-/** A command line that cannot be understood; the message ends with where help is. */
+/** Thrown for a wrong command line. The message ends with the command that shows help. */
 export class UsageError extends Error {
   override readonly name = 'UsageError'
 }
@@ -8,7 +8,7 @@ export class UsageError extends Error {
 export type Command = 'serve' | 'check' | 'explain' | 'schema'
 
 interface Option {
-  /** The placeholder of its value; absent for a switch. */
+  /** The placeholder for the option's value. A switch has none. */
   readonly value?: string
   readonly text: string
 }
@@ -26,11 +26,11 @@ export const OPTIONS = {
   },
   'admin-listen': {
     value: 'ADDRESS',
-    text: 'address of metrics and health, default 127.0.0.1:5001 (CHANDLERY_ADMIN_LISTEN)',
+    text: 'address for metrics and health, default 127.0.0.1:5001 (CHANDLERY_ADMIN_LISTEN)',
   },
   directory: {
     value: 'DIRECTORY',
-    text: 'where content is kept, default ./data (CHANDLERY_DIRECTORY)',
+    text: 'directory for cached content, default ./data (CHANDLERY_DIRECTORY)',
   },
   'log-level': {
     value: 'LEVEL',
@@ -49,7 +49,7 @@ interface Usage {
   readonly options: readonly OptionName[]
 }
 
-/** Whether a command has this name. */
+/** Reports whether a command has this name. */
 export function isCommand(name: string): name is Command {
   return Object.hasOwn(COMMANDS, name)
 }
@@ -59,27 +59,27 @@ export const COMMANDS: Readonly<Record<Command, Usage>> = {
   serve: {
     summary: 'serve registries through the cache',
     details:
-      'Serves the well-known public registries, or those of the configuration, and keeps what\nwas asked for. A flag wins over its variable, a variable over the file.',
+      'Serves the well-known public registries, or those in the configuration, and caches what\nclients pull. A flag wins over its variable, a variable over the file.',
     positionals: [],
     options: ['config', 'registries', 'listen', 'admin-listen', 'directory', 'log-level'],
   },
   check: {
-    summary: 'validate the configuration and print what it amounts to',
+    summary: 'validate the configuration and print the effective one',
     details:
-      'Reports every problem with its place on standard error and prints the effective\nconfiguration, without secrets, on standard output. Exits with 1 if there is an\nerror, with 2 if one is in the flags.',
+      'Reports every problem with its place on standard error and prints the effective\nconfiguration, without secrets, on standard output. Exits with 1 if there is an\nerror, or with 2 if an error is in the flags.',
     positionals: [],
     options: ['config', 'registries', 'listen', 'admin-listen', 'directory', 'log-level', 'json'],
   },
   explain: {
-    summary: 'show what would happen to a pull of IMAGE, without doing it',
+    summary: 'show how IMAGE would be pulled, without sending any request',
     details:
-      'Prints the registry, the rewrite rule and the name it gives, the endpoints in their\norder, the scope that tokens are asked for, and what the cache holds.',
+      'Prints the registry, the endpoints in their order with the rewrite rule that applies\nand the resulting name, the scope of tokens, and what the cache holds.',
     positionals: ['IMAGE'],
     options: ['config', 'registries', 'directory', 'json'],
   },
   schema: {
     summary: 'print the JSON Schema of the configuration file',
-    details: 'For editors: the content of config.schema.json.',
+    details: 'Prints the content of config.schema.json, for editors.',
     positionals: [],
     options: [],
   },

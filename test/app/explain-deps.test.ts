@@ -81,11 +81,13 @@ describe("the credentials of Docker's config.json", () => {
     try {
       const auths = { 'a.test': { auth: base64('bob:secret') } }
       const helped = { credHelpers: { 'a.test': 'test' } }
-      expect(await credentialsOf(helped)).toBe('by docker-credential-test (<file>)')
+      expect(await credentialsOf(helped)).toBe('from docker-credential-test (<file>)')
       expect(await credentialsOf({ ...helped, auths })).toBe(
-        'by docker-credential-test, else password of "bob" (<file>)',
+        'from docker-credential-test, else password of "bob" (<file>)',
       )
-      expect(await credentialsOf({ credsStore: 'test' })).toBe('by docker-credential-test (<file>)')
+      expect(await credentialsOf({ credsStore: 'test' })).toBe(
+        'from docker-credential-test (<file>)',
+      )
     } finally {
       process.env['PATH'] = path
     }
@@ -103,9 +105,9 @@ describe("the credentials of Docker's config.json", () => {
 
   test('that cannot be read are reported with the reason', async () => {
     expect(await credentialsOf('{"auths":"secret"')).toBe(
-      'none can be read: <file>: is no JSON object',
+      'unknown: cannot read <file>: is no JSON object',
     )
-    expect(await credentialsOf('GONE')).toBe('none can be read: <file>: there is no such file')
+    expect(await credentialsOf('GONE')).toBe('unknown: cannot read <file>: there is no such file')
   })
 })
 
@@ -141,7 +143,7 @@ test('several credentials of a host are all explained', async () => {
     { identity_token: 'secret' },
   ]
   expect(await credentialsOf(undefined, { 'a.test': { auth } })).toBe(
-    'password of "one", password of "two", identity token (configs."a.test": the one with most requests left is used)',
+    'password of "one", password of "two", identity token (configs."a.test": the one with the most requests left is used)',
   )
 })
 

@@ -57,7 +57,7 @@ describe('the wrong usage', () => {
       'unknown command "frobnicate"; one of serve, check, explain, schema\ntry: chandlery --help',
     ],
     ['help me', 'unknown command "me"'],
-    ['--config x', '--config: an option stands behind a command'],
+    ['--config x', '--config: options come after the command'],
     [
       'serve --confg x',
       'serve: unknown option --confg; did you mean --config?\ntry: chandlery serve --help',
@@ -69,10 +69,10 @@ describe('the wrong usage', () => {
     ['serve --config=', 'serve: --config needs a value: --config FILE'],
     ['check --json=yes', 'check: --json takes no value'],
     ['serve --listen :1 --listen :2', 'serve: --listen is given twice'],
-    ['serve now', 'serve: "now" is one operand too many'],
+    ['serve now', 'serve: unexpected operand "now"'],
     ['explain', 'explain: IMAGE is missing\ntry: chandlery explain --help'],
-    ['explain a b', 'explain: "b" is one operand too many'],
-    ['check __proto__', 'one operand too many'],
+    ['explain a b', 'explain: unexpected operand "b"'],
+    ['check __proto__', 'unexpected operand'],
     ['constructor', 'unknown command'],
   ])('%s is refused with what is wrong and where help is', (line, expected) => {
     expect(() => parse(line)).toThrow(UsageError)

@@ -232,10 +232,10 @@ describe('a printed explanation', () => {
     expect(text).toBe(`registry     docker.io
 repository   library/alpine
 tag          latest
-freshness    30s, by the rule "docker.io/library/*:latest"
+freshness    30s, from rule "docker.io/library/*:latest"
 
 1. https://mirror.example.com/v2
-   passed over  "^library/" → "UPPER/": "UPPER/alpine" is no repository name
+   skipped      "^library/" → "UPPER/": "UPPER/alpine" is not a repository name
    rewrite      "^library/(.+)$" → "team/$1"
    name         team/alpine
    scope        repository:team/alpine:pull
@@ -247,7 +247,7 @@ freshness    30s, by the rule "docker.io/library/*:latest"
    timeouts     connect 3s, stall 1m (configs."mirror.example.com")
 
 2. http://10.0.0.1:5000/v2/proxy
-   passed over  "^library/" → "UPPER/": "UPPER/alpine" is no repository name
+   skipped      "^library/" → "UPPER/": "UPPER/alpine" is not a repository name
    rewrite      "^library/(.+)$" → "team/$1"
    name         team/alpine
    scope        repository:proxy/team/alpine:pull
@@ -257,12 +257,12 @@ freshness    30s, by the rule "docker.io/library/*:latest"
    proxy        none (NO_PROXY)
 
 3. https://registry-1.docker.io/v2
-   rewrite      none: it is the registry's own endpoint
+   rewrite      none: this is the registry's own endpoint
    name         library/alpine
    scope        repository:library/alpine:pull
    url          https://registry-1.docker.io/v2/library/alpine/manifests/latest
    credentials  none (anonymous)
-   tls          the system's authorities
+   tls          the system's CAs
    proxy        none
 
 held
