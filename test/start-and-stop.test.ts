@@ -81,7 +81,7 @@ describe('a server whose disk hangs while it clears its directory', () => {
     expect(await claims()).toHaveLength(1)
     disk[Symbol.dispose]()
     expect(await started).toBeInstanceOf(Error)
-    // What was held up is the removal of the first one's sidecar, which it does not have.
+    // What was held up is the removal of the first one's journal, which it does not have.
     expect(await readdir(ingest)).toHaveLength(5)
     expect(await claims()).toEqual([])
   })
@@ -103,7 +103,7 @@ describe('a server whose disk hangs while it clears its directory', () => {
     expect(await claims()).toHaveLength(1)
     disk[Symbol.dispose]()
     await expect.poll(claims).toEqual([])
-    // What was held up is the removal of the first one's sidecar.
+    // What was held up is the removal of the first one's journal.
     expect(await readdir(ingest)).toHaveLength(5)
   })
 })

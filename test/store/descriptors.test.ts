@@ -90,9 +90,9 @@ describe.runIf(process.platform === 'linux')('no file descriptor stays open', ()
       'cannot remove its files',
       async (ingest) => {
         await ingest.checkpoint()
-        const sidecar = await theFile('.json')
-        await rm(sidecar)
-        await blockWith(sidecar)
+        const journal = await theFile('.json')
+        await rm(journal)
+        await blockWith(journal)
         await failureOf(ingest.close())
         await expect(readdir(directory.join('ingest'))).resolves.toHaveLength(1) // the obstacle
       },
@@ -134,10 +134,10 @@ describe.runIf(process.platform === 'linux')('no file descriptor stays open', ()
     ['is gone', '.part', (path: string) => rm(path)],
     ['is short', '.part', (path: string) => truncate(path, 7)],
     ['is a directory', '.part', (path: string) => rm(path).then(() => blockWith(path))],
-    ['has a garbled sidecar', '.json', (path: string) => writeFile(path, 'x')],
-    ['has an endless sidecar', '.json', (path: string) => truncate(path, 5_000_000)],
+    ['has a garbled journal', '.json', (path: string) => writeFile(path, 'x')],
+    ['has an endless journal', '.json', (path: string) => truncate(path, 5_000_000)],
     [
-      'has a directory as its sidecar',
+      'has a directory as its journal',
       '.json',
       (path: string) => rm(path).then(() => blockWith(path)),
     ],

@@ -1,8 +1,8 @@
-// Content that is not what its digest or size says. Whose fault that is, cache/ decides.
+// The error for content whose digest or size is wrong. cache/ decides whose fault it is.
 
 export type ContentErrorReason = 'wrong-size' | 'wrong-digest'
 
-/** `expected` and `actual` are digests, or sizes in bytes. */
+/** `expected` and `actual` are both digests or both sizes in bytes. */
 export class ContentError extends Error {
   override readonly name = 'ContentError'
   readonly reason: ContentErrorReason
@@ -10,9 +10,7 @@ export class ContentError extends Error {
   readonly actual: string
   constructor(reason: ContentErrorReason, expected: string | number, actual: string | number) {
     const unit = reason === 'wrong-size' ? ' bytes' : ''
-    super(
-      `the content is not what was asked for: expected ${expected}${unit}, got ${actual}${unit}`,
-    )
+    super(`the content is wrong: expected ${expected}${unit}, got ${actual}${unit}`)
     this.reason = reason
     this.expected = String(expected)
     this.actual = String(actual)

@@ -1,13 +1,14 @@
-// A file whose bytes come in any order, from several writers at once, and stay as they first came. It is
-// hashed while it fills. Whether it may still be written, and what becomes of it, its owner knows.
+// A file that several writers fill at once and in any order. The first bytes written at an offset
+// stay. The file is hashed while it fills. The owner decides when it may be written and what
+// becomes of it.
 
 import type { FileHandle } from 'node:fs/promises'
 import { Intervals } from '../../http/intervals.ts'
-import type { Algorithm, Digest, Digester } from '../../oci/digest.ts'
+import type { Algorithm, Digest } from '../../oci/digest.ts'
 import { bytesBetween, readFully, writeFully } from '../disk/file-io.ts'
-import { PrefixHash } from './prefix-hash.ts'
+import { type PrefixDigest, PrefixHash } from './prefix-hash.ts'
 
-/** A write on its way to the file, or waiting for one that overlaps it. */
+/** A write that is running, or waiting for one that it overlaps. */
 interface Writing {
   readonly start: number
   readonly end: number
@@ -15,23 +16,23 @@ interface Writing {
 }
 
 export class FillingFile {
-  /** What is written, live. */
+  /** The intervals that are written, updated as writes complete. */
   readonly have: Intervals
   readonly #file: FileHandle
   readonly #writes = new Set<Writing>()
   readonly #prefix: PrefixHash
 
-  /** `have`: what the file holds already. The descriptor stays the owner's. */
+  /** `have` is what the file already holds. The owner closes the descriptor. */
   constructor(file: FileHandle, algorithm: Algorithm, have = new Intervals()) {
     this.have = have
     this.#file = file
     this.#prefix = new PrefixHash(algorithm, file, have)
-    this.#prefix.readBehind()
+    this.#prefix.catchUp()
   }
 
-  /** Writes what is missing of `chunks`, which begin at byte `start` and end before `end`. */
+  /** Writes the missing parts of `chunks`, which span the bytes from `start` up to `end`. */
   async write(start: number, end: number, chunks: readonly Uint8Array[]): Promise<void> {
-    const writing = { start, end, ended: this.#fillInTurn(start, end, chunks) }
+    const writing = { start, end, ended: this.#fillAfterOverlaps(start, end, chunks) }
     this.#writes.add(writing)
     try {
       await writing.ended
@@ -40,41 +41,49 @@ export class FillingFile {
     }
   }
 
-  /** Fewer bytes than asked for in front of a byte that is missing, 0 at one. */
+  /** Fills `into` from byte `at`, up to the first missing byte. Returns the bytes read. */
   async read(into: Uint8Array, at: number): Promise<number> {
     const length = Math.min(into.length, this.have.endFrom(at) - at)
     if (length <= 0) return 0
     return await readFully(this.#file, into.subarray(0, length), at)
   }
 
-  /** Every write that has begun has ended, however. */
+  /** Resolves when the running writes have ended, whether they succeeded or failed. */
   async writesEnded(): Promise<void> {
     await Promise.allSettled([...this.#writes].map((writing) => writing.ended))
   }
 
-  /** Of the first `size` bytes, which must be there. Stops with what `mayGoOn` throws. */
-  async digestOf(size: number, mayGoOn: () => void): Promise<Digest> {
-    return await this.#prefix.digestOf(size, mayGoOn)
+  /**
+   * Returns the digest of the first `size` bytes, which must be written. As PrefixHash.digestOf.
+   */
+  async digestOf(size: number, checkOpen: () => void): Promise<Digest> {
+    return await this.#prefix.digestOf(size, checkOpen)
   }
 
-  /** Returns the hash of everything up to the first gap, for whoever goes on without the file. No write may follow. */
-  async prefixDigest(mayGoOn: () => void): Promise<{ digester: Digester; at: number }> {
-    return await this.#prefix.prefixDigest(mayGoOn)
+  /**
+   * Returns the hash of everything up to the first gap. No write may follow. As
+   * PrefixHash.prefixDigest.
+   */
+  async prefixDigest(checkOpen: () => void): Promise<PrefixDigest> {
+    return await this.#prefix.prefixDigest(checkOpen)
   }
 
-  /** Nothing is read any more to be hashed, unless for `digestOf`. */
+  /** Stops hashing in the background. `digestOf` and `prefixDigest` still work. */
   async stopHashing(): Promise<void> {
     await this.#prefix.stop()
   }
 
-  /** Of two that bring the same bytes at once, the later waits: the earlier may fail. */
-  #fillInTurn(start: number, end: number, chunks: readonly Uint8Array[]): Promise<void> {
-    const rivals: Promise<void>[] = []
+  /**
+   * Waits for earlier writes that overlap this one: if one of them fails, this one writes its
+   * bytes.
+   */
+  #fillAfterOverlaps(start: number, end: number, chunks: readonly Uint8Array[]): Promise<void> {
+    const overlapping: Promise<void>[] = []
     for (const other of this.#writes) {
-      if (other.start < end && start < other.end) rivals.push(other.ended)
+      if (other.start < end && start < other.end) overlapping.push(other.ended)
     }
-    if (rivals.length === 0) return this.#fill(start, end, chunks)
-    return Promise.allSettled(rivals).then(() => this.#fill(start, end, chunks))
+    if (overlapping.length === 0) return this.#fill(start, end, chunks)
+    return Promise.allSettled(overlapping).then(() => this.#fill(start, end, chunks))
   }
 
   async #fill(start: number, end: number, chunks: readonly Uint8Array[]): Promise<void> {

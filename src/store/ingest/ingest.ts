@@ -1,5 +1,5 @@
-// One local file that fills, in any order, until it is verified and committed. It belongs to one
-// process and one download; who fetches and who reads is cache/'s business.
+// A local file that fills in any order until it is verified and committed. It belongs to one
+// download in one process. Fetching and serving its bytes is the business of cache/.
 
 import { randomUUID } from 'node:crypto'
 import { open, rm } from 'node:fs/promises'
@@ -7,83 +7,100 @@ import type { FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Intervals } from '../../http/intervals.ts'
 import { algorithmOf } from '../../oci/digest.ts'
-import type { Digest, Digester } from '../../oci/digest.ts'
+import type { Digest } from '../../oci/digest.ts'
 import { ContentError } from './content-error.ts'
 import { openNew } from '../disk/file-io.ts'
 import { FillingFile } from './filling-file.ts'
 import { extentOf, readJournal, removeJournal, writeJournal } from './journal.ts'
+import type { PrefixDigest } from './prefix-hash.ts'
 
-/** What is written so far; it can be read until `close`. */
+export type { PrefixDigest } from './prefix-hash.ts'
+
+/** Reads what is written so far. It can be read until `close`. */
 export interface IngestContent {
   readonly digest: Digest
-  /** The intervals that are written, live: the same object for the ingest's life. Read it, do not change it. */
+  /**
+   * Returns the written intervals: always the same object, updated as writes complete. Do not
+   * change it.
+   */
   have(): Intervals
-  /** Reads only bytes that `have()` holds: 0 at a byte that is missing, fewer than asked for in front of one. */
+  /**
+   * Fills `into` from byte `at`, up to the first byte that is not in `have()`. Returns the bytes
+   * read.
+   */
   read(into: Uint8Array, at: number): Promise<number>
 }
 
-/** Writing, until every byte is here and right. */
+/** Writes bytes until all are there and verified. */
 export interface IngestWriter {
   /**
-   * Writes at byte `at`; `bytes` must not change until it resolves, and are readable then. What is there
-   * already stays as it is, whatever came: a reader may have been given it. Any order is hashed while the
-   * rest arrives; calls in order cost no second read.
+   * Writes `bytes` from byte `at`. They must not change until it resolves; then they can be read.
+   * Bytes that are already written are never overwritten: a reader may have seen them. Writes in
+   * order are hashed from memory; after others, the file is read once more to be hashed.
    */
   write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void>
-  /** Reads and hashes what was not hashed yet. Throws ContentError; afterwards nothing more can be written. */
+  /**
+   * Checks the size and the digest, for which it reads what has not been hashed yet. Throws
+   * ContentError. After it has succeeded, nothing more can be written.
+   */
   verify(size?: number): Promise<void>
   /**
-   * Ends writing because the file cannot be written. Returns what has hashed everything up to the first gap.
-   * What is there stays readable; it can no longer be written or verified.
+   * Ends writing, for a file that cannot be written any more. Returns the hash of everything up to
+   * the first gap. What is written stays readable, but the ingest can no longer be written or
+   * verified.
    */
   endWriting(): Promise<PrefixDigest>
 }
 
-/** What becomes of the file. */
+/** Decides what becomes of the file. */
 export interface IngestEnding {
-  /** After `verify`: fsync, size, digest, rename, fsync of the directory. Already there (without `replace`): done. */
+  /**
+   * Makes the file the blob: fsync, check of the size, rename, fsync of the directory. Requires
+   * `verify`. If a blob of this size is already held and `replace` is not set, only removes the
+   * file.
+   */
   commit(options?: CommitOptions): Promise<void>
   /**
-   * Makes what `have()` holds durable and notes it for a later process. It costs a flush to the disk: call it
-   * every few seconds or 64 MiB. Nothing new, or not to be left for later: done at once.
+   * Makes the bytes in `have()` durable and records them for a later process. This flushes the
+   * file, so call it only every few seconds or 64 MiB. Does nothing if there are no new bytes, or
+   * if the file cannot be suspended.
    */
   checkpoint(): Promise<void>
   /**
-   * Closes like `close`, but leaves what `have()` holds for the next ingest of the digest. Removes it where it
-   * cannot be left: nothing there, found wrong, aborted, another was open. Throws what `checkpoint` throws.
+   * Closes like `close`, but leaves the bytes in `have()` to the next ingest of the digest. Removes
+   * the file if it is empty, was found wrong or aborted, or is not the first open ingest of the
+   * digest. Throws what `checkpoint` throws.
    */
   suspend(): Promise<void>
   /**
-   * Leaves what `have()` holds for an ingest in another process, which may begin at once; reads go on until
-   * `close`. No write may follow. Throws what `checkpoint` throws.
+   * Leaves the bytes in `have()` to an ingest in another process, which may open the file at once.
+   * No write may follow; reads go on until `close`. Throws what `checkpoint` throws.
    */
   leave(options?: LeaveOptions): Promise<void>
   /** Unlinks the file; reads go on until `close`. Does nothing after a commit. */
   abort(): Promise<void>
-  /** Releases the descriptor; aborts first unless committed. */
+  /** Closes the file. Aborts first unless the ingest was committed, suspended or left. */
   close(): Promise<void>
 }
 
 export interface Ingest extends IngestContent, IngestWriter, IngestEnding {}
 
-/** The hash of a file up to its first gap, for whoever goes on without the file. */
-export interface PrefixDigest {
-  readonly digester: Digester
-  /** The first byte that it has not seen. */
-  readonly at: number
-}
-
 export interface LeaveOptions {
-  /** False: the directory is another server's already, what the last checkpoint noted stands. Default: true. */
+  /**
+   * Whether to make a last checkpoint. False when another server already has the directory: then
+   * what the last checkpoint recorded is left. Default: true.
+   */
   readonly note?: boolean
 }
 
 export interface CommitOptions {
-  /** Takes the place of a held blob of the same size, which is damaged. */
+  /** Replaces a held blob of the same size, because it is damaged. */
   readonly replace?: boolean
 }
 
-/** Takes the finished file of `size` bytes over: StorageDriver.adopt under the digest's key. */
+/**
+ * Takes over the complete file of `size` bytes, as StorageDriver.adopt does under the digest's key.
+ */
 export type Adopt = (file: string, size: number, options: CommitOptions) => Promise<void>
 
 export interface LocalIngestOptions {
@@ -96,33 +113,43 @@ export interface PartialOptions {
   readonly path: string
   readonly digest: Digest
   readonly adopt: Adopt
-  /** Told once, when the file is nobody's any more; `isLeft`: it and its sidecar stay for later. */
-  readonly ended: (isLeft: boolean) => void
+  /**
+   * Called once, when the ingest no longer uses the file. `isSuspended` tells that the file and its
+   * journal stay for the next ingest.
+   */
+  readonly onEnd: (isSuspended: boolean) => void
 }
 
-type IngestOptions = Omit<PartialOptions, 'ended'> & Partial<Pick<PartialOptions, 'ended'>>
+type IngestOptions = Omit<PartialOptions, 'onEnd'> & Partial<Pick<PartialOptions, 'onEnd'>>
 
 export class LocalIngest implements Ingest {
   readonly digest: Digest
   readonly #file: FileHandle
   readonly #path: string
   readonly #adopt: Adopt
-  /** Absent where the file is not left for later. */
-  #ended: PartialOptions['ended'] | undefined
+  /** Undefined if the file cannot be suspended. */
+  #onEnd: PartialOptions['onEnd'] | undefined
   readonly #filling: FillingFile
-  /** How many of its bytes the sidecar durably has. */
-  #noted: number
-  /** There may be a sidecar: one whose writing failed half-way counts. */
+  /** The bytes that the journal lists, which are durable. */
+  #journaledBytes: number
+  /**
+   * Whether there may be a journal. A failed attempt to write one counts: it may have left a file.
+   */
   #hasJournal: boolean
   #verifiedSize: number | undefined
-  /** The verify that runs, if one does: writes and other verifies wait for it. Never rejects. */
+  /**
+   * The running verification, if any: writes and other verifications wait for it. Never rejects.
+   */
   #verifying: Promise<void> | undefined
   #ending: Promise<void> = Promise.resolve()
   #state: 'open' | 'committed' | 'aborted' | 'suspended' = 'open'
-  /** The last verify found that the bytes are not the digest's. */
+  /** Whether the last verification found another digest. */
   #isWrong = false
-  /** Why the disk may not hold what was written: a system says so once, its next flush succeeds. */
-  #lost: { readonly cause: unknown } | undefined
+  /**
+   * The failure of a flush, after which the disk may not have what was written. Remember it: the
+   * kernel reports it once, and the next fsync succeeds although the data is lost.
+   */
+  #flushFailure: { readonly cause: unknown } | undefined
   #isWritingEnded = false
   #closing: Promise<void> | undefined
 
@@ -131,24 +158,27 @@ export class LocalIngest implements Ingest {
     this.#file = file
     this.#path = options.path
     this.#adopt = options.adopt
-    this.#ended = options.ended
+    this.#onEnd = options.onEnd
     this.#filling = new FillingFile(file, algorithmOf(options.digest), have)
-    this.#noted = this.have().bytes
-    this.#hasJournal = this.#noted > 0
+    this.#journaledBytes = this.have().bytes
+    this.#hasJournal = this.#journaledBytes > 0
   }
 
-  /** A new, empty file `<directory>/<uuid>`, which is not left for later. */
+  /** Creates an empty file `<directory>/<uuid>`, which cannot be suspended. */
   static async create({ directory, digest, adopt }: LocalIngestOptions): Promise<LocalIngest> {
     const path = join(directory, randomUUID())
     return new LocalIngest(await openNew(path, 'wx+'), { path, digest, adopt })
   }
 
-  /** A new, empty file that may be left for later. */
+  /** Creates an empty file that can be suspended. */
   static async createPartial(options: PartialOptions): Promise<LocalIngest> {
     return new LocalIngest(await openNew(options.path, 'wx+'), options)
   }
 
-  /** A file that was left, with what its sidecar says; undefined where that cannot be believed. Throws ENOENT. */
+  /**
+   * Opens a suspended file with the intervals in its journal. Returns undefined if the journal is
+   * invalid or the file is too short; throws ENOENT if either is missing.
+   */
   static async reopen(options: PartialOptions): Promise<LocalIngest | undefined> {
     const have = await readJournal(options.path, options.digest)
     if (have === undefined) return undefined
@@ -156,7 +186,7 @@ export class LocalIngest implements Ingest {
     try {
       const extent = extentOf(have)
       if ((await file.stat()).size >= extent) {
-        await file.truncate(extent) // what came after the last checkpoint may be anything
+        await file.truncate(extent) // nothing is known about bytes after the last checkpoint
         return new LocalIngest(file, options, have)
       }
     } catch (error) {
@@ -174,8 +204,8 @@ export class LocalIngest implements Ingest {
   async write(at: number, bytes: Uint8Array | readonly Uint8Array[]): Promise<void> {
     while (this.#verifying !== undefined) await this.#verifying
     this.#checkOpen()
-    // Node takes such a position to mean "where the file pointer is".
-    if (!Number.isSafeInteger(at) || at < 0) throw new RangeError(`not a position: ${at}`)
+    // For Node such a position means the current position of the file.
+    if (!Number.isSafeInteger(at) || at < 0) throw new RangeError(`not a byte position: ${at}`)
     const chunks = bytes instanceof Uint8Array ? [bytes] : bytes
     const end = chunks.reduce((sum, chunk) => sum + chunk.length, at)
     if (this.#state !== 'aborted' && this.have().has(at, end)) return
@@ -206,15 +236,15 @@ export class LocalIngest implements Ingest {
   commit(options: CommitOptions = {}): Promise<void> {
     return this.#inTurn(async () => {
       if (this.#state === 'committed') return
-      this.#checkOnItsWay()
+      this.#checkUnfinished()
       const size = this.#verifiedSize
-      if (size === undefined) throw new Error('an ingest is verified before it is committed')
+      if (size === undefined) throw new Error('an ingest must be verified before it is committed')
       await this.#flush(() => this.#file.sync())
       const actual = (await this.#file.stat()).size
       if (actual !== size) throw new ContentError('wrong-size', size, actual)
       await this.#adopt(this.#path, size, options)
       this.#state = 'committed'
-      await this.#removeJournal().catch(() => {}) // the blob is kept; the next start finds it
+      await this.#removeJournal().catch(() => {}) // the blob is kept; the next start removes the journal
       this.#end()
     })
   }
@@ -222,13 +252,13 @@ export class LocalIngest implements Ingest {
   checkpoint(): Promise<void> {
     return this.#inTurn(async () => {
       const bytes = this.have().bytes
-      if (this.#state !== 'open' || this.#ended === undefined) return
-      if (bytes === this.#noted || this.#isWrong) return
-      const have = this.have().toJSON() // before the flush: what comes meanwhile may not be in it
+      if (this.#state !== 'open' || this.#onEnd === undefined) return
+      if (bytes === this.#journaledBytes || this.#isWrong) return
+      const have = this.have().toJSON() // before the flush, which may miss what is written meanwhile
       await this.#flush(() => this.#file.datasync())
       this.#hasJournal = true
       await writeJournal(this.#path, this.digest, have)
-      this.#noted = bytes
+      this.#journaledBytes = bytes
     })
   }
 
@@ -238,7 +268,7 @@ export class LocalIngest implements Ingest {
       this.#state = 'aborted'
       void this.#filling.stopHashing()
       try {
-        await this.#removeJournal() // first: a file without one is nobody's
+        await this.#removeJournal() // first: a file without a journal is removed at the next start
       } finally {
         await rm(this.#path, { force: true })
       }
@@ -282,22 +312,25 @@ export class LocalIngest implements Ingest {
     }
   }
 
-  /** What an earlier checkpoint noted is left even where a last one fails. */
+  /** Leaves what an earlier checkpoint recorded even if the last checkpoint fails. */
   async leave({ note = true }: LeaveOptions = {}): Promise<void> {
     try {
       if (note) await this.checkpoint()
     } finally {
-      if (this.#state === 'open' && this.#noted > 0 && !this.#isWrong && this.#lost === undefined) {
+      const isUsable =
+        this.#journaledBytes > 0 && !this.#isWrong && this.#flushFailure === undefined
+      if (this.#state === 'open' && isUsable) {
         this.#state = 'suspended'
         const now = new Date()
-        await this.#file.utimes(now, now).catch(() => {}) // its age begins anew, also if nothing came
+        // removePartials goes by the mtime: the file's age begins now, even if nothing was written.
+        await this.#file.utimes(now, now).catch(() => {})
       }
     }
   }
 
   #end(): void {
-    this.#ended?.(this.#state === 'suspended')
-    this.#ended = undefined
+    this.#onEnd?.(this.#state === 'suspended')
+    this.#onEnd = undefined
   }
 
   async #removeJournal(): Promise<void> {
@@ -305,11 +338,11 @@ export class LocalIngest implements Ingest {
   }
 
   async #flush(sync: () => Promise<void>): Promise<void> {
-    if (this.#lost !== undefined) throw this.#lost.cause
+    if (this.#flushFailure !== undefined) throw this.#flushFailure.cause
     try {
       await sync()
     } catch (cause) {
-      this.#lost = { cause }
+      this.#flushFailure = { cause }
       throw cause
     }
   }
@@ -322,14 +355,14 @@ export class LocalIngest implements Ingest {
     if (this.#isWritingEnded) throw new Error('writing to the ingest has ended')
   }
 
-  #checkOnItsWay(): void {
+  #checkUnfinished(): void {
     if (this.#state !== 'open') throw new Error(`the ingest was ${this.#state}`)
   }
 
   #checkWritable(): void {
     this.#checkOpen()
     this.#checkWriting()
-    this.#checkOnItsWay()
+    this.#checkUnfinished()
     if (this.#verifiedSize !== undefined) throw new Error('the ingest is verified and complete')
   }
 
@@ -339,7 +372,7 @@ export class LocalIngest implements Ingest {
     await this.#filling.writesEnded()
     const size = this.#contiguousSize(expected)
     if (this.#verifiedSize === size) return
-    // Whoever closes does not wait for gigabytes.
+    // Give up as soon as the ingest is closed: hashing gigabytes takes long.
     const actual = await this.#filling.digestOf(size, () => this.#checkOpen())
     this.#isWrong = actual !== this.digest
     if (this.#isWrong) throw new ContentError('wrong-digest', this.digest, actual)
@@ -355,7 +388,7 @@ export class LocalIngest implements Ingest {
     return size
   }
 
-  /** commit, checkpoint and abort one after the other, whatever became of the one before. */
+  /** Runs commit, checkpoint and abort one after the other, even if the previous one failed. */
   #inTurn(step: () => Promise<void>): Promise<void> {
     const turn = this.#ending.then(step)
     this.#ending = turn.catch(() => {})

@@ -1,5 +1,5 @@
-// The sidecar of a partial file: which of its bytes are durable. Replaced as a whole, and believed only
-// as a whole.
+// The journal of a partial file lists which of its bytes are durable. It is a JSON file next to it,
+// which is replaced atomically and ignored as a whole if its checksum is wrong.
 
 import { hash } from 'node:crypto'
 import { open, rename, rm, writeFile } from 'node:fs/promises'
@@ -9,42 +9,45 @@ import type { Digest } from '../../oci/digest.ts'
 import { readFully, syncDirectory } from '../disk/file-io.ts'
 import { isRecord } from '../disk/json.ts'
 
-/** Of more gaps the later ones are not noted: what lies behind them is fetched again. */
-const MOST_INTERVALS = 20_000
-const MOST_BYTES = 1024 * 1024
+/** Intervals after the first 20,000 are not recorded: their bytes are fetched again. */
+const MAX_INTERVALS = 20_000
+const MAX_BYTES = 1024 * 1024
 
 export function journalPath(partial: string): string {
   return `${partial}.json`
 }
 
 /**
- * Durable when it resolves: the note, its name and that of the file beside it. What `have` names must be durable
- * before.
+ * Writes the journal. When it resolves, the journal and the directory entries of both files are
+ * durable. The bytes in `have` must be durable before.
  */
 export async function writeJournal(
   partial: string,
   digest: Digest,
   have: readonly [number, number][],
 ): Promise<void> {
-  const noted = have.slice(0, MOST_INTERVALS)
+  const recorded = have.slice(0, MAX_INTERVALS)
   const temporary = `${journalPath(partial)}.new`
-  const text = JSON.stringify({ digest, have: noted, sum: sumOf(digest, noted) })
+  const text = JSON.stringify({ digest, have: recorded, sum: sumOf(digest, recorded) })
   try {
     await writeFile(temporary, text, { flush: true })
     await rename(temporary, journalPath(partial))
   } catch (error) {
-    await rm(temporary, { force: true }).catch(() => {}) // the first error says more
+    await rm(temporary, { force: true }).catch(() => {}) // the first error is the cause
     throw error
   }
   await syncDirectory(dirname(partial))
 }
 
-/** What the file at `partial` holds of this digest; undefined where that cannot be believed. Throws ENOENT. */
+/**
+ * Returns the durable intervals of the file at `partial`. Returns undefined if the journal is
+ * damaged or for another digest; throws ENOENT if there is none.
+ */
 export async function readJournal(partial: string, digest: Digest): Promise<Intervals | undefined> {
   const file = await open(journalPath(partial), 'r')
   try {
     const { size } = await file.stat()
-    if (size > MOST_BYTES) return undefined
+    if (size > MAX_BYTES) return undefined
     const bytes = Buffer.alloc(size)
     await readFully(file, bytes, 0)
     return parseJournal(bytes.toString('utf8'), digest)
@@ -53,7 +56,7 @@ export async function readJournal(partial: string, digest: Digest): Promise<Inte
   }
 }
 
-/** Where the last interval ends: the file is at least that long. */
+/** Returns the end of the last interval: the file is at least this long. */
 export function extentOf(have: Intervals): number {
   return [...have].at(-1)?.end ?? 0
 }
@@ -62,7 +65,7 @@ export async function removeJournal(partial: string): Promise<void> {
   for (const path of journalPaths(partial)) await rm(path, { force: true })
 }
 
-/** Everything that writeJournal may leave. */
+/** Returns the path of every file that writeJournal may leave. */
 export function journalPaths(partial: string): readonly string[] {
   return [journalPath(partial), `${journalPath(partial)}.new`]
 }
@@ -78,7 +81,7 @@ function parseJournal(text: string, digest: Digest): Intervals | undefined {
   }
 }
 
-/** A figure changed by a bad disk is no longer its own. */
+/** A checksum, so that no number that a bad disk has changed is believed. */
 function sumOf(digest: Digest, have: unknown): string {
   return hash('sha256', JSON.stringify([digest, have]), 'base64url')
 }

@@ -1,5 +1,6 @@
-// The files that downloads are filling, or have left half-filled for the next one of the same digest, in this
-// process or a later one. What is in them, ingest.ts and journal.ts know.
+// The partial files: those that ingests are filling, and those that were suspended for the next
+// ingest of the same digest, in this process or a later one. Their content is the business of
+// ingest.ts and journal.ts.
 
 import { randomBytes } from 'node:crypto'
 import type { Stats } from 'node:fs'
@@ -15,25 +16,30 @@ import { WriteGate } from '../disk/write-gate.ts'
 
 export interface Removed {
   readonly files: number
-  /** On the disk: gaps do not count. */
+  /** Space on the disk; gaps do not count. */
   readonly bytes: number
 }
 
-/** No name is ever used twice: a sidecar that a power failure brought back cannot find another's file. */
+/**
+ * Names are never reused: a journal that a power failure has restored must not match another file.
+ */
 const PARTIAL = /^(sha256|sha512)-([0-9a-f]+)\.[0-9a-f]{16}\.part$/
 
-/** Files that no later process can use: unfinished puts of filesystem.ts and ingests without a sidecar. */
+/**
+ * Names of files that no later process can use: unfinished puts, and ingests that could not be
+ * suspended.
+ */
 const TEMPORARY = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.json(\.new)?)?$/
 
 export class Partials {
   readonly #directory: string
-  /** File names of what was left, by digest. */
-  readonly #left = new Map<Digest, string>()
+  /** Names of the suspended files. */
+  readonly #suspended = new Map<Digest, string>()
   readonly #filling = new Set<Digest>()
   readonly #onError: (error: unknown) => void
   readonly #gate: WriteGate
 
-  /** `directory`: local, and nobody else's until the gate is closed. */
+  /** `directory` is a local directory that nothing else uses until the gate is closed. */
   constructor(directory: string, onError: (error: unknown) => void, gate = new WriteGate()) {
     this.#directory = directory
     this.#onError = onError
@@ -41,8 +47,9 @@ export class Partials {
   }
 
   /**
-   * At start, before anything else is asked: finds what an earlier process left, and removes what of it
-   * nobody can use. Files with names of other kinds stay. Throws StoreClosed where the gate closes meanwhile.
+   * Finds the files that an earlier process left, and removes the unusable ones. Call it at start,
+   * before any other method. Files with other names stay. Throws StoreClosed if the gate closes
+   * meanwhile.
    */
   async load(): Promise<void> {
     const names = new Set(await readdir(this.#directory))
@@ -57,8 +64,8 @@ export class Partials {
   }
 
   /**
-   * The file that was left of this digest, with what it has, or a new one. While it is open, another
-   * one for the same digest gets a file that cannot be left for later.
+   * Opens the suspended file of this digest, or a new one. While it is open, further ingests of the
+   * digest get files that cannot be suspended.
    */
   async open(digest: Digest, adopt: Adopt): Promise<LocalIngest> {
     return await this.#gate.run(async () => {
@@ -66,7 +73,7 @@ export class Partials {
         return await this.#open(digest, adopt)
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw error
-        await mkdir(this.#directory, { recursive: true }) // the cache was emptied by hand
+        await mkdir(this.#directory, { recursive: true }) // somebody emptied the cache by hand
         return await this.#open(digest, adopt)
       }
     })
@@ -87,17 +94,17 @@ export class Partials {
     }
   }
 
-  /** Removes what was left of a digest, if anything was. */
+  /** Removes the suspended file of a digest, if there is one. */
   async discard(digest: Digest, signal?: AbortSignal): Promise<void> {
-    const name = this.#left.get(digest)
+    const name = this.#suspended.get(digest)
     if (name === undefined) return
-    this.#left.delete(digest)
+    this.#suspended.delete(digest)
     await this.#remove(name, signal)
   }
 
   /**
-   * Removes what was left and not opened or written since `olderThanMs` milliseconds. Goes no further once the
-   * signal fires or the gate is closed.
+   * Removes the suspended files that have not been opened or written for `olderThanMs`
+   * milliseconds. Stops early when the signal fires or the gate closes.
    */
   async removeOlder(olderThanMs: number, signal?: AbortSignal): Promise<Removed> {
     return await this.#gate.run(() => this.#removeOlder(olderThanMs, signal))
@@ -105,12 +112,12 @@ export class Partials {
 
   async #removeOlder(olderThanMs: number, signal: AbortSignal | undefined): Promise<Removed> {
     let [files, bytes] = [0, 0]
-    for (const [digest, name] of this.#left) {
+    for (const [digest, name] of this.#suspended) {
       if (this.#isOver(signal)) break
       const found = await statOf(join(this.#directory, name))
       const ageMs = found === undefined ? Infinity : Math.max(Date.now() - found.mtimeMs, 0)
       if (ageMs < olderThanMs) continue
-      if (this.#left.get(digest) !== name) continue // somebody came back for it meanwhile
+      if (this.#suspended.get(digest) !== name) continue // opened again meanwhile
       await this.discard(digest, signal)
       files += 1
       bytes += found === undefined ? 0 : found.blocks * 512
@@ -119,15 +126,15 @@ export class Partials {
   }
 
   async #reopen(digest: Digest, adopt: Adopt): Promise<LocalIngest | undefined> {
-    const name = this.#left.get(digest)
+    const name = this.#suspended.get(digest)
     if (name === undefined) return undefined
-    this.#left.delete(digest)
+    this.#suspended.delete(digest)
     try {
       const ingest = await LocalIngest.reopen(this.#options(digest, name, adopt))
       if (ingest !== undefined) return ingest
     } catch (error) {
       if (!isAbsent(error) && storageTrouble(error) !== 'broken') {
-        this.#left.set(digest, name) // too many open files, say: it may be read another time
+        this.#suspended.set(digest, name) // too many open files, for example: it may succeed later
         throw error
       }
     }
@@ -136,16 +143,16 @@ export class Partials {
   }
 
   #options(digest: Digest, name: string, adopt: Adopt): PartialOptions {
-    const ended = (isLeft: boolean) => {
+    const onEnd = (isSuspended: boolean) => {
       this.#filling.delete(digest)
-      if (isLeft) this.#left.set(digest, name)
+      if (isSuspended) this.#suspended.set(digest, name)
     }
-    return { path: join(this.#directory, name), digest, adopt, ended }
+    return { path: join(this.#directory, name), digest, adopt, onEnd }
   }
 
   async #find(digest: Digest, name: string): Promise<void> {
-    if (!this.#left.has(digest) && (await this.#isUsable(digest, name))) {
-      this.#left.set(digest, name)
+    if (!this.#suspended.has(digest) && (await this.#isUsable(digest, name))) {
+      this.#suspended.set(digest, name)
     } else {
       await this.#remove(name)
     }
@@ -162,8 +169,8 @@ export class Partials {
   }
 
   /**
-   * The sidecar first: a file without one is nobody's. What cannot be removed, or is not because the signal
-   * fires or the gate closes, is found again at the next start.
+   * Removes the journal first: the next start removes a partial file without one. It also finds
+   * what could not be removed now, and what is left when the signal fires or the gate closes.
    */
   async #remove(name: string, signal?: AbortSignal): Promise<void> {
     const partial = join(this.#directory, name)

@@ -60,8 +60,8 @@ const garble = (what: string, change: (text: string) => string | Buffer) =>
   [
     what,
     async () => {
-      const sidecar = await theFile('.json')
-      await writeFile(sidecar, change(await readFile(sidecar, 'utf8')))
+      const journal = await theFile('.json')
+      await writeFile(journal, change(await readFile(journal, 'utf8')))
     },
   ] as const
 
@@ -174,7 +174,7 @@ describe('a partial file', () => {
     expect(await isFresh()).toBe(true)
   })
 
-  test('that is simply closed is removed together with its sidecar', async () => {
+  test('that is simply closed is removed together with its journal', async () => {
     const ingest = await begin()
     await ingest.checkpoint()
     await ingest.close()
@@ -236,8 +236,8 @@ describe('a checkpoint', () => {
     const ingest = await begin()
     await ingest.write(200_000, content.subarray(200_000, 200_100))
     await Promise.all([ingest.checkpoint(), ingest.checkpoint()])
-    const sidecar = await theFile('.json')
-    const noted: unknown = JSON.parse(await readFile(sidecar, 'utf8'))
+    const journal = await theFile('.json')
+    const noted: unknown = JSON.parse(await readFile(journal, 'utf8'))
     expect(noted).toMatchObject({
       digest,
       have: [
@@ -245,9 +245,9 @@ describe('a checkpoint', () => {
         [200_000, 200_100],
       ],
     })
-    const { ino } = await stat(sidecar)
+    const { ino } = await stat(journal)
     await ingest.checkpoint()
-    expect((await stat(sidecar)).ino).toBe(ino)
+    expect((await stat(journal)).ino).toBe(ino)
     await ingest.close()
   })
 
@@ -283,14 +283,14 @@ describe('a checkpoint', () => {
 
 describe('at the start', () => {
   test.each([
-    garble('a sidecar that is cut off', (text) => text.slice(0, -5)),
-    garble('an empty sidecar', () => ''),
-    garble('a sidecar of zeros', (text) => Buffer.alloc(text.length)),
-    garble('a sidecar with one figure changed', (text) => text.replace('150000', '140000')),
-    garble('a sidecar that claims more than the file has', (text) => text.replace('150000', '9e9')),
-    garble('a sidecar of another digest', (text) => text.replace('sha256:', 'sha256:0')),
-    garble('an endless sidecar', () => Buffer.alloc(3_000_000, ' ')),
-    ['no sidecar', async () => rm(await theFile('.json'))],
+    garble('a journal that is cut off', (text) => text.slice(0, -5)),
+    garble('an empty journal', () => ''),
+    garble('a journal of zeros', (text) => Buffer.alloc(text.length)),
+    garble('a journal with one figure changed', (text) => text.replace('150000', '140000')),
+    garble('a journal that claims more than the file has', (text) => text.replace('150000', '9e9')),
+    garble('a journal of another digest', (text) => text.replace('sha256:', 'sha256:0')),
+    garble('an endless journal', () => Buffer.alloc(3_000_000, ' ')),
+    ['no journal', async () => rm(await theFile('.json'))],
     ['a file cut short', async () => truncate(await theFile('.part'), 149_999)],
     ['an empty file', async () => truncate(await theFile('.part'), 0)],
     ['no file', async () => rm(await theFile('.part'))],
