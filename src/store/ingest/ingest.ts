@@ -244,7 +244,7 @@ export class LocalIngest implements Ingest {
       if (actual !== size) throw new ContentError('wrong-size', size, actual)
       await this.#adopt(this.#path, size, options)
       this.#state = 'committed'
-      await this.#removeJournal().catch(() => {}) // the blob is kept; the next start removes the journal
+      await this.#removeJournal().catch(() => {}) // the next start removes it
       this.#end()
     })
   }
@@ -254,7 +254,7 @@ export class LocalIngest implements Ingest {
       const bytes = this.have().bytes
       if (this.#state !== 'open' || this.#onEnd === undefined) return
       if (bytes === this.#journaledBytes || this.#isWrong) return
-      const have = this.have().toJSON() // before the flush, which may miss what is written meanwhile
+      const have = this.have().toJSON() // before the flush, which may miss later writes
       await this.#flush(() => this.#file.datasync())
       this.#hasJournal = true
       await writeJournal(this.#path, this.digest, have)

@@ -1,5 +1,5 @@
-// Tells a waiting server when a claim comes or goes. A help only: where the file system tells nothing
-// (NFS, or another host's changes), whoever waits looks again by itself.
+// Wakes a waiting server when a claim appears or disappears. This only saves time: some file
+// systems (NFS) do not report changes by other hosts, so the server also looks at intervals.
 import { type FSWatcher, watch } from 'node:fs'
 
 export class ClaimWatch implements Disposable {
@@ -11,20 +11,20 @@ export class ClaimWatch implements Disposable {
     this.#directory = directory
   }
 
-  /** To be called before looking: a change from then on ends the next wait. */
+  /** Call this before looking at the claims: any change after it ends the next `wait`. */
   start(): void {
     this.#change = Promise.withResolvers()
     try {
-      // Heartbeats are changes of another kind.
+      // Heartbeats are reported as 'change'.
       this.#watcher ??= watch(this.#directory, { persistent: false }, (kind) => {
         if (kind === 'rename') this.#change.resolve()
       }).on('error', () => this[Symbol.dispose]())
     } catch {
-      this.#watcher = undefined // no such directory yet, or no watches left
+      this.#watcher = undefined // the directory does not exist yet, or inotify watches have run out
     }
   }
 
-  /** Resolves with the next change, at the latest after `ms`; rejects when aborted. */
+  /** Resolves at the next change, or after `ms`. Rejects when aborted. */
   async wait(ms: number, signal: AbortSignal | undefined): Promise<void> {
     const late = Promise.withResolvers<void>()
     const timer = setTimeout(() => late.resolve(), ms)

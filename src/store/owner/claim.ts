@@ -1,4 +1,5 @@
-// A claim to a directory: a small file that says which server it is, and whether that server still lives.
+// A claim to a directory is a small file that identifies a server. This file writes, reads and
+// parses claims, and finds out whether the server behind one is alive.
 
 import { randomUUID } from 'node:crypto'
 import { open, readFile, readlink } from 'node:fs/promises'
@@ -10,30 +11,36 @@ export interface Claim {
   readonly id: string
   readonly host: string
   readonly pid: number
-  /** With `pidNamespace` and `startTime`: on Linux only, where the process can be looked up. */
+  /**
+   * Set on Linux only, as `pidNamespace` and `startTime` are: together they identify the process.
+   */
   readonly bootId?: string
   readonly pidNamespace?: string
-  /** Clock ticks after boot: tells the process from a later one with its pid. */
+  /** Clock ticks since boot. It distinguishes the process from a later one with the same pid. */
   readonly startTime?: string
-  /** Where it serves the registry API. */
+  /** The address on which the server answers the registry API. */
   readonly listen: string
-  /** ISO 8601, for people. */
+  /** ISO 8601; only for people to read. */
   readonly since: string
 }
 
-/** A claim as it stands; `pulse` changes with every heartbeat. `claim` is undefined while it cannot be read. */
+/**
+ * A claim as read. `pulse` changes with every heartbeat. `claim` is undefined if its file cannot be
+ * parsed.
+ */
 export interface SeenClaim {
   readonly claim: Claim | undefined
   readonly pulse: string
 }
 
-/** Which kernel and which pid namespace this is; undefined where there is no /proc. */
-export interface Place {
+/** Where a pid is unique: one boot of one kernel, and one pid namespace. */
+export interface PidScope {
   readonly bootId: string
   readonly pidNamespace: string
 }
 
-export async function findPlace(): Promise<Place | undefined> {
+/** Returns this process's scope, or undefined if there is no /proc. */
+export async function findPidScope(): Promise<PidScope | undefined> {
   try {
     const bootId = await readFile('/proc/sys/kernel/random/boot_id', 'utf8')
     return { bootId: bootId.trim(), pidNamespace: await readlink('/proc/self/ns/pid') }
@@ -42,23 +49,23 @@ export async function findPlace(): Promise<Place | undefined> {
   }
 }
 
-/** A new claim of this process. */
-export async function makeClaim(listen: string, place: Place | undefined): Promise<Claim> {
-  const found = place === undefined ? undefined : await findProcess(process.pid)
+/** Returns a new claim of this process. */
+export async function makeClaim(listen: string, scope: PidScope | undefined): Promise<Claim> {
+  const found = scope === undefined ? undefined : await findProcess(process.pid)
   return {
     id: randomUUID(),
     host: hostname(),
     pid: process.pid,
-    ...(place !== undefined && found !== undefined && { ...place, startTime: found.startTime }),
+    ...(scope !== undefined && found !== undefined && { ...scope, startTime: found.startTime }),
     listen,
     since: new Date().toISOString(),
   }
 }
 
-/** Undefined: there is no such file any more. */
+/** Reads a claim, or returns undefined if its file is gone. */
 export async function readClaim(path: string): Promise<SeenClaim | undefined> {
   try {
-    // Opening, unlike stat, makes NFS ask the server.
+    // Open the file: on NFS, stat alone may be answered from the client's attribute cache.
     const file = await open(path, 'r')
     try {
       const { mtimeMs, size } = await file.stat()
@@ -73,30 +80,36 @@ export async function readClaim(path: string): Promise<SeenClaim | undefined> {
   }
 }
 
-/** Whether its process lives; undefined where that cannot be known from here (another host or container). */
+/**
+ * Reports whether the claim's process is alive, or undefined if that cannot be known from here, as
+ * for another host or container.
+ */
 export async function isAlive(
   claim: Claim,
-  place: Place | undefined,
+  scope: PidScope | undefined,
 ): Promise<boolean | undefined> {
   const { bootId, pidNamespace, startTime } = claim
-  if (place === undefined || startTime === undefined) return undefined
-  if (bootId !== place.bootId || pidNamespace !== place.pidNamespace) return undefined
+  if (scope === undefined || startTime === undefined) return undefined
+  if (bootId !== scope.bootId || pidNamespace !== scope.pidNamespace) return undefined
   const found = await findProcess(claim.pid)
   if (found !== undefined) return found.startTime === startTime && !found.ended
-  return isNoProcess(claim.pid) ? false : undefined
+  return isUnusedPid(claim.pid) ? false : undefined
 }
 
 interface FoundProcess {
   readonly startTime: string
-  /** A zombie: killed, but its parent has not asked for it yet. */
+  /** True for a zombie: it has ended, but its parent has not waited for it yet. */
   readonly ended: boolean
 }
 
-/** Undefined: no such process, or /proc does not show it (hidepid). proc(5), /proc/pid/stat. */
+/**
+ * Looks a process up in /proc/pid/stat (proc(5)). Returns undefined if there is no such process, or
+ * if /proc hides it (hidepid).
+ */
 async function findProcess(pid: number): Promise<FoundProcess | undefined> {
   try {
     const text = await readFile(`/proc/${pid}/stat`, 'utf8')
-    // The second field is the command in parentheses, which may itself hold spaces and parentheses.
+    // The second field is the command in parentheses, which may contain spaces and parentheses.
     const fields = text.slice(text.lastIndexOf(')') + 2).split(' ')
     const [state, startTime] = [fields[0], fields[19]]
     return startTime === undefined
@@ -107,9 +120,9 @@ async function findProcess(pid: number): Promise<FoundProcess | undefined> {
   }
 }
 
-function isNoProcess(pid: number): boolean {
+function isUnusedPid(pid: number): boolean {
   try {
-    process.kill(pid, 0) // only asks
+    process.kill(pid, 0) // signal 0 only checks that the process exists
     return false
   } catch (error) {
     return errnoOf(error) === 'ESRCH'

@@ -1,52 +1,63 @@
-// One server owns a directory. Each server that wants it puts a claim of its own name into `<directory>/owner/`
-// and then looks for others: of two, the later one sees the earlier and withdraws, so there is never a file
-// to fight about. A claim whose server is dead is cleared away by the next owner.
+// Makes sure that one server owns a directory. A server that wants it writes a claim into
+// `<directory>/owner/`, under a name of its own, and then looks for other claims. It withdraws if
+// it finds one: of two servers, the later one always sees the claim of the earlier. The next owner
+// removes the claims of dead servers.
 
 import { mkdir, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ClaimWatch } from './claim-watch.ts'
-import { findPlace, isAlive, makeClaim, readClaim } from './claim.ts'
-import type { Claim, Place } from './claim.ts'
+import { findPidScope, isAlive, makeClaim, readClaim } from './claim.ts'
+import type { Claim, PidScope } from './claim.ts'
 import { asError, explainStorageError, isAbsent } from '../disk/errno.ts'
 import { OWNER_DIRECTORY } from '../layout.ts'
 import { Waiting, WaitingNote } from './waiting.ts'
 
 export interface OwnershipOptions {
   readonly signal?: AbortSignal
-  /** Another server owns the directory, and this one waits: called when that is found, and when it is yet another. */
+  /**
+   * Called when another server is found to own the directory, and whenever the owner changes
+   * meanwhile.
+   */
   readonly onWaiting?: (owner: Claim) => void
   /**
-   * The claim is gone: somebody took this server for dead, or removed it by hand. Stop writing. Where
-   * the whole directory was emptied and nobody else is there, it is staked again instead.
+   * Called when the claim is gone: another server took this one for dead, or somebody removed the
+   * file. Stop writing at once. Not called if the whole directory was emptied and could be claimed
+   * again.
    */
   readonly onLost?: () => void
-  /** A heartbeat that could not be written; it is tried again. */
+  /** Called when a heartbeat could not be written. The next one tries again. */
   readonly onError?: (error: Error) => void
-  /** Default 5 s. */
+  /** Interval of the heartbeats. Default: 5 s. */
   readonly heartbeatMs?: number
-  /** A claim from elsewhere that does not change for this long is dead. Default 15 s; the same for all servers. */
+  /**
+   * A claim from another host or container is dead if it has not changed for this long. Must be the
+   * same for all servers. Default: 15 s.
+   */
   readonly staleMs?: number
-  /** How often a waiting server looks, besides being told where the file system does. Default 500 ms. */
+  /**
+   * How often a waiting server looks, in case the file system does not report changes. Default: 500
+   * ms.
+   */
   readonly pollMs?: number
-  /** For tests: as if this process ran elsewhere. Default: found in /proc. */
-  readonly place?: Place | 'unknown'
+  /** For tests: replaces what /proc says, as if this process ran elsewhere. */
+  readonly pidScope?: PidScope | 'unknown'
 }
 
 export interface Ownership {
   readonly claim: Claim
   /**
-   * Whether another server waits for the directory. The first call asks for it: who still waits says so
-   * again, at once or within `pollMs`.
+   * Reports whether another server is waiting for the directory. The first call always returns
+   * false: it removes old notes, and servers that are still waiting leave new ones within `pollMs`.
    */
   isWanted(): Promise<boolean>
-  /** Gives the directory to the next. Safe to call twice. */
+  /** Releases the directory to the next server. Safe to call twice. */
   release(): Promise<void>
 }
 
 /**
- * Waits until the directory is this server's. While another one lives, nothing is written but an empty file
- * that says somebody waits. Rejects when aborted.
+ * Waits until this server owns the directory. While another owner is alive, it writes nothing but
+ * an empty file that tells the owner that somebody is waiting. Rejects when aborted.
  */
 export async function takeOwnership(
   directory: string,
@@ -66,9 +77,9 @@ const CLAIM_NAME = /^[0-9a-f-]{36}\.json$/
 class Claims {
   readonly #directory: string
   readonly #options: OwnershipOptions
-  /** Since when, by this process's own clock, each claim has not changed. */
+  /** The last pulse of each claim, and when this process first saw it, by its own clock. */
   readonly #pulses = new Map<string, { pulse: string; sinceMs: number }>()
-  #place: Place | undefined
+  #pidScope: PidScope | undefined
   #announced = ''
   readonly #note: WaitingNote
 
@@ -87,8 +98,8 @@ class Claims {
   }
 
   async #take(listen: string): Promise<Ownership> {
-    const { place, signal, pollMs = 500 } = this.#options
-    this.#place = place === 'unknown' ? undefined : (place ?? (await findPlace()))
+    const { pidScope, signal, pollMs = 500 } = this.#options
+    this.#pidScope = pidScope === 'unknown' ? undefined : (pidScope ?? (await findPidScope()))
     using watch = new ClaimWatch(this.#directory)
     for (;;) {
       signal?.throwIfAborted()
@@ -97,18 +108,22 @@ class Claims {
         await this.#note.put()
         await watch.wait(pollMs * (0.5 + Math.random()), signal)
       } else {
-        const claim = await makeClaim(listen, this.#place)
+        const claim = await makeClaim(listen, this.#pidScope)
         if (await this.#stake(claim, signal)) {
-          const again = () => this.#stakeAgain(claim)
-          return new HeldClaim(this.#pathOf(claim), claim, { ...this.#options, again })
+          const reclaim = () => this.#reclaim(claim)
+          return new HeldClaim(this.#pathOf(claim), claim, { ...this.#options, reclaim })
         }
-        // Not in step: two that saw each other and withdrew must not meet again.
+        // Wait for a random time: two servers that saw each other and withdrew must not collide
+        // again.
         await sleep(pollMs * (0.5 + Math.random()), undefined, { ...(signal && { signal }) })
       }
     }
   }
 
-  /** Claims, and looks again: somebody may have done the same. Once the signal fires it leaves no claim. */
+  /**
+   * Writes the claim, then looks again: another server may have done the same meanwhile. Returns
+   * whether the directory is ours, and removes the claim otherwise, also when the signal fires.
+   */
   async #stake(claim: Claim, signal?: AbortSignal): Promise<boolean> {
     const path = this.#pathOf(claim)
     let isOurs = false
@@ -122,13 +137,16 @@ class Claims {
       signal?.throwIfAborted()
       isOurs = isFree
     } finally {
-      if (!isOurs) await rm(path, { force: true }).catch(() => {}) // an error before this one says more
+      if (!isOurs) await rm(path, { force: true }).catch(() => {}) // the first error is the cause
     }
     return isOurs
   }
 
-  /** False: another has the directory, or only the claim was taken away. */
-  async #stakeAgain(claim: Claim): Promise<boolean> {
+  /**
+   * Claims the directory again if it was emptied. Returns false if it was not, or if another server
+   * has it.
+   */
+  async #reclaim(claim: Claim): Promise<boolean> {
     const isEmptied = await readdir(this.#directory).then(() => false, isAbsent)
     return isEmptied && (await this.#stake(claim))
   }
@@ -143,13 +161,16 @@ class Claims {
   async #isDead(name: string): Promise<boolean> {
     const seen = await readClaim(join(this.#directory, name))
     if (seen === undefined) return true
-    const alive = seen.claim && (await isAlive(seen.claim, this.#place))
+    const alive = seen.claim && (await isAlive(seen.claim, this.#pidScope))
     const dead = alive === undefined ? this.#hasNoPulse(name, seen.pulse) : !alive
     if (!dead && seen.claim !== undefined) this.#announce(seen.claim)
     return dead
   }
 
-  /** Never compares two clocks: what counts is that nothing changes while this one runs. */
+  /**
+   * Measures by this process's clock alone how long the pulse has not changed: hosts' clocks may
+   * differ.
+   */
   #hasNoPulse(name: string, pulse: string): boolean {
     const nowMs = performance.now()
     const last = this.#pulses.get(name)
@@ -164,7 +185,10 @@ class Claims {
     this.#options.onWaiting?.(claim)
   }
 
-  /** The dead, and those who will see this claim and withdraw. */
+  /**
+   * Removes all other claims: they are of dead servers, or of servers that will see this claim and
+   * withdraw.
+   */
   async #clearOthers(own: Claim): Promise<void> {
     for (const name of await this.#names()) {
       if (name !== nameOf(own)) await rm(join(this.#directory, name), { force: true })
@@ -186,8 +210,8 @@ class Claims {
 }
 
 interface HeldClaimOptions extends OwnershipOptions {
-  /** Claims the directory anew where it was emptied. */
-  readonly again: () => Promise<boolean>
+  /** Claims the directory again if it was emptied. Returns whether that succeeded. */
+  readonly reclaim: () => Promise<boolean>
 }
 
 class HeldClaim implements Ownership {
@@ -226,20 +250,20 @@ class HeldClaim implements Ownership {
       if (!isAbsent(error)) return this.#options.onError?.(asError(error))
       if (this.#isClaiming) return
       this.#isClaiming = true
-      await this.#claimAgain()
+      await this.#recover()
       this.#isClaiming = false
     }
   }
 
-  async #claimAgain(): Promise<void> {
+  async #recover(): Promise<void> {
     try {
-      if (await this.#options.again()) {
+      if (await this.#options.reclaim()) {
         if (this.#stopped) await rm(this.#path, { force: true })
         return
       }
     } catch (error) {
       if (!this.#stopped) this.#options.onError?.(asError(error))
-      return // the directory cannot be made: nobody else can have it
+      return // the directory could not be created, so no other server can have claimed it
     }
     if (this.#stopped) return
     this.#stop()

@@ -1,5 +1,6 @@
-// Who waits for a directory says so by an empty file of its own beside the owner's claim. A help only: an
-// owner that ends may give the directory back while it still serves what it need not write.
+// A server that waits for a directory leaves an empty file, its note, next to the owner's claim.
+// This only speeds up a handover: an owner that is stopping can release the directory early, while
+// it still sends responses for which it does not have to write.
 
 import { randomUUID } from 'node:crypto'
 import { readdir, rm, writeFile } from 'node:fs/promises'
@@ -7,7 +8,7 @@ import { join } from 'node:path'
 
 const NAME = /^[0-9a-f-]{36}\.waiting$/
 
-/** What one that waits leaves; never rejects. */
+/** The note of a waiting server. Its methods never reject. */
 export class WaitingNote {
   readonly #path: string
 
@@ -15,7 +16,10 @@ export class WaitingNote {
     this.#path = join(directory, `${randomUUID()}.waiting`)
   }
 
-  /** To be put again and again: the owner removes it to see who still waits. */
+  /**
+   * Writes the note. Call it repeatedly: the owner removes notes to see which servers are still
+   * waiting.
+   */
   async put(): Promise<void> {
     await writeFile(this.#path, '').catch(() => {})
   }
@@ -25,20 +29,23 @@ export class WaitingNote {
   }
 }
 
-/** Whether anybody waits, for the owner. */
+/** The owner's view of the notes. */
 export class Waiting {
   readonly #directory: string
-  #hasAsked = false
+  #hasCleared = false
 
   constructor(directory: string) {
     this.#directory = directory
   }
 
-  /** The first call only asks: notes of those that were killed do not come back. */
+  /**
+   * Reports whether a server is waiting. The first call removes all notes and returns false: only
+   * servers that are alive write theirs again.
+   */
   async isAnybody(): Promise<boolean> {
     const notes = (await readdir(this.#directory)).filter((name) => NAME.test(name))
-    if (this.#hasAsked) return notes.length > 0
-    this.#hasAsked = true
+    if (this.#hasCleared) return notes.length > 0
+    this.#hasCleared = true
     for (const name of notes) await rm(join(this.#directory, name), { force: true })
     return false
   }

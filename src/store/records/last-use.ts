@@ -1,4 +1,5 @@
-// Notes when content was last used, for eviction: at most once a minute per key, and never in the way of an answer.
+// Records when content was last used, for eviction. It writes at most once a minute per key, and no
+// response waits for it.
 
 import { LRUCache } from 'lru-cache'
 import type { StorageDriver } from '../driver/driver.ts'
@@ -16,7 +17,7 @@ export class LastUse {
     this.#onError = onError
   }
 
-  /** "Used now"; the touch itself happens in the background. */
+  /** Records that the key is used now. The write happens in the background. */
   note(key: string): void {
     if (this.#touched.has(key)) return
     this.#touched.set(key, true)

@@ -1,5 +1,6 @@
-// Which repository may show which content, and since when: content is kept once by digest, and a link is
-// what makes it visible under a repository. Whether a link suffices for a caller, cache/ decides.
+// Links record which repository has which content, and since when. Content is kept once, by digest;
+// a link makes it visible in a repository. Whether a link is enough for a requester is decided in
+// cache/.
 
 import type { Digest } from '../../oci/digest.ts'
 import type { Repository } from '../../oci/reference.ts'
@@ -14,10 +15,10 @@ export type GrantedBy = 'anonymous' | 'credential' | 'imported'
 export interface Link {
   readonly kind: LinkKind
   readonly mediaType?: string
-  /** In bytes, as the descriptor or the upstream said. */
+  /** In bytes, according to the descriptor or the upstream. */
   readonly size?: number
   readonly grantedBy: GrantedBy
-  /** When the upstream granted it, in milliseconds. */
+  /** When the upstream granted it, in milliseconds since the epoch. */
   readonly at: number
 }
 
@@ -53,7 +54,10 @@ export class Links {
     await this.#records.remove(linkKey(repository, kind, digest))
   }
 
-  /** Every repository that holds a manifest or a tag, once, in no order. It walks the store: not for hot paths. */
+  /**
+   * Yields every repository that has a manifest or a tag, once, in no particular order. It walks
+   * the store, so keep it out of hot paths.
+   */
   async *repositories(): AsyncIterable<Repository> {
     const seen = new Set<string>()
     const enter = (prefix: string): boolean => {

@@ -1,5 +1,5 @@
-// Manifests by digest, byte for byte. They are checked whenever they are read; keeping recently read ones
-// in memory is cache/'s business, and so is which repository may see one (links.ts).
+// Manifests by digest, byte for byte. Every read checks the digest. cache/ keeps recent ones in
+// memory, and decides by the links (links.ts) who may read one.
 
 import { algorithmOf, digestOf } from '../../oci/digest.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -27,7 +27,7 @@ export class Manifests {
     this.#lastUse = new LastUse(options.driver, (error) => this.#report('touch manifest', error))
   }
 
-  /** The exact bytes; a damaged manifest is removed and counts as absent. */
+  /** Returns the exact bytes. A damaged manifest is removed and counts as absent. */
   async get(digest: Digest): Promise<Buffer | undefined> {
     const key = manifestKey(digest)
     const held = await this.#driver.get(key)
@@ -37,7 +37,9 @@ export class Manifests {
     return held.bytes
   }
 
-  /** Keeps what the caller has verified; what is held already stays, unless it is damaged. */
+  /**
+   * Keeps bytes that the caller has verified. Does nothing if the manifest is held and not damaged.
+   */
   async put(digest: Digest, bytes: Uint8Array): Promise<void> {
     const key = manifestKey(digest)
     await this.#turns.take(key, async () => {
@@ -47,7 +49,7 @@ export class Manifests {
     })
   }
 
-  /** "Used now": for callers that answer from memory. */
+  /** Records that the manifest is used now, for callers that answer from memory. */
   used(digest: Digest): void {
     this.#lastUse.note(manifestKey(digest))
   }
@@ -58,7 +60,9 @@ export class Manifests {
     await this.#turns.take(key, () => this.#driver.remove(key))
   }
 
-  /** Unless a put has replaced it meanwhile: then that is the answer. */
+  /**
+   * Removes the damaged manifest. If a put has replaced it meanwhile, returns the new one instead.
+   */
   async #removeDamaged(digest: Digest, key: string): Promise<Buffer | undefined> {
     return await this.#turns.take(key, async () => {
       const held = await this.#driver.get(key)
@@ -75,8 +79,8 @@ export class Manifests {
 }
 
 /**
- * Reports whether `bytes` are the manifest that the digest names. The digest of a signed schema 1 manifest is
- * that of its payload without the signatures: such a manifest is taken as it is.
+ * Reports whether `bytes` are the manifest that the digest names. The digest of a signed schema 1
+ * manifest is that of its payload without the signatures: such a manifest is accepted unchecked.
  */
 export function isManifestOf(digest: Digest, bytes: Uint8Array): boolean {
   return digestOf(bytes, algorithmOf(digest)) === digest || readManifest(bytes)?.schema1 === true

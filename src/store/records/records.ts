@@ -1,6 +1,6 @@
-// Small JSON records by key: what links, tags and referrers have in common. Nothing is remembered here:
-// the cache holds in memory what it uses (cache/flight/record-cache.ts), and whether a write is worth
-// its while is told from what the disk has.
+// Small JSON records by key, on which links, tags and referrers are built. Nothing is held in
+// memory here: the cache does that (cache/flight/record-cache.ts). A put compares with what is on
+// the disk and skips writes that would change too little.
 
 import type { Durability, StorageDriver, StoreObserver } from '../driver/driver.ts'
 import { parseJson } from '../disk/json.ts'
@@ -9,17 +9,22 @@ import { Turns } from '../disk/turns.ts'
 export interface RecordsOptions<T extends object> {
   readonly driver: StorageDriver
   readonly observer?: StoreObserver | undefined
-  /** Returns undefined for a value that is not such a record: the file is removed and counts as absent. */
+  /**
+   * Returns undefined if the value is not such a record: its file is removed and counts as absent.
+   */
   readonly parse: (value: unknown) => T | undefined
-  /** Returns when the record was last confirmed, in milliseconds. */
+  /** Returns when the record was last confirmed, in milliseconds since the epoch. */
   readonly timeOf: (record: T) => number
-  /** Returns the record without that time: what must not be lost. */
+  /** Returns the record without that time: a change of anything else is always written. */
   readonly essence: (record: T) => unknown
   /** The durability of a new or changed record. */
   readonly durability: Durability
 }
 
-/** A crash may lose this much of a time: it costs one upstream request, and saves a write per answer. */
+/**
+ * How often a record is written if only its time has changed. A crash loses at most this much,
+ * which costs one upstream request; writing each time would cost a write per response.
+ */
 const TIME_WRITTEN_EVERY_MS = 60_000
 
 export class Records<T extends object> {
@@ -56,7 +61,9 @@ export class Records<T extends object> {
     await this.#turns.take(key, () => this.#options.driver.remove(key))
   }
 
-  /** What the disk has; a record that cannot be read is written again. */
+  /**
+   * Returns the record on the disk, or undefined if it cannot be read: then it is written again.
+   */
   async #written(key: string): Promise<T | undefined> {
     const held = await this.#options.driver.get(key).catch(() => undefined)
     return held && this.#parse(held.bytes)
@@ -70,7 +77,9 @@ export class Records<T extends object> {
     return parseJson(bytes, this.#options.parse)
   }
 
-  /** Unless a put has replaced it meanwhile: then that is the answer. */
+  /**
+   * Removes the damaged record. If a put has replaced it meanwhile, returns the new one instead.
+   */
   async #removeDamaged(key: string): Promise<T | undefined> {
     const { driver, observer } = this.#options
     const held = await driver.get(key)

@@ -1,4 +1,4 @@
-// The last known list of what refers to a digest, for when the upstream cannot be asked.
+// The last known list of a digest's referrers, for when the upstream cannot be asked.
 
 import { readDescriptor } from '../../oci/descriptor.ts'
 import type { Descriptor } from '../../oci/descriptor.ts'
@@ -11,7 +11,7 @@ import { Records } from './records.ts'
 
 export interface ReferrersEntry {
   readonly manifests: Descriptor[]
-  /** When the upstream last gave it, in milliseconds. */
+  /** When the upstream last sent the list, in milliseconds since the epoch. */
   readonly checkedAt: number
 }
 

@@ -1,4 +1,5 @@
-// What each tag pointed to when the upstream was last asked. Whether that is still fresh, cache/ decides.
+// Records what each tag pointed to when the upstream was last asked. cache/ decides whether that is
+// fresh.
 
 import { parseDigest } from '../../oci/digest.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -15,7 +16,7 @@ export interface TagEntry {
   readonly digest: Digest
   readonly mediaType: string
   readonly size: number
-  /** When the upstream last confirmed it, in milliseconds. */
+  /** When the upstream last confirmed it, in milliseconds since the epoch. */
   readonly checkedAt: number
   readonly grantedBy: GrantedBy
 }
@@ -39,7 +40,10 @@ export class Tags {
     return await this.#records.get(tagKey(repository, tag))
   }
 
-  /** A new digest is durable when this resolves; a mere `checkedAt` is written at most once a minute. */
+  /**
+   * A new digest is durable when this resolves. A new `checkedAt` alone is written at most once a
+   * minute.
+   */
   async put(repository: Repository, tag: string, entry: TagEntry): Promise<void> {
     await this.#records.put(tagKey(repository, tag), entry)
   }
@@ -48,7 +52,7 @@ export class Tags {
     await this.#records.remove(tagKey(repository, tag))
   }
 
-  /** The tags that are held, in ASCII order. */
+  /** Returns the held tags in ASCII order. */
   async list(repository: Repository): Promise<string[]> {
     const prefix = tagsPrefix(repository)
     const tags: string[] = []

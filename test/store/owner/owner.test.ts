@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promise
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { findPlace, isAlive, makeClaim } from '../../../src/store/owner/claim.ts'
+import { findPidScope, isAlive, makeClaim } from '../../../src/store/owner/claim.ts'
 import type { Claim } from '../../../src/store/owner/claim.ts'
 import { takeOwnership } from '../../../src/store/owner/owner.ts'
 import type { Ownership, OwnershipOptions } from '../../../src/store/owner/owner.ts'
@@ -42,7 +42,7 @@ async function claims(): Promise<string[]> {
 
 /** A claim as a server elsewhere would have left it. */
 async function leaveClaim(changes: Partial<Claim>): Promise<Claim> {
-  const claim = { ...(await makeClaim('10.0.0.9:5000', await findPlace())), ...changes }
+  const claim = { ...(await makeClaim('10.0.0.9:5000', await findPidScope())), ...changes }
   await mkdir(directory.join('owner'), { recursive: true })
   await writeFile(directory.join('owner', `${claim.id}.json`), JSON.stringify(claim))
   return claim
@@ -194,10 +194,10 @@ describe('takeOwnership', () => {
   })
 
   test('works without /proc, by heartbeat alone', async () => {
-    const first = await take({ place: 'unknown' })
+    const first = await take({ pidScope: 'unknown' })
     expect(first.claim.startTime).toBeUndefined()
     let taken = false
-    const second = take({ place: 'unknown', staleMs: 500 }).then((ownership) => {
+    const second = take({ pidScope: 'unknown', staleMs: 500 }).then((ownership) => {
       taken = true
       return ownership
     })
@@ -265,12 +265,12 @@ describe('takeOwnership', () => {
 
 describe('isAlive', () => {
   test('recognises this process, and is undecided where it cannot look', async () => {
-    const place = await findPlace()
-    const claim = await makeClaim('x', place)
-    expect(await isAlive(claim, place)).toBe(true)
-    expect(await isAlive({ ...claim, startTime: '5' }, place)).toBe(false)
-    expect(await isAlive({ ...claim, pid: 2 ** 22 + 1 }, place)).toBe(false)
-    expect(await isAlive({ ...claim, bootId: 'other' }, place)).toBeUndefined()
+    const scope = await findPidScope()
+    const claim = await makeClaim('x', scope)
+    expect(await isAlive(claim, scope)).toBe(true)
+    expect(await isAlive({ ...claim, startTime: '5' }, scope)).toBe(false)
+    expect(await isAlive({ ...claim, pid: 2 ** 22 + 1 }, scope)).toBe(false)
+    expect(await isAlive({ ...claim, bootId: 'other' }, scope)).toBeUndefined()
     expect(await isAlive(claim, undefined)).toBeUndefined()
   })
 
@@ -288,8 +288,8 @@ describe('isAlive', () => {
       .toBe(true)
     const stat = await readFile(`/proc/${pid}/stat`, 'utf8')
     const startTime = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]!
-    const place = await findPlace()
-    const claim = { ...(await makeClaim('x', place)), pid, startTime }
-    expect(await isAlive(claim, place)).toBe(false)
+    const scope = await findPidScope()
+    const claim = { ...(await makeClaim('x', scope)), pid, startTime }
+    expect(await isAlive(claim, scope)).toBe(false)
   })
 })
