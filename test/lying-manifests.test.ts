@@ -7,7 +7,8 @@ import { Blobs } from '../src/store/blobs/blobs.ts'
 import { filesBelow } from './support/cache-files.ts'
 import { mirrorOf } from './support/chandlery.ts'
 import { type OpenOptions, REGISTRY } from './support/client.ts'
-import { syntheticBytes } from './support/content.ts'
+import { bytesContent, syntheticBytes } from './support/content.ts'
+import type { ActiveFault } from './support/faults.ts'
 import type { TestRegistry } from './support/registry.ts'
 import { createWorld, type World } from './support/world.ts'
 
@@ -63,7 +64,7 @@ async function expectGood(
   expect(response.headers.get('content-length')).toBe(String(bytes.length))
 }
 
-function below(world: World, part: 'blobs' | 'quarantine'): Promise<string[]> {
+function below(world: World, part: 'blobs' | 'ingest' | 'quarantine'): Promise<string[]> {
   return filesBelow(world.cache(part))
 }
 
@@ -125,5 +126,160 @@ describe('a held blob', () => {
     expect((await world.client.blob(DIGEST, elsewhere)).status).toBe(404)
     expect(verify).not.toHaveBeenCalled()
     await expectStillHeld()
+  })
+})
+
+/** The sizes that a lying manifest claims for a blob of 2 MiB. */
+const LIES = [0, 7, BYTES.length - 1, BYTES.length + 1, 10 * BYTES.length, 2 ** 50]
+const LYING = { repository: 'lying/app' }
+const PART = { start: 1_500_000, end: 1_600_000 }
+
+/** A world in which lying/app has the blob as well, and a manifest that claims this size of it. */
+async function createWorldWithClaim(size: number): Promise<World> {
+  const world = await createLyingWorld()
+  await claim(world, { ...LYING, size })
+  world.upstream.content.addBlob(DIGEST, bytesContent(BYTES), LYING.repository)
+  return world
+}
+
+/** The first answer stalls in the middle: until it is released, nobody can have all of the blob. */
+function stallFirst({ upstream }: World): ActiveFault {
+  const match = { kind: 'blob', method: 'GET', nth: 1 } as const
+  return upstream.fault({ match, stall: { afterBytes: MIB } })
+}
+
+function ranged(options: OpenOptions, range: string): OpenOptions {
+  return { ...options, headers: { range: `bytes=${range}` } }
+}
+
+async function expectGoodPart(world: World, options: OpenOptions = {}): Promise<void> {
+  const { start, end } = PART
+  await expectGood(world, ranged(options, `${start}-${end - 1}`), BYTES.subarray(start, end))
+}
+
+async function readToEnd({ client }: World, options: OpenOptions): Promise<void> {
+  using response = await client.openBlob(DIGEST, options)
+  await response.body()
+}
+
+/** Resolves once this many clients read what arrives. */
+async function joined({ client }: World, clients: number): Promise<void> {
+  await expect.poll(() => client.metric('chandlery_download_readers')).toBe(clients)
+}
+
+async function sending({ upstream }: World): Promise<void> {
+  await expect.poll(() => upstream.bytesSent(DIGEST)).toBeGreaterThan(0)
+}
+
+async function expectKept(world: World): Promise<void> {
+  await expect.poll(() => below(world, 'blobs')).toHaveLength(1)
+  await expect.poll(() => below(world, 'ingest')).toEqual([])
+}
+
+describe('a blob that arrives', () => {
+  test.each(LIES)(
+    'reaches a client whose manifest claims %s bytes, and those that join it',
+    async (size) => {
+      await using world = await createWorldWithClaim(size)
+      const stalled = stallFirst(world)
+      const lying = expectGood(world, LYING)
+      await sending(world)
+      const honest = expectGood(world)
+      const part = expectGoodPart(world)
+      await joined(world, 3)
+      stalled.release()
+      await Promise.all([honest, part, lying])
+      await expectKept(world)
+    },
+  )
+
+  test.each(LIES)(
+    'reaches a client that joins and whose manifest claims %s bytes',
+    async (size) => {
+      await using world = await createWorldWithClaim(size)
+      const stalled = stallFirst(world)
+      const honest = expectGood(world)
+      await sending(world)
+      const lying = expectGood(world, LYING)
+      const head = await world.client.blob(DIGEST, { ...LYING, method: 'HEAD' })
+      expect(head.headers.get('content-length')).toBe(String(BYTES.length))
+      stalled.release()
+      await Promise.all([honest, lying])
+      await expectKept(world)
+      expect(world.upstream.bytesSent(DIGEST)).toBe(BYTES.length)
+    },
+  )
+
+  test.each(LIES)(
+    'reaches a client that wants parts and whose manifest claims %s bytes',
+    async (size) => {
+      await using world = await createWorldWithClaim(size)
+      await expectGoodPart(world, LYING)
+      await expectGood(world, ranged(LYING, '-1000'), BYTES.subarray(-1000))
+    },
+  )
+
+  test('is 416 for a part behind its end, whatever the manifest claims', async () => {
+    await using world = await createWorldWithClaim(10 * BYTES.length)
+    using response = await world.client.openBlob(DIGEST, ranged(LYING, `${BYTES.length + 5}-`))
+    expect(response.status).toBe(416)
+    expect(response.headers.get('content-range')).toBe(`bytes */${BYTES.length}`)
+  })
+
+  test.each([true, false])(
+    'reaches a client that joins one that wants a part behind the end (416 reports the size: %s)',
+    async (isReported) => {
+      await using world = await createWorldWithClaim(10 * BYTES.length)
+      const stalled = world.upstream.fault({
+        match: { kind: 'blob', method: 'GET', nth: 1 },
+        stall: 'headers',
+        ...(isReported ? {} : { omitHeaders: ['content-range'] }),
+      })
+      const lying = world.client.openBlob(DIGEST, ranged(LYING, `${5 * BYTES.length}-`))
+      await expect.poll(() => stalled.hits).toBe(1)
+      const honest = expectGood(world)
+      await joined(world, 2)
+      stalled.release()
+      await honest
+      using response = await lying
+      expect(response.status).toBe(416)
+    },
+  )
+
+  test.each([BYTES.length - 1, BYTES.length + 1, 2 ** 50])(
+    'reaches a client that joins if the upstream reports no size and a manifest claims %s bytes',
+    async (size) => {
+      await using world = await createWorldWithClaim(size)
+      const stalled = world.upstream.fault({
+        match: { kind: 'blob', method: 'GET' },
+        announcedLength: 'none',
+        ignoreRange: true,
+        stall: { afterBytes: MIB },
+      })
+      const lying = readToEnd(world, LYING)
+      await sending(world)
+      const honest = expectGood(world)
+      await joined(world, 2)
+      stalled.release()
+      await honest
+      await lying
+      await expectKept(world)
+    },
+  )
+
+  test('is kept although a manifest claims more than the disk has, and so is one that arrives beside it', async () => {
+    await using world = await createWorldWithClaim(2 ** 50)
+    const { upstream, client } = world
+    const match = { kind: 'blob', digest: DIGEST, nth: 1 } as const
+    const stalled = upstream.fault({ match, stall: 'headers' })
+    const lying = expectGood(world, LYING)
+    await expect.poll(() => stalled.hits).toBe(1)
+    const bytes = syntheticBytes('beside', 0, MIB)
+    using beside = await client.openBlob(upstream.addBlob(bytes).digest)
+    expect((await beside.body()).bytes.equals(bytes)).toBe(true)
+    await expect.poll(() => below(world, 'blobs')).toHaveLength(1)
+    stalled.release()
+    await lying
+    await expect.poll(() => below(world, 'blobs')).toHaveLength(2)
   })
 })

@@ -7,18 +7,21 @@ import type { Digest } from '../oci/digest.ts'
  * One reader's view of one blob. It belongs to one response and is closed by it.
  *
  * - `size`: bytes of the whole blob; undefined while nobody has said it.
+ * - `isSizeClaimed`: only a manifest has said it so far, and that may be wrong.
  * - `plan(ranges)`: says what the response will carry, so that it is fetched; undefined means everything.
  *   What runs from 0 to the end is held back until verified (design: the hold-back rule). It may be
  *   said again until `promise`.
  * - `promise()`: the head goes out with this size: it changes no more.
  * - `available(at)`: how many bytes can be read from `at` without waiting.
  * - `wait(at, signal)`: resolves when `available(at) > 0` or `at` has turned out to be the end;
- *   rejects when neither can come true any more, or when the signal fires.
+ *   rejects when neither can come true any more, or when the signal fires. Before `promise` it also
+ *   resolves when the size by which the response was planned was only claimed and is wrong: plan again.
  * - `read(into, at)`: at most `available(at)` bytes; 0 means there is nothing there (yet).
  */
 export interface Content {
   readonly digest: Digest
   readonly size: number | undefined
+  readonly isSizeClaimed: boolean
   plan(ranges: readonly ByteRange[] | undefined): void
   promise(): void
   available(at: number): number
@@ -43,6 +46,7 @@ export class TruncatedContent extends Error {
 export class HeldContent implements Content {
   readonly digest: Digest
   readonly size: number
+  readonly isSizeClaimed = false
   readonly #object: ReadableObject
 
   constructor(digest: Digest, object: ReadableObject) {

@@ -5,7 +5,7 @@ import type { CacheOutcome } from '../http/cache-status.ts'
 import { noneMatch } from '../http/conditions.ts'
 import { type Digest, parseDigest } from '../oci/digest.ts'
 import { OciError } from '../oci/errors.ts'
-import { BLOB_TYPE, type BlobBody, planBlobBody } from './blob-body.ts'
+import { BLOB_TYPE, type BlobBody, planBlobBody, probeSize } from './blob-body.ts'
 import type { ContentSender } from './content-sender.ts'
 import type { Caches } from '../cache/caches.ts'
 import type { Exchange } from './exchange.ts'
@@ -78,19 +78,23 @@ async function openBody(exchange: Exchange, content: Content): Promise<BlobBody>
     etag: `"${content.digest}"`,
   }
   let patience: AbortSignal | undefined
+  let hasProbed = false
   for (;;) {
     if (content.size === undefined && !exchange.canChunk) {
       content.plan(undefined)
       await untilSized(content, exchange.gone)
     }
     const { size } = content
-    const body = planBlobBody(request, size)
+    const probe: BlobBody | undefined =
+      content.isSizeClaimed && !hasProbed ? probeSize(request, size) : undefined
+    const body = probe ?? planBlobBody(request, size)
     content.plan(body.ranges)
     if (firstAvailable(content, body) === 0) {
       patience ??= AbortSignal.any([AbortSignal.timeout(HEAD_PATIENCE_MS), exchange.impatience])
       await firstByte(content, body, exchange.gone, patience)
     }
-    if (content.size !== size) continue
+    hasProbed ||= probe !== undefined
+    if (content.size !== size || probe) continue
     content.promise()
     return body
   }

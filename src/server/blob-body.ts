@@ -21,11 +21,15 @@ export interface BlobBody {
   readonly stretches: readonly Stretch[]
 }
 
+/** What of a request decides what its response carries. */
+export interface BodyRequest {
+  readonly range: string | undefined
+  readonly ifRange: string | undefined
+  readonly etag: string
+}
+
 /** Throws RANGE_INVALID if no range can be satisfied. A blob of unknown size is always sent whole. */
-export function planBlobBody(
-  request: { range: string | undefined; ifRange: string | undefined; etag: string },
-  size: number | undefined,
-): BlobBody {
+export function planBlobBody(request: BodyRequest, size: number | undefined): BlobBody {
   const { range, ifRange, etag } = request
   if (size === undefined || range === undefined || !ifRangeHolds(ifRange, etag)) return whole(size)
   const ranges = parseRange(range, size)
@@ -34,6 +38,19 @@ export function planBlobBody(
   if (ranges === undefined || first === undefined) return whole(size)
   if (others.length === 0) return single(first, size)
   return sum(ranges) > size ? whole(size) : multipart(ranges, size)
+}
+
+/**
+ * Returns a body of which nothing is sent, for a request whose range is outside `size`, which is only
+ * claimed and may be wrong. It asks for the first byte, with which the upstream announces the size.
+ */
+export function probeSize(
+  { range, ifRange, etag }: BodyRequest,
+  size: number | undefined,
+): BlobBody | undefined {
+  if (size === undefined || !ifRangeHolds(ifRange, etag)) return undefined
+  if (parseRange(range, size) !== 'unsatisfiable') return undefined
+  return { status: 206, headers: {}, ranges: [{ start: 0, end: 1 }], stretches: [] }
 }
 
 function whole(size: number | undefined): BlobBody {

@@ -48,7 +48,7 @@ const ONLY_ENDPOINT = `
 | long body                         | 502 not-a-manifest    | 502 wrong-size        | 502 wrong-size        | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
 | long body, no length              | 502 not-a-manifest    | good                  | good                  | 502 protocol          | 502 protocol          | upstream-error | upstream-error  | upstream-error |
 | wrong Content-Range: place        | -                     | 502 protocol          | 502 protocol          | -                     | -                     | -              | -               | -              |
-| wrong Content-Range: size         | -                     | 502 wrong-size        | 502 wrong-size        | -                     | -                     | -              | -               | -              |
+| wrong Content-Range: size         | -                     | 502 protocol          | 502 protocol          | -                     | -                     | -              | -               | -              |
 | redirect to a dead host           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | 503 refused           | upstream-error | upstream-error  | upstream-error |
 | expired signed URL                | -                     | 403 denied            | 403 denied            | -                     | -                     | -              | -               | -              |
 | expired signed URL, once          | -                     | good                  | good                  | -                     | -                     | -              | -               | -              |

@@ -8,6 +8,7 @@ export class FakeContent implements Content {
   readonly digest: Digest
   readonly bytes: Buffer
   size: number | undefined
+  isSizeClaimed = false
   arrived: number
   planned: readonly ByteRange[] | undefined | 'never' = 'never'
   closed = 0

@@ -164,6 +164,17 @@ describe('a target that names a host', () => {
   })
 })
 
+it('a range outside a size that only a manifest claims is 416 if the upstream never announces one', async () => {
+  const bytes = patternBytes(1000)
+  const content = new FakeContent(bytes)
+  content.isSizeClaimed = true
+  await start({ blobs: blobsOf(() => content) })
+  const line = `GET /v2/a/blobs/${digestOf(bytes)}`
+  const answer = await talkTo(app.port, head(line, 'Range: bytes=2000-\r\nConnection: close\r\n'))
+  expect(statusesIn(answer)).toEqual(['416'])
+  expect(content.planned).toEqual([{ start: 0, end: 1 }])
+})
+
 describe('a blob of unknown size', () => {
   const bytes = patternBytes(200_000)
   const path = `/v2/a/blobs/${digestOf(bytes)}`

@@ -48,12 +48,12 @@ interface BlobRequest {
   readonly requester: Requester
   /** The link of the repository: a manifest there names the blob, or the upstream gave it there. */
   readonly named: Link | undefined
-  /** What is known about its size before an upstream answers, in bytes. */
+  /** What a manifest, or a file that proved damaged, says about its size, in bytes. */
   readonly claimedSize: number | undefined
 }
 
 export interface BlobHead {
-  /** In bytes; undefined where neither a manifest nor the upstream says. */
+  /** In bytes, as the upstream says, else the manifest; undefined if neither does. */
   readonly size: number | undefined
   readonly cache: CacheOutcome
 }
@@ -75,7 +75,8 @@ export class BlobCache {
     if (open) return open
     if (named === undefined) this.#checkGone(repo, digest)
     const joined = downloads.get(downloadKey(digest, requester)) !== undefined
-    const reader = await this.#read({ repo, digest, named, requester, claimedSize: named?.size })
+    const claimedSize = named?.size || undefined // 0 would promise an empty body
+    const reader = await this.#read({ repo, digest, named, requester, claimedSize })
     const cache: CacheOutcome = joined ? { state: 'collapsed' } : { state: 'miss', stored: true }
     return { content: this.#arrivingContent(reader, repo, digest, named, requester), cache }
   }
@@ -97,7 +98,7 @@ export class BlobCache {
       return { size, cache: { state: 'collapsed' } }
     }
     const link = await this.#prove(repo, digest, requester, named)
-    return { size: named?.size ?? link.size, cache: { state: 'miss', fwdStatus: 200 } }
+    return { size: link.size ?? named?.size, cache: { state: 'miss', fwdStatus: 200 } }
   }
 
   /** What is held, for those who may read it; undefined: nothing is held that may be served. */
@@ -199,8 +200,7 @@ export class BlobCache {
   ): Content {
     const repair = async (why: unknown) => {
       await this.#options.held.readFailed(digest, object, why)
-      const claimedSize = named?.size ?? object.size
-      return await this.#read({ repo, digest, named, requester, claimedSize })
+      return await this.#read({ repo, digest, named, requester, claimedSize: object.size })
     }
     return new RepairingContent({ content: new HeldContent(digest, object), repair })
   }
@@ -243,7 +243,7 @@ export class BlobCache {
     try {
       // Take the reader before anything is awaited: the download may be over, and its file closed, by
       // the time the upstream has said whether this request may read it.
-      reader = await running.reader()
+      reader = await running.reader(request.claimedSize)
       await running.opened
     } catch {
       await reader?.close()
@@ -251,7 +251,7 @@ export class BlobCache {
     }
     await this.#authorised(reader, repo, digest, requester)
     if (running.failure === undefined) {
-      running.join(this.#sources(request))
+      running.join(this.#sources(request), request.claimedSize)
       return reader
     }
     await reader.close()
@@ -271,7 +271,7 @@ export class BlobCache {
     download.opened.catch((error: unknown) => this.#rememberGone(repo, digest, error))
     let reader: DownloadReader | undefined
     try {
-      reader = await download.reader() // before anything else is awaited, as in #joinOther
+      reader = await download.reader(size) // before anything else is awaited, as in #joinOther
       // Where the size is known, the reader says what it wants before anything is asked for.
       if (size === undefined) await download.opened
       // Another repository's source may have answered, or an earlier download of another registry have

@@ -32,6 +32,10 @@ export class RepairingContent implements Content {
     return this.#content.size
   }
 
+  get isSizeClaimed(): boolean {
+    return this.#content.isSizeClaimed
+  }
+
   plan(ranges: readonly ByteRange[] | undefined): void {
     this.#planned = { ranges }
     this.#content.plan(ranges)

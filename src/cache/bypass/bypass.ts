@@ -12,6 +12,7 @@ import { leastFinal, UpstreamError } from '../../upstream/face/failure.ts'
 import type { FileLeft } from '../fetch/attempt.ts'
 import { corruptReadError, mismatchError } from '../fetch/errors.ts'
 import { fetchInOrder, type InOrderFetch } from '../fetch/in-order.ts'
+import type { SizeClaims } from '../fetch/size-claims.ts'
 import type { SourceQueue } from '../fetch/source-queue.ts'
 import type { FileLost } from '../fetch/write-body.ts'
 import { type BypassClient, BypassReader, type ReaderBypass } from './bypass-reader.ts'
@@ -41,7 +42,10 @@ const FILE_STEP_BYTES = BLOCK_BYTES
 export interface BypassOptions {
   readonly digest: Digest
   readonly queue: SourceQueue
+  /** In bytes, if an upstream has announced it already. */
   readonly size: number | undefined
+  /** What manifests claim about it. */
+  readonly claims: SizeClaims
   readonly file: FileLeft | undefined
   /** Bytes of this digest were wrong before: parts are given to nobody before all of it is verified. */
   readonly suspect: boolean
@@ -72,6 +76,8 @@ export class Bypass implements ReaderBypass {
   readonly #seeking = new Set<BypassReader>()
   readonly #done = Promise.withResolvers<never>()
   #size: number | undefined
+  /** A source has answered, so that the size is known if it will be known before the end. */
+  #isOpened: boolean
   #isSuspect: boolean
   #isVerified = false
   #isOver = false
@@ -85,6 +91,7 @@ export class Bypass implements ReaderBypass {
       this.#fileLost(file, error)
     })
     this.#size = options.size
+    this.#isOpened = options.size !== undefined
     this.#isSuspect = options.suspect
   }
 
@@ -199,6 +206,8 @@ export class Bypass implements ReaderBypass {
     if (this.#isOver) return
     for (const reader of this.#seeking) {
       if (this.#isExhausted) break
+      // Only a claim says that there is anything where it waits: the shared read tells.
+      if (!this.#isOpened && !reader.client.isWhole) continue
       const isWithheld = !reader.client.isWhole && this.isWithheld
       const isShared = this.#isShareable(reader)
       if (!isWithheld && !isShared && this.#running(true) >= this.#maxDirectReads) break
@@ -323,11 +332,12 @@ export class Bypass implements ReaderBypass {
   }
 
   #fetchFor(read: UpstreamRead): InOrderFetch {
-    const { digest, queue, sourceFailed, now } = this.#options
+    const { digest, queue, claims, sourceFailed, now } = this.#options
     const size = () => this.#size
     return {
       digest,
       queue,
+      claims,
       get size() {
         return size()
       },
@@ -342,10 +352,16 @@ export class Bypass implements ReaderBypass {
   }
 
   #opened(size: number | undefined): void {
+    const isNews = this.#size === undefined && size !== undefined
     this.#size ??= size
     this.#options.opened(this.#size)
     // It began without readers, to learn the size: now it waits for the first of them.
     if (!this.isWithheld) for (const read of this.#reads) read.runsAlone = false
+    // A response that was planned by a claim may have to be planned anew.
+    if (isNews) for (const reader of this.#readers) reader.wake()
+    if (this.#isOpened) return
+    this.#isOpened = true
+    this.#grant()
   }
 
   /** Parts wait for the verdict, which takes all of it, whoever reads. */
@@ -365,10 +381,17 @@ export class Bypass implements ReaderBypass {
     if (actual !== digest)
       return this.#corrupt(read, new ContentError('wrong-digest', digest, actual))
     read.isVerified = true
+    if (!this.#isVerified) this.#blameWrongSizes()
     this.#isVerified = true
     this.#isSuspect = false
     this.#ended(read)
     for (const reader of this.#readers) reader.wake()
+  }
+
+  /** The digest has shown that these sources were wrong, and not the manifests. */
+  #blameWrongSizes(): void {
+    const { queue, sourceFailed } = this.#options
+    for (const error of queue.wrongSizes(this.#size)) sourceFailed(error)
   }
 
   #ended(read: UpstreamRead): void {

@@ -28,6 +28,7 @@ import { Bypass } from '../bypass/bypass.ts'
 import { Attempt, type FileLeft } from '../fetch/attempt.ts'
 import { corruptOrigins, mismatchError, verificationError } from '../fetch/errors.ts'
 import { Fetch } from '../fetch/fetch.ts'
+import { SizeClaims } from '../fetch/size-claims.ts'
 import { SourceQueue } from '../fetch/source-queue.ts'
 import { FileLost, WriteFailed } from '../fetch/write-body.ts'
 import { faultIn } from '../policy/failure.ts'
@@ -82,6 +83,7 @@ export class Download implements DownloadView {
   /** Present while bytes arrive in a file. */
   #fetch: Fetch | undefined
   #bypass: Bypass | undefined
+  readonly #claims = new SizeClaims()
   #size: number | undefined
   /** Bytes of this digest were wrong before, and no good ones are here yet. */
   #suspect: boolean
@@ -95,7 +97,7 @@ export class Download implements DownloadView {
     this.#options = options
     this.digest = options.digest
     this.registry = options.registry
-    this.#size = options.size
+    this.#claims.add(options.claimedSize)
     this.#suspect = options.suspect
     this.#isWanted = options.fetch.fill === 'always'
     this.#readers = new DownloadReaders(options.observer)
@@ -113,7 +115,7 @@ export class Download implements DownloadView {
     return this.#state
   }
 
-  /** Of the blob, in bytes, where it is known. */
+  /** In bytes, once an upstream has announced it or the digest has shown it; never a manifest's claim. */
   get size(): number | undefined {
     return this.#bypass ? this.#bypass.size : this.#size
   }
@@ -158,8 +160,9 @@ export class Download implements DownloadView {
     return this.#isEnded || this.#fetch !== undefined || this.#bypass !== undefined
   }
 
-  /** More sources for the same bytes. */
-  join(sources: readonly Source[]): void {
+  /** Adds sources of the same bytes, and the size in bytes that the joining reader's manifest claims. */
+  join(sources: readonly Source[], claimedSize: number | undefined): void {
+    this.#claims.add(claimedSize)
     this.#queue.add(sources)
     this.#fetch?.pump()
     this.#bypass?.joined()
@@ -167,19 +170,20 @@ export class Download implements DownloadView {
 
   /**
    * A new reader: at once where there is something to read from, so that the download cannot be over
-   * before it is taken; else as soon as there is. Rejects as `ready` does.
+   * before it is taken; else as soon as there is. `claimedSize` is what the reader's own manifest says,
+   * in bytes. Rejects as `ready` does.
    */
-  async reader(): Promise<DownloadReader> {
+  async reader(claimedSize?: number): Promise<DownloadReader> {
     if (this.#attempts.length === 0 && !this.#bypass) await this.ready
-    return this.read()
+    return this.read(claimedSize)
   }
 
   /** A new reader; `ready` has just resolved. */
-  read(): DownloadReader {
+  read(claimedSize?: number): DownloadReader {
     clearTimeout(this.#idle)
     const attempt = this.#attempts.at(-1)
     if (!attempt && !this.#bypass) throw new Error('the download is not ready')
-    const reader = new DownloadReader(this, attempt)
+    const reader = new DownloadReader(this, attempt, claimedSize)
     this.#readers.add(reader)
     if (this.#bypass) reader.follow(this.#bypass)
     return reader
@@ -257,14 +261,20 @@ export class Download implements DownloadView {
   }
 
   async #fillAndKeep(): Promise<'kept' | 'not-kept'> {
+    let outdated = 0
     for (;;) {
       const attempt = await this.#begin()
       if (!attempt) return await this.#bypassDisk(undefined)
+      const { expected } = this.#claims
       try {
-        const mismatch = (await this.#fill(attempt)) ?? (await this.#verify(attempt))
+        await this.#fill(attempt)
+        const mismatch = await this.#verify(attempt)
         if (!mismatch) return await this.#commit(attempt)
+        // It may have ended where a claim said. A reader that joined meanwhile claims another size.
+        if (this.#claims.expected !== expected && outdated < MAX_ATTEMPTS) outdated += 1
         const most = Math.min(MAX_ATTEMPTS, Math.max(MIN_ATTEMPTS, this.#queue.length))
-        if (this.#attempts.length >= most) throw leastFinal([...this.#queue.errors, mismatch])
+        if (this.#attempts.length - outdated >= most)
+          throw leastFinal([...this.#queue.errors, mismatch])
       } catch (error) {
         if (!(error instanceof WriteFailed) || this.#abort.signal.aborted) throw error
         return await this.#bypassDisk(attempt, error)
@@ -278,6 +288,8 @@ export class Download implements DownloadView {
     try {
       const attempt = new Attempt(await this.#options.createIngest(this.digest))
       this.#attempts.push(attempt)
+      // An earlier download left more than is claimed: nobody knows which is wrong.
+      if (attempt.extent > (this.#claims.expected ?? Infinity)) this.#claims.refute()
       return attempt
     } catch (error) {
       this.#options.observer.storeError('write', error)
@@ -285,9 +297,11 @@ export class Download implements DownloadView {
     }
   }
 
-  /** Fetches every byte. Returns the mismatch where a source says that nothing follows what is wrong. */
-  async #fill(attempt: Attempt): Promise<UpstreamError | undefined> {
-    if (this.#size !== undefined) await this.#keeping.checkRoom(attempt, this.#size)
+  /**
+   * Fetches every byte. Where no upstream announces a size, it ends with what may be every byte: a source
+   * says that nothing follows, or as much is here as manifests claim.
+   */
+  async #fill(attempt: Attempt): Promise<void> {
     const fetch = this.#newFetch(attempt)
     this.#fetch = fetch
     this.#ready.resolve()
@@ -295,10 +309,8 @@ export class Download implements DownloadView {
     try {
       await fetch.run()
       this.#size = fetch.size
-      this.#open.resolve()
-      return undefined
     } catch (error) {
-      if (this.#mayBeAll(attempt, error)) return await this.#verifyUnknownSize(attempt)
+      if (this.#mayBeAll(attempt, error)) return
       // Record before throwing: a client that joins in between must start a new download.
       if (!(error instanceof WriteFailed)) this.#failure = this.#told(error)
       throw error
@@ -310,15 +322,17 @@ export class Download implements DownloadView {
   #newFetch(attempt: Attempt): Fetch {
     const { digest, observer, fetch } = this.#options
     const readers = this.#readers
-    const isWhole = () => this.#isWanted || this.#suspect || this.#size === undefined
+    // Bytes that are suspect or in dispute are sent only once they are verified, and that takes all of them.
+    const isVerdictAwaited = () => this.#suspect || readers.isDisputed
+    const isSizeExpected = () => (this.#size ?? this.#claims.expected) !== undefined
+    const isWhole = () => this.#isWanted || isVerdictAwaited() || !isSizeExpected()
     return new Fetch({
       attempt,
       fetch,
       queue: this.#queue,
       signal: this.#abort.signal,
-      size: this.#size,
+      claims: this.#claims,
       demand: {
-        // Suspect bytes are sent only once they are verified, and that takes all of them.
         get isWhole() {
           return isWhole()
         },
@@ -340,7 +354,9 @@ export class Download implements DownloadView {
     const isNews = this.#size === undefined && size !== undefined
     this.#size = size
     this.#open.resolve()
-    if (isNews) this.#watchRoom(this.#keeping.checkRoom(attempt, size))
+    if (!isNews) return
+    this.#readers.wake() // a response that was planned by a claim may have to be planned anew
+    this.#watchRoom(this.#keeping.checkRoom(attempt, size))
   }
 
   #progress(attempt: Attempt): void {
@@ -358,44 +374,38 @@ export class Download implements DownloadView {
     return this.#size === undefined && attempt.have.bytes > 0 && this.#queue.hasMetTheEnd
   }
 
-  // It is all, or there is too much, or the source is at fault; what is here can only fail again.
-  async #verifyUnknownSize(attempt: Attempt): Promise<UpstreamError | undefined> {
-    this.#state = 'verifying'
-    const size = attempt.contiguousEnd
-    const wrong = await verificationError(attempt, size)
-    if (wrong) {
-      this.#queue.forgetTheEnd()
-      return await this.#discard(attempt, wrong)
-    }
-    this.#size = size
-    this.#open.resolve()
-    return undefined
-  }
-
   /** Returns why the bytes are not what the digest names, or undefined when they are. */
   async #verify(attempt: Attempt): Promise<UpstreamError | undefined> {
     this.#state = 'verifying'
-    const wrong = await verificationError(attempt, this.#size)
+    const size = this.#size ?? attempt.contiguousEnd
+    const wrong = await verificationError(attempt, size)
     if (wrong) return await this.#distrust(attempt, wrong)
+    this.#size = size
+    this.#open.resolve()
     await this.#trust(attempt)
     return undefined
   }
 
   async #distrust(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
+    const isSized = this.#size !== undefined
     const error = await this.#discard(attempt, cause)
+    if (!isSized) this.#queue.forgetTheEnd()
     if (attempt.isResumed) return error
     for (const source of attempt.sources) this.#queue.corrupt(source, error)
-    // Which of several it was shows when a good copy is here.
+    // Which of several it was shows when a good copy is here, and so it does whether any byte was wrong
+    // where nobody announced how many there are.
     const { digest, observer } = this.#options
-    if (attempt.sources.size === 1) observer.verificationFailed(error.endpoint, digest)
+    attempt.isSourceNamed = isSized && attempt.sources.size === 1
+    if (attempt.isSourceNamed) observer.verificationFailed(error.endpoint, digest)
     return error
   }
 
   /** Its readers wait for a better one. */
   async #discard(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
     this.#suspect = true
-    this.#size = this.#options.size
-    const error = mismatchError(attempt, cause)
+    const isDoubtful = this.#size !== undefined && this.#claims.contradict(this.#size)
+    this.#size = undefined
+    const error = mismatchError(attempt, cause, isDoubtful ? 'wrong-size' : cause.reason)
     attempt.mismatch = error
     await this.#keeping.discard(attempt)
     return error
@@ -407,6 +417,7 @@ export class Download implements DownloadView {
     this.#readers.wake()
     await this.#readers.judge(attempt, this.#size)
     const { digest, observer } = this.#options
+    for (const error of this.#queue.wrongSizes(this.#size)) observer.sourceFailed(error, digest)
     for (const bad of this.#attempts.slice(0, -1)) {
       for (const origin of await corruptOrigins(bad, attempt)) {
         observer.verificationFailed(origin, digest)
@@ -461,6 +472,7 @@ export class Download implements DownloadView {
       unverifiedEnd,
       queue: this.#queue,
       size: this.#size,
+      claims: this.#claims,
       suspect: this.#suspect,
       maxDirectReads: Math.max(1, fetch.maxConnections - 1),
       opened: () => this.#open.resolve(),

@@ -43,7 +43,7 @@ export interface WantedBlob {
   /** The registry whose manifest named it. */
   readonly registry: string
   readonly sources: readonly Source[]
-  /** What the manifest says, in bytes. */
+  /** What a manifest claims, in bytes; undefined if no manifest names the blob. */
   readonly size: number | undefined
   /** Default: the digest. */
   readonly key?: string
@@ -78,7 +78,7 @@ export class Downloads {
     if (this.#stopped) throw new OciError('UNAVAILABLE', 'the server is shutting down')
     const running = this.get(key)
     if (running) {
-      running.join(sources)
+      running.join(sources, size)
       return running
     }
     const { observer, retryDelayMs = 200, fetch, createIngest, hasRoom } = this.#options
@@ -86,7 +86,7 @@ export class Downloads {
       digest,
       registry,
       sources,
-      size,
+      claimedSize: size,
       observer,
       retryDelayMs,
       createIngest,

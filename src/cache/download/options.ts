@@ -22,8 +22,8 @@ export interface DownloadObserver {
 export interface DownloadOptions {
   readonly digest: Digest
   readonly sources: readonly Source[]
-  /** The size that the manifest says, in bytes; a source that says otherwise is refused. */
-  readonly size: number | undefined
+  /** The size in bytes that the first reader's manifest claims; undefined if no manifest names the blob. */
+  readonly claimedSize: number | undefined
   readonly suspect: boolean
   readonly observer: DownloadObserver
   /** The first pause before a source that broke is asked again, in milliseconds; doubled each time. */

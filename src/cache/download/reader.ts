@@ -7,6 +7,7 @@ import type { Bypass } from '../bypass/bypass.ts'
 import type { BypassClient, BypassReader } from '../bypass/bypass-reader.ts'
 import type { Content } from '../content.ts'
 import type { Attempt } from '../fetch/attempt.ts'
+import { wrongPromiseError } from '../fetch/errors.ts'
 import { stretchesAhead } from '../fetch/read-ahead.ts'
 
 /** A whole response keeps this many bytes back until the digest is right. */
@@ -22,6 +23,7 @@ export function unverifiedEnd(size: number): number {
 /** What a reader needs to know of its download. */
 export interface DownloadView {
   readonly digest: Digest
+  /** In bytes, once an upstream has announced it or the digest has shown it. */
   readonly size: number | undefined
   readonly failure: Error | undefined
   /** Bytes of this digest were wrong before: a client that resumes may hold bad ones already. */
@@ -37,12 +39,16 @@ export interface DownloadView {
 
 export class DownloadReader implements Content, BypassClient {
   readonly #download: DownloadView
+  /** What this reader's manifest says, in bytes. */
+  readonly #claimedSize: number | undefined
   /** Undefined where nothing could be written from the start. */
   #attempt: Attempt | undefined
   #bypass: BypassReader | undefined
   #failure: Error | undefined
   #whole = true
   #planned: readonly ByteRange[] | undefined
+  /** The size by which the response was planned, if that was only claimed. */
+  #plannedBy: number | undefined
   #position = 0
   /** The index of the planned range that is being read. */
   #part = 0
@@ -53,8 +59,9 @@ export class DownloadReader implements Content, BypassClient {
   #first = Infinity
   #last = 0
 
-  constructor(download: DownloadView, attempt: Attempt | undefined) {
+  constructor(download: DownloadView, attempt: Attempt | undefined, claimedSize?: number) {
     this.#download = download
+    this.#claimedSize = claimedSize
     this.#attempt = attempt
     attempt?.retain()
   }
@@ -64,7 +71,18 @@ export class DownloadReader implements Content, BypassClient {
   }
 
   get size(): number | undefined {
-    return this.#download.size
+    return this.#download.size ?? this.#claimedSize
+  }
+
+  get isSizeClaimed(): boolean {
+    return this.#download.size === undefined && this.#claimedSize !== undefined
+  }
+
+  /** Reports whether this reader's manifest, or the head of its response, says another size than the upstream. */
+  get isDisputed(): boolean {
+    const { size } = this.#download
+    if (size === undefined) return false
+    return !this.promised(size) || (this.#claimedSize ?? size) !== size
   }
 
   get attempt(): Attempt | undefined {
@@ -87,7 +105,9 @@ export class DownloadReader implements Content, BypassClient {
   plan(ranges: readonly ByteRange[] | undefined): void {
     const only = ranges?.length === 1 ? ranges[0] : undefined
     this.#whole = ranges === undefined || (only?.start === 0 && only.end === this.size)
-    this.#planned = ranges ?? [{ start: 0, end: Infinity }]
+    // The whole goes on to its end, wherever that is: the size may only be claimed.
+    this.#planned = this.#whole || ranges === undefined ? [{ start: 0, end: Infinity }] : ranges
+    this.#plannedBy = this.isSizeClaimed ? this.#claimedSize : undefined
     this.#position = this.#planned[0]?.start ?? 0
     this.#part = 0
     this.#download.planned()
@@ -125,7 +145,7 @@ export class DownloadReader implements Content, BypassClient {
   }
 
   available(at: number): number {
-    if (this.#failure) return 0
+    if (this.#failure || this.#isPromiseBroken) return 0
     if (this.#bypass) return this.#bypass.available(at)
     const end = this.#attempt?.have.endFrom(at) ?? at
     return Math.max(0, Math.min(end, this.#trustedTo()) - at)
@@ -134,8 +154,9 @@ export class DownloadReader implements Content, BypassClient {
   async wait(at: number, signal: AbortSignal): Promise<void> {
     signal.throwIfAborted()
     while (this.available(at) === 0) {
+      if (this.#isPromiseBroken) throw wrongPromiseError(this.digest, this.#promised)
       const failure = this.#failure ?? this.#download.failure
-      if (this.#isEnd(at) && !this.#failure) return
+      if ((this.#isEnd(at) || this.#isPlannedWrong) && !this.#failure) return
       if (failure) throw failure
       if (this.#closed) throw new Error('the reader was closed')
       this.#position = at
@@ -235,8 +256,24 @@ export class DownloadReader implements Content, BypassClient {
     const attempt = this.#attempt
     if (attempt === undefined || attempt.mismatch || attempt.isLost) return 0
     if (attempt.isVerified) return Infinity
+    if (this.isDisputed) return 0
     if (!this.#whole) return this.#download.suspect ? 0 : Infinity
-    return unverifiedEnd(this.size ?? attempt.contiguousEnd)
+    return unverifiedEnd(this.#download.size ?? attempt.contiguousEnd)
+  }
+
+  // Its response can be planned anew by the size that the upstream announces.
+  get #isPlannedWrong(): boolean {
+    const { size } = this.#download
+    if (this.#promised !== undefined || this.#plannedBy === undefined) return false
+    return size !== undefined && size !== this.#plannedBy
+  }
+
+  // Its response has announced another size than the blob has, and cannot be completed. A blob that
+  // bypasses the disk does not wait for the digest to show that: memory does not hold all of it.
+  get #isPromiseBroken(): boolean {
+    const { size } = this.#download
+    if (size === undefined || this.promised(size)) return false
+    return this.#bypass !== undefined || this.#attempt?.isVerified === true
   }
 
   #isEnd(at: number): boolean {

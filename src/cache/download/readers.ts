@@ -32,6 +32,12 @@ export class DownloadReaders {
     return false
   }
 
+  /** Whether a reader is given nothing until the digest is verified, which takes all of the blob. */
+  get isDisputed(): boolean {
+    for (const { isDisputed } of this.#readers) if (isDisputed) return true
+    return false
+  }
+
   /** What readers of parts want now; whoever reads everything is served by filling from the front. */
   get wanted(): ByteRange[] {
     return [...this.#upcoming()].flatMap(([first]) => first ?? [])

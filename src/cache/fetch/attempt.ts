@@ -33,6 +33,8 @@ export class Attempt {
   /** What is here is of use to a later download: it is left for it. */
   leave = false
   isVerified = false
+  /** Its only source was named when its bytes proved wrong. */
+  isSourceNamed = false
   /** Why its bytes are not what the digest names, once that is known. */
   mismatch: UpstreamError | undefined
   /** Its file cannot be read any more. */
@@ -55,6 +57,11 @@ export class Attempt {
   /** Where the bytes end that are here without a gap from 0. */
   get contiguousEnd(): number {
     return this.have.endFrom(0)
+  }
+
+  /** Where the last byte ends that is here, whatever is missing before it. */
+  get extent(): number {
+    return [...this.have].at(-1)?.end ?? 0
   }
 
   /** Whether all of a blob of this size is here. */

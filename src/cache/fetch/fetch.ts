@@ -8,9 +8,10 @@ import { exhaustionOf } from '../../process/own-fault.ts'
 import type { Source, SourceResponse } from '../../upstream/face/source.ts'
 import type { Attempt } from './attempt.ts'
 import { Concurrency, type ConcurrencyOptions } from './connections.ts'
-import { asUpstreamError, sourceFault } from './errors.ts'
+import { asUpstreamError, isDoubtful, sourceFault } from './errors.ts'
 import { isComing, missingPiece, type PiecePlanOptions, urgentPiece } from './piece-plan.ts'
 import { RangeRequest, type RangeRequestOptions, type RequestOwner } from './range-request.ts'
+import type { SizeClaims } from './size-claims.ts'
 import type { SourceQueue } from './source-queue.ts'
 import { MAX_VAIN_REQUESTS, slowFront, VainRequests } from './stragglers.ts'
 import { WriteFailed } from './write-body.ts'
@@ -36,8 +37,8 @@ export interface FetchRun {
   readonly queue: SourceQueue
   readonly fetch: FetchOptions
   readonly signal: AbortSignal
-  /** In bytes, where it is known before anything is asked for; an upstream that says otherwise is refused. */
-  readonly size: number | undefined
+  /** What manifests claim about the size of the blob: requests are planned by it until a source announces one. */
+  readonly claims: SizeClaims
   readonly demand: Demand
   /** A response began; the size of the blob, where it is known by now. */
   readonly opened: (size: number | undefined) => void
@@ -60,6 +61,7 @@ const MAX_EXHAUSTED_PAUSE_MS = 4000
 const LOOK_EVERY_MS = 1000
 /** So few bytes twice cost less than the connection of the request that would have to end. */
 const FEW_BYTES = 512 * 1024
+const RANGE_NOT_SATISFIABLE = 416
 const EVERYTHING: ByteRange = { start: 0, end: Infinity }
 
 export class Fetch implements RequestOwner {
@@ -77,7 +79,6 @@ export class Fetch implements RequestOwner {
 
   constructor(options: FetchRun) {
     this.#options = options
-    this.#size = options.size
     this.#concurrency = new Concurrency(widthOf(options.fetch))
   }
 
@@ -93,6 +94,14 @@ export class Fetch implements RequestOwner {
     return this.#size
   }
 
+  get expectedSize(): number | undefined {
+    return this.#size ?? this.claims.expected
+  }
+
+  get claims(): SizeClaims {
+    return this.#options.claims
+  }
+
   get isOver(): boolean {
     return this.#isOver
   }
@@ -101,7 +110,10 @@ export class Fetch implements RequestOwner {
     return this.#options.now()
   }
 
-  /** Resolves when every byte is here. Throws the least final failure, or the signal's reason. */
+  /**
+   * Resolves when every byte is here. If `size` is undefined then, no source has announced one and as
+   * much is here as manifests claim. Throws the least final failure, or the signal's reason.
+   */
   async run(): Promise<void> {
     const { signal } = this
     const aborted = () => this.fail(signal.reason)
@@ -140,7 +152,7 @@ export class Fetch implements RequestOwner {
   /** Makes the requests that are due: something arrived, is wanted, or a source joined. */
   pump(): void {
     if (this.#isOver) return
-    if (this.#size !== undefined && this.attempt.isComplete(this.#size)) return this.#finish()
+    if (this.#isComplete()) return this.#finish()
     const pauseMs = this.#pausedUntil - this.now()
     if (pauseMs > 0) return this.#pumpIn(pauseMs)
     for (let next = this.#next(); next; next = this.#next()) void this.#ask(next)
@@ -149,13 +161,15 @@ export class Fetch implements RequestOwner {
 
   /** A 200 to a Range request helps only if no other request is running. */
   isUseful(request: RangeRequest, response: SourceResponse): boolean {
+    if (this.#size === undefined && isDoubtful(request.source, response, this.#options))
+      return false
     if (response.ranged || request.isWhole) return true
     const isPart = response.start > 0 || response.end !== response.size
-    if (isPart && this.#size !== undefined && response.start === request.at) return true
+    if (isPart && this.expectedSize !== undefined && response.start === request.at) return true
     this.#options.queue.ignoresRange(request.source)
     if (isPart || this.#requests.size > 1) return false // nobody knows what it is a part of
     request.pendingFrom = request.at = this.attempt.contiguousEnd
-    request.end = Infinity
+    request.end = response.size ?? this.expectedSize ?? Infinity
     return true
   }
 
@@ -164,6 +178,7 @@ export class Fetch implements RequestOwner {
     this.#exhausted = 0
     this.attempt.sources.add(source)
     this.#options.queue.responded(source)
+    if (this.#size !== undefined) this.#options.queue.believed(this.#size)
     const now = this.now()
     this.#concurrency.opened(now - startedAt, now, widthOf(this.#fetchOptions(source)))
     this.#options.opened(this.#size)
@@ -181,6 +196,17 @@ export class Fetch implements RequestOwner {
     this.#options.progress()
   }
 
+  ended(size: number): void {
+    this.#size ??= size
+  }
+
+  #isComplete(): boolean {
+    if (this.#size !== undefined) return this.attempt.isComplete(this.#size)
+    // No source has announced a size, and none is sending: the digest shows whether the claim is right.
+    const { expected } = this.claims
+    return expected !== undefined && this.#requests.size === 0 && this.attempt.isComplete(expected)
+  }
+
   #finish(): void {
     this.#isOver = true
     this.#done.resolve()
@@ -190,7 +216,7 @@ export class Fetch implements RequestOwner {
     const request = new RangeRequest({ ...chosen, owner: this })
     this.#requests.add(request)
     try {
-      if (await request.run()) this.#succeeded(request)
+      if (await request.run()) this.#options.queue.succeeded(request.source)
       this.#checkProgress(chosen)
     } catch (error) {
       this.#failed(request, error)
@@ -201,20 +227,30 @@ export class Fetch implements RequestOwner {
     }
   }
 
-  #succeeded({ source, at }: RangeRequest): void {
-    this.#size ??= at
-    this.#options.queue.succeeded(source)
-  }
-
   #failed(request: RangeRequest, error: unknown): void {
     if (this.signal.aborted || this.#isOver) return
     if (error instanceof WriteFailed) return this.fail(error)
     if (request.isStopped) return // asked for again elsewhere, for being slow
     const told = asUpstreamError(error, request.source)
     if (told === undefined) return this.#faulted(error)
+    if (this.#isBeyondEnd(request, told)) {
+      if (this.#size === undefined) this.claims.refute()
+      return
+    }
     this.#options.failed(told)
     const isFlowing = request.given > 0 || this.attempt.have.bytes > 0
     this.#options.queue.failed(request, told, isFlowing, this.now())
+  }
+
+  /**
+   * Reports whether a request was for bytes that only a claim made look possible: that is not the fault
+   * of its source.
+   */
+  #isBeyondEnd({ pendingFrom }: RangeRequest, { status }: UpstreamError): boolean {
+    if (status !== RANGE_NOT_SATISFIABLE) return false
+    if (this.#size !== undefined) return pendingFrom >= this.#size
+    if (this.claims.expected === undefined) return false
+    return pendingFrom > this.attempt.contiguousEnd
   }
 
   /**
@@ -283,7 +319,7 @@ export class Fetch implements RequestOwner {
     if (!source || (queue.isUnranged(source) && this.#requests.size > 0)) return undefined
     const piece = this.#pieceInOrder(source)
     if (!piece) return undefined
-    const isOpen = this.#limit(source) === 1 && piece.end === (this.#size ?? Infinity)
+    const isOpen = this.#limit(source) === 1 && piece.end === (this.expectedSize ?? Infinity)
     return { source, piece, isOpen }
   }
 
@@ -298,7 +334,9 @@ export class Fetch implements RequestOwner {
     }
   }
 
+  // Without a size nobody knows whether there is anything where a reader waits: the front comes first.
   #urgentPiece(pieceBytes: number): ByteRange | undefined {
+    if (this.expectedSize === undefined) return undefined
     return urgentPiece(this.#plan(pieceBytes), this.#options.demand.wanted)
   }
 
@@ -346,7 +384,7 @@ export class Fetch implements RequestOwner {
   // Without a size nobody knows where the pieces end.
   #limit(source: Source | undefined): number {
     const isUnranged = source !== undefined && this.#options.queue.isUnranged(source)
-    if (this.#size === undefined || isUnranged) return 1
+    if (this.expectedSize === undefined || isUnranged) return 1
     return Math.min(this.#concurrency.limit, this.#fetchOptions(source).maxConnections)
   }
 
@@ -356,7 +394,7 @@ export class Fetch implements RequestOwner {
   }
 
   #plan(pieceBytes: number, running: Iterable<RangeRequest> = this.#requests): PiecePlanOptions {
-    return { have: this.attempt.have, running, size: this.#size, pieceBytes }
+    return { have: this.attempt.have, running, size: this.expectedSize, pieceBytes }
   }
 }
 

@@ -5,7 +5,8 @@ import type { ByteRange } from '../../http/range.ts'
 import type { Digest } from '../../oci/digest.ts'
 import { leastFinal, type UpstreamError } from '../../upstream/face/failure.ts'
 import type { Source, SourceResponse } from '../../upstream/face/source.ts'
-import { asUpstreamError, refusalOf, sourceFault } from './errors.ts'
+import { asUpstreamError, endedAt, isDoubtful, refusalOf, sourceFault } from './errors.ts'
+import type { SizeClaims } from './size-claims.ts'
 import type { SourceQueue } from './source-queue.ts'
 import { TooLong } from './write-body.ts'
 
@@ -13,8 +14,10 @@ import { TooLong } from './write-body.ts'
 export interface InOrderFetch {
   readonly digest: Digest
   readonly queue: SourceQueue
-  /** The size of the blob in bytes; undefined until somebody has said it. */
+  /** The size of the blob in bytes; undefined until an upstream has announced it. */
   readonly size: number | undefined
+  /** What manifests claim about it. */
+  readonly claims: SizeClaims
   /** A source answers; `size` is what it says of the whole blob. */
   opened(source: Source, size: number | undefined): void
   /** A body without any announced length ended: that is the size of the blob. */
@@ -42,15 +45,17 @@ export async function* fetchInOrder(
     const [from, startedAt] = [at, fetch.now()]
     try {
       const response = await ask(fetch, source, { start: at, end: stop }, signal)
+      if (response === undefined) continue
       for await (const chunk of bodyFrom(response, at, fetch)) {
         const bytes = chunk.subarray(0, stop - at)
         at += bytes.length
         yield bytes
         if (at >= stop) break
       }
-      checkEnd(response, source, { from, at, stop: Math.min(stop, fetch.size ?? Infinity) })
+      const last = Math.min(stop, response.end ?? Infinity, fetch.size ?? Infinity)
+      if (last === Infinity && fetch.claims.mayEndAt(at)) fetch.ended(at)
+      else checkEnd(source, { from, at, end: last })
       fetch.queue.succeeded(source)
-      if (stop === Infinity && fetch.size === undefined) fetch.ended(at)
     } catch (error) {
       signal.throwIfAborted()
       const told = asUpstreamError(error, source)
@@ -79,12 +84,13 @@ async function nextSource(
   }
 }
 
+/** Returns undefined if other sources are to be asked before what this one answers is believed. */
 async function ask(
   fetch: InOrderFetch,
   source: Source,
   { start, end }: ByteRange,
   signal: AbortSignal,
-): Promise<SourceResponse> {
+): Promise<SourceResponse | undefined> {
   const isToTheEnd = end === (fetch.size ?? Infinity)
   const range = isToTheEnd || end === Infinity ? { start } : { start, end }
   const response = await source.fetch(fetch.digest, range, signal)
@@ -93,9 +99,14 @@ async function ask(
     response.body.discard() // or its connection would wait for a reader for ever
     throw refusal ?? signal.reason
   }
+  if (fetch.size === undefined && isDoubtful(source, response, fetch)) {
+    response.body.discard()
+    return undefined
+  }
   if (!response.ranged && start > 0) fetch.queue.ignoresRange(source)
   fetch.queue.responded(source)
   fetch.opened(source, response.size)
+  if (fetch.size !== undefined) fetch.queue.believed(fetch.size)
   return response
 }
 
@@ -118,12 +129,9 @@ async function* bodyFrom(
 
 // An answer may be for less than was asked for; one that brings nothing would be asked for for ever.
 function checkEnd(
-  response: SourceResponse,
   source: Source,
-  { from, at, stop }: { from: number; at: number; stop: number },
+  { from, at, end }: { from: number; at: number; end: number },
 ): void {
-  const end = Math.min(stop, response.end ?? stop)
-  if (end === Infinity) return
-  if (at < end) throw sourceFault(source, 'cut', `ended at byte ${at} of ${end}`)
+  if (at < end) throw sourceFault(source, 'cut', endedAt(at, end))
   if (at === from) throw sourceFault(source, 'cut', `brought nothing from byte ${at} on`)
 }

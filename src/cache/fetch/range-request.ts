@@ -3,7 +3,8 @@
 import type { ByteRange } from '../../http/range.ts'
 import type { Source, SourceResponse } from '../../upstream/face/source.ts'
 import type { Attempt } from './attempt.ts'
-import { refusalOf, sourceFault } from './errors.ts'
+import { endedAt, refusalOf, sourceFault } from './errors.ts'
+import type { SizeClaims } from './size-claims.ts'
 import { writeBody } from './write-body.ts'
 
 /** The fetch that makes the request, as the request knows it. */
@@ -12,8 +13,11 @@ export interface RequestOwner {
   readonly signal: AbortSignal
   /** Nothing is wanted any more. */
   readonly isOver: boolean
-  /** The size of the blob in bytes; undefined until somebody has said it. */
+  /** The size of the blob in bytes; undefined until an upstream has announced it. */
   readonly size: number | undefined
+  /** The same, or what manifests claim while no upstream has announced it. */
+  readonly expectedSize: number | undefined
+  readonly claims: SizeClaims
   /** Milliseconds, monotonic. */
   now(): number
   /** Reports whether an answer is of use. It may move where the request is, and its end. */
@@ -24,6 +28,8 @@ export interface RequestOwner {
   arrived(request: RangeRequest, bytes: number): void
   /** Bytes became readable. */
   progress(): void
+  /** A body of unknown length ended: that is the size of the blob, in bytes. */
+  ended(size: number): void
 }
 
 export interface RangeRequestOptions {
@@ -56,7 +62,7 @@ export class RangeRequest {
     this.#owner = owner
     this.source = source
     this.isOpen = isOpen
-    this.isWhole = piece.start === 0 && (isOpen || piece.end >= (owner.size ?? Infinity))
+    this.isWhole = piece.start === 0 && (isOpen || piece.end >= (owner.expectedSize ?? Infinity))
     this.startedAt = owner.now()
     this.pendingFrom = piece.start
     this.at = piece.start
@@ -107,7 +113,7 @@ export class RangeRequest {
   }
 
   async #write({ body, start }: SourceResponse): Promise<void> {
-    const { attempt, size = Infinity } = this.#owner
+    const { attempt } = this.#owner
     const from = this.at
     try {
       await writeBody({
@@ -115,7 +121,7 @@ export class RangeRequest {
         body,
         from: start,
         at: from,
-        limit: size,
+        limit: () => this.#owner.size ?? Infinity,
         end: () => this.end,
         onChunk: (bytes) => this.#arrived(bytes),
         written: () => this.#written(),
@@ -137,8 +143,11 @@ export class RangeRequest {
   }
 
   #checkEnd(response: SourceResponse): void {
-    const { size = this.at } = this.#owner
-    const end = Math.min(this.end, response.end ?? this.end, size)
-    if (this.at < end) throw sourceFault(this.source, 'cut', `ended at byte ${this.at} of ${end}`)
+    const { size = Infinity, claims } = this.#owner
+    const announced = Math.min(response.end ?? Infinity, size)
+    const end = Math.min(this.end, announced)
+    if (this.at >= end) return
+    if (announced === Infinity && claims.mayEndAt(this.at)) return this.#owner.ended(this.at)
+    throw sourceFault(this.source, 'cut', endedAt(this.at, end))
   }
 }

@@ -53,6 +53,15 @@ interface Entry {
   pausedUntil: number
   /** Its last failure, until it succeeds. */
   error: UpstreamError | undefined
+  doubt: SizeDoubt | undefined
+}
+
+/** A source announced a size that contradicts every manifest, and nothing has confirmed it yet. */
+export interface SizeDoubt {
+  /** Bytes. */
+  readonly size: number
+  /** The fault of the source, if the size proves wrong. */
+  readonly error: UpstreamError
 }
 
 /** A request that failed: when it began, and what it gave before. */
@@ -92,6 +101,7 @@ export class SourceQueue {
         failedAt: -Infinity,
         pausedUntil: -Infinity,
         error: undefined,
+        doubt: undefined,
       })
     }
   }
@@ -118,8 +128,8 @@ export class SourceQueue {
    * paused. With `ranged`, sources that ignore Range requests are skipped.
    */
   next(now: number, { ranged = false } = {}): Source | undefined {
-    const able = this.#entries.filter((entry) => {
-      return !entry.isExhausted && entry.pausedUntil <= now && !(ranged && entry.ignoresRange)
+    const able = this.#left.filter((entry) => {
+      return entry.pausedUntil <= now && !(ranged && entry.ignoresRange)
     })
     return able.reduce<Entry | undefined>((best, entry) => {
       return best === undefined || isBetter(entry, best) ? entry : best
@@ -128,7 +138,7 @@ export class SourceQueue {
 
   /** Returns the milliseconds until `next` has something new to offer, or undefined if it never will. */
   msUntilNext(now: number): number | undefined {
-    const left = this.#entries.filter((entry) => !entry.isExhausted)
+    const left = this.#left
     if (left.length === 0) return undefined
     return Math.max(1, Math.min(...left.map((entry) => entry.pausedUntil)) - now)
   }
@@ -171,6 +181,26 @@ export class SourceQueue {
     const entry = this.#entry(source)
     entry.error = error
     entry.isExhausted = true
+  }
+
+  /**
+   * Records that a source announced a size that is in doubt: other sources are asked first, including
+   * those that are paused. Returns whether there are any.
+   */
+  doubt(source: Source, doubt: SizeDoubt): boolean {
+    const entry = this.#entry(source)
+    entry.doubt = doubt
+    return !this.#left.includes(entry)
+  }
+
+  /** Records the size that is believed for now: sources that announced it are no longer in doubt. */
+  believed(size: number): void {
+    for (const entry of this.#entries) if (entry.doubt?.size === size) entry.doubt = undefined
+  }
+
+  /** Returns the faults of the sources in doubt, once the digest has shown that the blob has `size` bytes. */
+  wrongSizes(size: number | undefined): readonly UpstreamError[] {
+    return this.#entries.flatMap(({ doubt }) => (doubt && doubt.size !== size ? doubt.error : []))
   }
 
   /** Reports whether a source said that nothing follows what is here (416); that is not a failure of its own. */
@@ -219,6 +249,13 @@ export class SourceQueue {
     entry.corruptions += 1
     entry.tries = 0
     entry.limits = 0
+  }
+
+  /** The entries that may be asked now or later: those in doubt only if there are no others. */
+  get #left(): readonly Entry[] {
+    const left = this.#entries.filter(({ isExhausted }) => !isExhausted)
+    const trusted = left.filter(({ doubt }) => doubt === undefined)
+    return trusted.length > 0 ? trusted : left
   }
 
   #entry(source: Source): Entry {

@@ -11,8 +11,8 @@ export interface WriteBodyOptions {
   readonly from: number
   /** First offset that is wanted: what comes before it was fetched already and is skipped. */
   readonly at: number
-  /** The blob may not be longer than this. */
-  readonly limit: number
+  /** The blob may not be longer than this. It may become known while bytes arrive. */
+  readonly limit: () => number
   /** The offset to stop at: it may move while bytes arrive. */
   readonly end: () => number
   /** Called with the length of each chunk that is to be written. */
@@ -68,7 +68,7 @@ export async function writeBody(options: WriteBodyOptions): Promise<void> {
     for await (const chunk of body) {
       const start = position
       position += chunk.length
-      if (position > limit) throw new TooLong(`more than the ${limit} bytes announced`)
+      if (position > limit()) throw new TooLong(`more than the ${limit()} bytes announced`)
       // onChunk may move the end on, into the same chunk: the rest of that is wanted then.
       let next = Math.max(at, start)
       for (let stop = end(); next < Math.min(position, stop); stop = end()) {

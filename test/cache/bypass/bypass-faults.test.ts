@@ -11,8 +11,9 @@ const KIB = 1024
 const signal = new AbortController().signal
 const { events, kept, ingestsOn, open } = bypassScene()
 
-describe.each([true, false])('a wrong size, ranges honoured: %s,', (ranged) => {
+describe.each([true, false])('a wrong claim, ranges honoured: %s,', (ranged) => {
   const bytes = blob(20 * MIB)
+  const range = { start: 15 * MIB, end: 16 * MIB }
 
   test.each([
     ['too small', -1],
@@ -20,20 +21,58 @@ describe.each([true, false])('a wrong size, ranges honoured: %s,', (ranged) => {
     ['too large', 1],
     ['too large by far', 10 * MIB],
   ])(
-    'that is %s ends the download, whether the upstream reports another size or none',
+    'that is %s costs nothing if the upstream reports a size, and ends the download if it does not',
     async (_how, by) => {
-      for (const size of [true, false]) {
-        const one = upstream(() => bytes, { ranged, size })
-        const download = begin(open(), digestOf(bytes), [one], bytes.length + by)
-        const range = { start: 15 * MIB, end: 16 * MIB }
-        const readings = [await read(download), await read(download, { range })]
-        await expect(readings[0]!.done).rejects.toThrow()
-        await readings[1]!.done.catch(() => {})
-        await download.ended
-        expect(one.asked.length).toBeLessThan(40)
-      }
+      const one = upstream(() => bytes, { ranged })
+      const told = begin(open(), digestOf(bytes), [one], bytes.length + by)
+      const [whole, part] = [await read(told), await read(told, { range })]
+      expectSame(await whole.done, bytes)
+      expectSame(await part.done, bytes.subarray(range.start, range.end))
+      const silent = upstream(() => bytes, { ranged, size: false })
+      const untold = begin(open(), digestOf(bytes), [silent], bytes.length + by)
+      const failing = (await read(untold)).done.then(({ length }) => length)
+      await expect(failing).rejects.toThrow(/ended at byte/)
+      await untold.ended
+      expect(one.asked.length + silent.asked.length).toBeLessThan(40)
     },
   )
+})
+
+test('a reader whose response announced a claim is cut when the upstream announces another size', async () => {
+  const bytes = blob(4 * MIB)
+  const gate = Promise.withResolvers<void>()
+  const one = upstream(() => bytes)
+  const late: Source = {
+    ...one,
+    health: 'ok',
+    fetch: async (...parameters) => {
+      await gate.promise
+      return await one.fetch(...parameters)
+    },
+  }
+  const download = begin(open(), digestOf(bytes), [late], 3 * MIB)
+  const misled = await download.reader(3 * MIB)
+  misled.plan(undefined)
+  misled.promise()
+  const told = await read(download)
+  gate.resolve()
+  await expect(misled.wait(0, signal)).rejects.toMatchObject({ reason: 'wrong-size' })
+  expect(misled.available(0)).toBe(0)
+  expectSame(await told.done, bytes)
+  await misled.close()
+})
+
+test('a part behind the end that only a claim made look possible does not exhaust its source', async () => {
+  const bytes = blob(4 * MIB)
+  const one = upstream(() => bytes)
+  const download = begin(open(), digestOf(bytes), [one], 40 * MIB)
+  const misled = await download.reader(40 * MIB)
+  misled.plan([{ start: 30 * MIB, end: 31 * MIB }])
+  await misled.wait(30 * MIB, signal)
+  expect([misled.size, misled.available(30 * MIB)]).toEqual([bytes.length, 0])
+  expectSame(await (await read(download)).done, bytes)
+  expect(one.asked.every(({ start }) => start < bytes.length)).toBe(true)
+  await misled.close()
 })
 
 test('a whole blob is held back until its digest is verified, and is cut when it is wrong', async () => {

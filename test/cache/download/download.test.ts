@@ -300,15 +300,64 @@ describe('a download', () => {
     await expect(refused.opened).rejects.toMatchObject({ reason: 'server-error' })
   })
 
-  test('does not believe a source that reports another size than the manifest', async () => {
+  test('asks other sources before one that reports another size than the manifest, and blames it', async () => {
     const bytes = blob(2 * MIB)
     const odd = source('odd', 17, () => inChunks(bytes))
     const good = source('good', bytes.length, () => inChunks(bytes))
     const content = await reader(begin(digestOf(bytes), [odd, good], bytes.length))
-    expect(content.size).toBe(bytes.length)
     expect((await readFrom(content)).equals(bytes)).toBe(true)
+    expect(content.size).toBe(bytes.length)
     expect(events).toContain('odd wrong-size')
+    expect(odd.asked).toEqual([0])
     await content.close()
+  })
+
+  test('believes sources that agree against the manifest, once the digest is right, and blames none', async () => {
+    const bytes = blob(2 * MIB)
+    const one = source('one', bytes.length, () => inChunks(bytes))
+    const two = source('two', bytes.length, () => inChunks(bytes))
+    const download = begin(digestOf(bytes), [one, two], 17)
+    const content = await reader(download)
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    await content.close()
+    await download.ended
+    expect(events).toEqual(['started', 'kept'])
+    expect([...one.asked, ...two.asked]).toEqual([0, 0])
+  })
+
+  test('gives a reader whose manifest the only source contradicts nothing before the digest is right', async () => {
+    const bytes = blob(2 * MIB)
+    const gate = Promise.withResolvers<void>()
+    const one = source('one', bytes.length, async function* () {
+      yield bytes.subarray(0, bytes.length - 1)
+      await gate.promise
+      yield bytes.subarray(bytes.length - 1)
+    })
+    const download = begin(digestOf(bytes), [one], bytes.length + 1)
+    const misled = await download.reader(bytes.length + 1)
+    const told = await download.reader(bytes.length)
+    for (const content of [misled, told]) content.plan([{ start: 0, end: MIB }])
+    expect((await readFrom(told, 0, MIB)).equals(bytes.subarray(0, MIB))).toBe(true)
+    expect([misled.available(0), misled.size]).toEqual([0, bytes.length])
+    gate.resolve()
+    await download.ended
+    expect((await readFrom(misled, 0, MIB)).equals(bytes.subarray(0, MIB))).toBe(true)
+    await Promise.all([misled.close(), told.close()])
+  })
+
+  test('asks another source after wrong bytes of the claimed size that came without one, and names the wrong source', async () => {
+    const bytes = blob(2 * MIB)
+    const wrong = Buffer.from(bytes)
+    wrong[MIB]! ^= 1
+    const liar = source('liar', undefined, () => inChunks(wrong))
+    const good = source('good', bytes.length, () => inChunks(bytes))
+    const download = begin(digestOf(bytes), [liar, good], bytes.length)
+    const content = await reader(download)
+    expect((await readFrom(content)).equals(bytes)).toBe(true)
+    await content.close()
+    await download.ended
+    expect(events.filter((event) => event.includes('liar'))).toEqual(['wrong bytes from liar'])
+    expect([liar.asked, good.asked]).toEqual([[0], [0]])
   })
 
   test('takes a body of unknown size, an empty one and a sha512 digest', async () => {
@@ -422,9 +471,9 @@ describe('a source', () => {
         body: Object.assign(inChunks(bytes), { discard: () => void (discarded += 1) }),
       }),
     }
-    const download = begin(digestOf(bytes), [odd], bytes.length)
-    const content = await reader(download)
-    await expect(download.opened).rejects.toMatchObject({ reason: 'wrong-size' })
+    const good = source('good', bytes.length, () => inChunks(bytes))
+    const content = await reader(begin(digestOf(bytes), [odd, good], bytes.length))
+    expect((await readFrom(content)).length).toBe(bytes.length)
     await content.close()
     expect(discarded).toBe(1)
   })

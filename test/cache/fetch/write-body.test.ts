@@ -44,7 +44,7 @@ test('a chunk that arrives in the moment in which a write ends is written too', 
       body: body(),
       from: 0,
       at: 0,
-      limit: Infinity,
+      limit: () => Infinity,
       ...UNBOUNDED,
       written: () => {},
     })
@@ -59,7 +59,7 @@ test('what came before the body broke is written, and the reason is thrown', asy
     body: brokenBody(),
     from: 0,
     at: 500,
-    limit: 5000,
+    limit: () => 5000,
     ...UNBOUNDED,
     written: () => {},
   })
@@ -78,10 +78,10 @@ test('a body that is too long, or a disk that fails, ends the writing and discar
   }
   const { ingest } = recording(() => Promise.resolve())
   const common = { from: 0, at: 0, ...UNBOUNDED, written: () => {} }
-  const long = writeBody({ ...common, into: ingest, body: endless(), limit: 5500 })
+  const long = writeBody({ ...common, into: ingest, body: endless(), limit: () => 5500 })
   await expect(long).rejects.toBeInstanceOf(TooLong)
   const full = recording(() => Promise.reject(new Error('full')))
-  const failed = writeBody({ ...common, into: full.ingest, body: endless(), limit: Infinity })
+  const failed = writeBody({ ...common, into: full.ingest, body: endless(), limit: () => Infinity })
   await expect(failed).rejects.toBeInstanceOf(WriteFailed)
   expect(left).toBe(2)
 })
@@ -92,7 +92,7 @@ function bug(): never {
 
 test('an exception in the callback for a written part is not a failed write', async () => {
   const { ingest } = recording(() => Promise.resolve())
-  const common = { from: 0, at: 0, limit: Infinity, ...UNBOUNDED, written: bug }
+  const common = { from: 0, at: 0, limit: () => Infinity, ...UNBOUNDED, written: bug }
   const writing = writeBody({ ...common, into: ingest, body: threeChunks() })
   await expect(writing).rejects.toThrow(TypeError)
 })
@@ -109,7 +109,7 @@ test('an end that moves in the middle of a chunk loses none of its bytes', async
     body: threeChunks(),
     from: 0,
     at: 0,
-    limit: Infinity,
+    limit: () => Infinity,
     end: () => end,
     // At its end it finds that nobody has what follows.
     onChunk: (bytes) => {
