@@ -7,7 +7,10 @@ export class Deadline implements Disposable {
   readonly #timer: NodeJS.Timeout
   readonly #caller: AbortSignal | undefined
 
-  /** Its signal fires with what `passed` returns after `ms`, or with the caller's reason before that. */
+  /**
+   * Its signal fires with what `passed` returns after `ms`, or with the caller's reason before
+   * that.
+   */
   constructor(ms: number, passed: () => Error, caller?: AbortSignal) {
     this.#timer = setTimeout(() => this.#controller.abort(passed()), ms)
     this.#caller = caller

@@ -8,7 +8,10 @@ import { isIPv4, isIPv6 } from 'node:net'
  */
 export type AddressClass = 'public' | 'private' | 'loopback' | 'link-local' | 'reserved'
 
-/** What a connection may reach: `any` where the operator named the host, else by the registry's own network. */
+/**
+ * What a connection may reach: `any` where the operator named the host, else by the registry's own
+ * network.
+ */
 export type Reach = 'any' | AddressClass
 
 type Range = readonly [base: string, bits: number, is: AddressClass]
@@ -46,7 +49,10 @@ const RANGES_V6: readonly Range[] = [
   ['ff00::', 8, 'reserved'],
 ]
 
-/** Where an IPv4 address is inside an IPv6 one: mapped, compatible, NAT64 (RFC 6052), 6to4 (RFC 3056). */
+/**
+ * Where an IPv4 address is inside an IPv6 one: mapped, compatible, NAT64 (RFC 6052), 6to4 (RFC
+ * 3056).
+ */
 const EMBEDDED: readonly [base: string, bits: number, shift: bigint][] = [
   ['::ffff:0:0', 96, 0n],
   ['::ffff:0:0:0', 96, 0n],

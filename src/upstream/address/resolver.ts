@@ -54,7 +54,10 @@ export class Resolver {
     this.#ask = options.ask ?? (servers.length > 0 ? askServers(servers) : askSystem)
   }
 
-  /** At least one address, the ones likely to answer first. Throws the resolver's error where none was ever known. */
+  /**
+   * At least one address, the ones likely to answer first. Throws the resolver's error where none
+   * was ever known.
+   */
   async resolve(hostname: string): Promise<LookupAddress[]> {
     const family = isIP(hostname)
     if (family !== 0) return [{ address: hostname, family }]

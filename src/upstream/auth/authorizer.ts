@@ -156,7 +156,9 @@ function schemeKeys({ endpoint, name, credential }: AuthContext): [own: string, 
   return [`${whole} ${name}`, whole]
 }
 
-/** Tokens are for one service at one registry: the challenge of another registry never gets them. */
+/**
+ * Tokens are for one service at one registry: the challenge of another registry never gets them.
+ */
 function tokenKey(
   { endpoint, credential }: AuthContext,
   scheme: AuthScheme & { kind: 'bearer' },

@@ -13,7 +13,10 @@ export class RealmRefused extends Error {
   override readonly name = 'RealmRefused'
 }
 
-/** Returns the realm as a URL, resolved against the challenged request; undefined if it is not http(s). */
+/**
+ * Returns the realm as a URL, resolved against the challenged request; undefined if it is not
+ * http(s).
+ */
 export function parseRealm(realm: string | undefined, requested: URL): URL | undefined {
   if (realm === undefined || realm === '' || !URL.canParse(realm, requested)) return undefined
   const url = new URL(realm, requested)
@@ -23,7 +26,10 @@ export function parseRealm(realm: string | undefined, requested: URL): URL | und
   return isTooLong ? undefined : url
 }
 
-/** Throws RealmRefused if the credential must not be sent to the realm. Anonymous requests may go anywhere. */
+/**
+ * Throws RealmRefused if the credential must not be sent to the realm. Anonymous requests may go
+ * anywhere.
+ */
 export function checkRealm(realm: URL, endpoint: Endpoint, credential: TokenCredential): void {
   if (realm.username !== '' || realm.password !== '') {
     throw new RealmRefused(`its token server ${realm.host} is given with a password`)
@@ -50,7 +56,10 @@ function names(entry: string, realm: URL): boolean {
   return entry === realm.host || entry === realm.hostname
 }
 
-/** Reports whether both have the same host or registrable domain. Shared hosting suffixes (github.io) count as public. */
+/**
+ * Reports whether both have the same host or registrable domain. Shared hosting suffixes
+ * (github.io) count as public.
+ */
 function isSameOwner(one: string, other: string): boolean {
   if (one === other) return true
   const domain = getDomain(one, { allowPrivateDomains: true })

@@ -25,7 +25,9 @@ function isRepository(scope: string): boolean {
   return repositoryOf(scope) !== undefined
 }
 
-/** Parses `type[(class)]:name:actions` at the first and the last colon: the name may hold a port. */
+/**
+ * Parses `type[(class)]:name:actions` at the first and the last colon: the name may hold a port.
+ */
 function repositoryOf(scope: string): string | undefined {
   return /^repository(?:\([^)]*\))?:(.*):[^:]*$/.exec(scope)?.[1]
 }

@@ -128,7 +128,9 @@ class Conversation {
     throw this.#failure('protocol', `its token server ${host} answers 200 with ${what}: ${cure}`)
   }
 
-  /** Returns why there is no token. The messages for registries fit, except those about the request. */
+  /**
+   * Returns why there is no token. The messages for registries fit, except those about the request.
+   */
   async refusal(answer: Answer): Promise<UpstreamError> {
     const { status, headers } = answer
     const body = await readStart(answer.body, MAX_BYTES)

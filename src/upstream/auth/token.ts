@@ -19,7 +19,9 @@ export interface Token {
   readonly renewAt: number
 }
 
-/** One kind of request. If a server does not support it (`isWorthAnotherWay`), the next is tried. */
+/**
+ * One kind of request. If a server does not support it (`isWorthAnotherWay`), the next is tried.
+ */
 export interface TokenMessage {
   readonly url: URL
   readonly method: 'GET' | 'POST'
@@ -50,7 +52,10 @@ export function tokenMessages(request: TokenRequest): TokenMessage[] {
   return [postMessage(request, grant), getMessage(request, basic(user, credential.token))]
 }
 
-/** Reports whether the status refuses the kind of request: Azure 400, Artifactory 401, GCR 404 and 405. */
+/**
+ * Reports whether the status refuses the kind of request: Azure 400, Artifactory 401, GCR 404 and
+ * 405.
+ */
 export function isWorthAnotherWay(status: number, tried: TokenMessage): boolean {
   const refusals =
     tried.method === 'POST' ? [400, 401, 403, 404, 405, 415, 501] : [400, 404, 405, 501]
@@ -86,14 +91,20 @@ export function readToken(body: string, nowMs: number): Token | undefined {
   return { value, expiresAt, renewAt: nowMs + (expiresAt - nowMs) * RENEW_AT }
 }
 
-/** Returns seconds. Servers should not issue tokens for less than a minute, which is also the default. */
+/**
+ * Returns seconds. Servers should not issue tokens for less than a minute, which is also the
+ * default.
+ */
 function readLifetime(expiresIn: unknown): number {
   const seconds = Number(expiresIn)
   if (!(seconds >= MIN_LIFETIME_S)) return MIN_LIFETIME_S
   return Math.min(seconds, MAX_LIFETIME_S)
 }
 
-/** Returns when the lifetime began: a server may hand out an older token. Ignores absurd times: clocks differ. */
+/**
+ * Returns when the lifetime began: a server may hand out an older token. Ignores absurd times:
+ * clocks differ.
+ */
 function startOf(issuedAt: unknown, lifetimeMs: number, nowMs: number): number {
   const issued = typeof issuedAt === 'string' ? Date.parse(issuedAt) : Number.NaN
   const isPlausible = issued <= nowMs && issued + lifetimeMs / 2 > nowMs

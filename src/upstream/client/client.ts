@@ -21,19 +21,26 @@ import { exchange } from './exchange.ts'
 export interface ClientOptions extends TransportOptions {
   /** Chandlery's version, for User-Agent. */
   readonly version: string
-  /** This process's name in CDN-Loop (RFC 8586), by which a request that comes back is recognised. */
+  /**
+   * This process's name in CDN-Loop (RFC 8586), by which a request that comes back is recognised.
+   */
   readonly instanceId: string
   /** The `configs`, by host[:port]. */
   readonly hosts?: Readonly<Record<string, HostOptions>>
   readonly observer?: UpstreamObserver | undefined
   readonly limits?: Partial<UpstreamLimits>
-  /** Where what registries say about their limits is kept. Default: the former client's, or a new one. */
+  /**
+   * Where what registries say about their limits is kept. Default: the former client's, or a new
+   * one.
+   */
   readonly rateLimits?: RateLimits
   readonly breaker?: Partial<BreakerOptions>
   readonly now?: () => number
   /** The client that this one replaces: they share connections, tokens and limits. */
   readonly former?: RegistryClient | undefined
-  /** Whether the former client's knowledge of an endpoint's health still holds. Default: it does. */
+  /**
+   * Whether the former client's knowledge of an endpoint's health still holds. Default: it does.
+   */
   readonly keepsHealth?: (endpoint: Pick<Endpoint, 'key' | 'host'>) => boolean
 }
 
@@ -84,7 +91,9 @@ export class RegistryClient {
     return settingsId([configForHost(this.#hosts, host), limits, this.#resolver?.id])
   }
 
-  /** Finds out whether an endpoint that the operator named answers, and records it. Never rejects. */
+  /**
+   * Finds out whether an endpoint that the operator named answers, and records it. Never rejects.
+   */
   async probe(endpoint: Endpoint): Promise<void> {
     await this.chain.prober.probe({ endpoint, publicOnly: false })
   }

@@ -89,7 +89,9 @@ function failedPart(request: TracedRequest): Part {
   return isAway && laneOf(request) === 'content' ? 'content' : 'endpoint'
 }
 
-/** Reports whether the endpoint cannot be used at all. A refusal of this one request is an answer. */
+/**
+ * Reports whether the endpoint cannot be used at all. A refusal of this one request is an answer.
+ */
 function countsAsOutage({ kind, reason, status = 500 }: UpstreamError): boolean {
   if (kind !== 'unavailable' || reason === 'loop') return false
   return reason === 'timed-out' || (status >= 500 && status !== 501)

@@ -29,7 +29,9 @@ export interface Route {
   readonly publicOnly: boolean
 }
 
-/** What is done at an endpoint. It may take several requests (HEAD, then GET; all pages of a list). */
+/**
+ * What is done at an endpoint. It may take several requests (HEAD, then GET; all pages of a list).
+ */
 export interface Operation<T> {
   readonly kind: DocumentRequest['kind']
   readonly lane: Lane
@@ -142,7 +144,9 @@ export interface RegistryResponse extends Omit<ReachedResponse, 'asked'> {
   readonly grantedBy: GrantedBy
 }
 
-/** Returns the lane of a request: content and metadata have separate connections, limits and health. */
+/**
+ * Returns the lane of a request: content and metadata have separate connections, limits and health.
+ */
 export function laneOf({ kind, method }: Pick<DocumentRequest, 'kind' | 'method'>): Lane {
   return kind === 'blob' && method === 'GET' ? 'content' : 'metadata'
 }

@@ -53,7 +53,10 @@ export function tryEndpoints(
   }
 }
 
-/** Reports whether a failure is worth telling: a 404 is an answer, and NotAsked repeats an older one. */
+/**
+ * Reports whether a failure is worth telling: a 404 is an answer, and NotAsked repeats an older
+ * one.
+ */
 function isNews(error: UpstreamError): boolean {
   return error.kind !== 'gone' && !(error instanceof NotAsked)
 }

@@ -54,7 +54,9 @@ export function holdUntilEnded(response: BlobResponse, release: () => void): Blo
   return { ...response, body: { [Symbol.asyncIterator]: () => iterator, discard } }
 }
 
-/** Returns undefined for the whole blob: some hosts are slower with Range, and a 200 has a length. */
+/**
+ * Returns undefined for the whole blob: some hosts are slower with Range, and a 200 has a length.
+ */
 function rangeHeader({ start, end }: BlobRange): string | undefined {
   if (end !== undefined && end <= start) throw new RangeError(`no bytes in [${start}, ${end})`)
   if (end !== undefined) return `bytes=${start}-${end - 1}`
@@ -138,7 +140,10 @@ function emptyBody(): Body {
   return { [Symbol.asyncIterator]: async function* () {}, discard: () => undefined }
 }
 
-/** Statuses with which hosts refuse HEAD for what they give by GET: public.ecr.aws 401, signed URLs 403. */
+/**
+ * Statuses with which hosts refuse HEAD for what they give by GET: public.ecr.aws 401, signed URLs
+ * 403.
+ */
 const HEAD_REFUSED = [400, 401, 403, 405, 501]
 
 /** Sends HEAD, or a GET for the first byte if HEAD is refused. Rejects as links do. */

@@ -33,7 +33,9 @@ export async function getTags(
   return { tags: valid, ...(page.next !== undefined && { next: page.next }) }
 }
 
-/** What registries without the referrers API answer, besides the 404 that the specification names. */
+/**
+ * What registries without the referrers API answer, besides the 404 that the specification names.
+ */
 const NO_SUCH_API = [400, 405, 501]
 
 /**
@@ -97,7 +99,10 @@ async function getPage(
   return { json, bytes: bytes.length, next: nextQuery(session, response) }
 }
 
-/** Takes only the query from the link, and only if the link leads to the endpoint or to who answered. */
+/**
+ * Takes only the query from the link, and only if the link leads to the endpoint or to who
+ * answered.
+ */
 function nextQuery(session: EndpointSession, response: RegistryResponse): string | undefined {
   const target = nextLink(response.headers['link'])
   if (target === undefined || !URL.canParse(target, response.url)) return undefined

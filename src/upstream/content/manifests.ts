@@ -11,7 +11,10 @@ import type { FetchedManifest, ManifestHead } from '../face/answers.ts'
 
 const CHECK = 'check mirrors.<registry>.endpoint and its path, and proxies on the way'
 
-/** Gets and verifies the manifest of a tag or digest. Rejects as links do; with too-large beyond MAX_MANIFEST_BYTES. */
+/**
+ * Gets and verifies the manifest of a tag or digest. Rejects as links do; with too-large beyond
+ * MAX_MANIFEST_BYTES.
+ */
 export async function getManifest(
   session: EndpointSession,
   reference: string,
@@ -23,7 +26,10 @@ export async function getManifest(
   return { digest, mediaType, bytes, endpoint: session.endpoint.key, grantedBy: response.grantedBy }
 }
 
-/** Statuses with which registries refuse HEAD for what they give by GET. The reason of a 403 is in the body, which HEAD lacks. */
+/**
+ * Statuses with which registries refuse HEAD for what they give by GET. The reason of a 403 is in
+ * the body, which HEAD lacks.
+ */
 const HEAD_REFUSED = [400, 403, 404, 405, 501]
 
 /** Sends HEAD, or GET if HEAD is refused or its answer says too little. Rejects as links do. */
@@ -91,7 +97,9 @@ async function readBounded(session: EndpointSession, response: RegistryResponse)
   throw wrongAnswer(session, 'too-large', `${what}: ${CHECK}`)
 }
 
-/** Returns digest and type of the bytes, verified against the digest asked for or else the header's. */
+/**
+ * Returns digest and type of the bytes, verified against the digest asked for or else the header's.
+ */
 function identify(
   session: EndpointSession,
   reference: string,

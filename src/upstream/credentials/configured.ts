@@ -18,7 +18,9 @@ import { ReadTimeout, SharedRead } from '../../files/shared-read.ts'
 import { WatchedFile } from '../../files/watched-file.ts'
 import { isSendable } from '../../http/authorization.ts'
 
-/** A secret that is somewhere else and may change there; `toString` names that place, for messages. */
+/**
+ * A secret that is somewhere else and may change there; `toString` names that place, for messages.
+ */
 export interface SecretReference {
   /** Returns it as it was `maxAgeMs` ago or later. */
   read(options?: { readonly maxAgeMs?: number | undefined }): Promise<string>
@@ -59,7 +61,9 @@ export interface CredentialOptions {
   readonly timeoutMs?: number | undefined
 }
 
-/** One that the registry does not know is tried again after this: it may have been put right there. */
+/**
+ * One that the registry does not know is tried again after this: it may have been put right there.
+ */
 const REFUSED_MS = 5 * 60_000
 const MAX_REFUSED = 1024
 
@@ -161,7 +165,10 @@ export class ConfiguredCredentials implements CredentialSource {
     return byClient === true ? exactConfig(this.#hosts, host) : configForHost(this.#hosts, host)
   }
 
-  /** Of those that the registry knows, as far as we know, the one with most requests left; equals in turn. */
+  /**
+   * Of those that the registry knows, as far as we know, the one with most requests left; equals in
+   * turn.
+   */
   #choose({ host, except }: CredentialSeeker, all: readonly Credential[]): Credential | undefined {
     if (all.length < 2) return all[0]
     const untried = preferring(all, (each) => except?.has(fingerprintOf(each)) !== true)

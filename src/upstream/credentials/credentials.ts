@@ -44,7 +44,10 @@ export const ANONYMOUS: Credential = { kind: 'anonymous' }
 
 const FINGERPRINT_KEY = randomBytes(32)
 
-/** Tells credentials apart in keys, for as long as this process lives; nobody can test guesses with it. */
+/**
+ * Tells credentials apart in keys, for as long as this process lives; nobody can test guesses with
+ * it.
+ */
 export function fingerprintOf(credential: Credential): string {
   if (credential.kind === 'anonymous') return 'anonymous'
   return createHmac('sha256', FINGERPRINT_KEY)

@@ -8,7 +8,9 @@ import type { Credential } from './credentials.ts'
 import { credentialOf } from './docker-config.ts'
 import { asText, parseObject } from '../../oci/json-object.ts'
 
-/** A helper that cannot be run or answers nonsense; what it printed may be secret and is not in it. */
+/**
+ * A helper that cannot be run or answers nonsense; what it printed may be secret and is not in it.
+ */
 export class CredentialHelperError extends Error {
   override readonly name = 'CredentialHelperError'
 }
@@ -18,7 +20,10 @@ export class HelperTimeout extends CredentialHelperError {}
 
 const TIMEOUT_MS = 10_000
 const MAX_OUTPUT = 64 * 1024
-/** Long enough for a pull; the helpers that make short-lived passwords renew them long before they end. */
+/**
+ * Long enough for a pull; the helpers that make short-lived passwords renew them long before they
+ * end.
+ */
 const KEEP_MS = 60_000
 const SUFFIX = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/
 
@@ -33,7 +38,9 @@ export class CredentialHelpers {
     this.#timeoutMs = timeoutMs
   }
 
-  /** The helper's credential for a server URL; undefined: it has none. Throws CredentialHelperError. */
+  /**
+   * The helper's credential for a server URL; undefined: it has none. Throws CredentialHelperError.
+   */
   get(suffix: string, url: string): Promise<Credential | undefined> {
     const key = JSON.stringify([suffix, url])
     const held = this.#answers.get(key)

@@ -17,7 +17,10 @@ export interface CredentialsSummary {
   readonly from: string
   /** As written; of docker's file the first that there is is used. Empty: anonymous. */
   readonly all: readonly CredentialSummary[]
-  /** Which of several is used is found out request by request: the one with most requests left, equals in turn. */
+  /**
+   * Which of several is used is found out request by request: the one with most requests left,
+   * equals in turn.
+   */
   readonly choice?: 'most-left'
   /** Why it cannot be read. */
   readonly problem?: string

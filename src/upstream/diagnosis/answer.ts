@@ -189,7 +189,10 @@ function quoteError(refusal: Refusal): string {
   return parts.length === 0 ? '' : `; it says: ${tidy(parts.join(' '))}`
 }
 
-/** The first error of an error body of any shape: OCI's, {message}, {details}, {error}; else nothing. */
+/**
+ * The first error of an error body of any shape: OCI's, {message}, {details}, {error}; else
+ * nothing.
+ */
 export function readError(body: string): { code?: string; message?: string } {
   const json = parseObject(body)
   const errors: unknown[] = Array.isArray(json?.['errors']) ? json['errors'] : []
@@ -201,7 +204,9 @@ export function readError(body: string): { code?: string; message?: string } {
   return { ...(code !== undefined && { code }), ...(message !== undefined && { message }) }
 }
 
-/** One line of printable text without secrets that it may repeat: it goes into logs and messages. */
+/**
+ * One line of printable text without secrets that it may repeat: it goes into logs and messages.
+ */
 function tidy(text: string): string {
   const start = text.slice(0, 10 * MAX_QUOTE).replaceAll(/[^\x20-\x7e]+/g, ' ')
   const line = withoutSecrets(start).trim()

@@ -62,7 +62,9 @@ function proxyKey({ host }: Asked): string {
   return `configs."${host}".proxy and HTTP_PROXY, HTTPS_PROXY`
 }
 
-/** getaddrinfo's codes, and those of the library that asks `dns.servers` (ESERVFAIL, ETIMEOUT, ...). */
+/**
+ * getaddrinfo's codes, and those of the library that asks `dns.servers` (ESERVFAIL, ETIMEOUT, ...).
+ */
 function judgeLookup(code: string, error: Error, asked: Asked): Verdict | undefined {
   const isLookup = /^(getaddrinfo|query)/.test(syscallOf(error))
   if (!isLookup && code !== 'ENOTFOUND' && !code.startsWith('EAI_')) return undefined
@@ -151,7 +153,10 @@ function notFor(hostname: string, error: Error): string {
   return `is not for ${hostname}${listed}`
 }
 
-/** OpenSSL's words for a TLS record that is none: the other side answered the handshake in plain text. */
+/**
+ * OpenSSL's words for a TLS record that is none: the other side answered the handshake in plain
+ * text.
+ */
 const NO_TLS =
   /^ERR_SSL_(WRONG_VERSION_NUMBER|PACKET_LENGTH_TOO_LONG|HTTP_REQUEST|RECORD_LAYER_FAILURE|UNEXPECTED_MESSAGE|BAD_RECORD_TYPE)$/
 const WANTS_CERTIFICATE =

@@ -67,7 +67,10 @@ export class UpstreamError extends Error {
   }
 }
 
-/** A rate limit that ends within this many milliseconds is worth waiting for: it is the least final failure. */
+/**
+ * A rate limit that ends within this many milliseconds is worth waiting for: it is the least final
+ * failure.
+ */
 export const SHORT_LIMIT_MS = 10_000
 
 const MAX_MESSAGE = 700

@@ -3,7 +3,9 @@ import type { UpstreamError } from './failure.ts'
 
 /** What goes over the network. */
 export interface TrafficObserver {
-  /** One HTTP exchange; redirects are separate ones. `outcome` is a status code or a FailureReason. */
+  /**
+   * One HTTP exchange; redirects are separate ones. `outcome` is a status code or a FailureReason.
+   */
   upstreamRequest(event: {
     endpoint: string
     method: string
@@ -40,7 +42,9 @@ export interface TroubleObserver {
     former: EndpointState
     message: string | undefined
   }): void
-  /** An error of our own: a bug, or a resource that ran out. A caller that gets it reports it again. */
+  /**
+   * An error of our own: a bug, or a resource that ran out. A caller that gets it reports it again.
+   */
   unexpectedError?(operation: string, error: unknown): void
 }
 

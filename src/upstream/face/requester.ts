@@ -6,7 +6,10 @@ import type { CredentialSource } from '../credentials/credentials.ts'
 import type { BlobHead, Budget, FetchedManifest, ManifestHead, TagPage } from './answers.ts'
 import type { Source } from './source.ts'
 
-/** Every method rejects with an UpstreamError, with the signal's reason, or with an error of our own. */
+/**
+ * Every method rejects with an UpstreamError, with the signal's reason, or with an error of our
+ * own.
+ */
 export interface UpstreamManifests {
   /** Sends HEAD, or a GET if the upstream refuses HEAD or leaves out digest, type or length. */
   headManifest(
@@ -26,7 +29,9 @@ export interface UpstreamManifests {
 }
 
 export interface UpstreamBlobs {
-  /** Resolves if the upstream lets the requester have the blob, with its size if the upstream says. */
+  /**
+   * Resolves if the upstream lets the requester have the blob, with its size if the upstream says.
+   */
   headBlob(
     repo: Repository,
     digest: Digest,
@@ -38,14 +43,18 @@ export interface UpstreamBlobs {
 }
 
 export interface UpstreamLists {
-  /** Resolves with one page of tags. `query` is a raw query string for the upstream, without `ns`. */
+  /**
+   * Resolves with one page of tags. `query` is a raw query string for the upstream, without `ns`.
+   */
   tags(
     repo: Repository,
     query: string,
     requester: Requester,
     signal?: AbortSignal,
   ): Promise<TagPage>
-  /** Resolves with all pages, bounded and unfiltered, or undefined if no endpoint has the API (404). */
+  /**
+   * Resolves with all pages, bounded and unfiltered, or undefined if no endpoint has the API (404).
+   */
   referrers(
     repo: Repository,
     digest: Digest,
@@ -58,7 +67,9 @@ export interface UpstreamFace extends UpstreamManifests, UpstreamBlobs, Upstream
 
 export interface Requester {
   readonly credentials: CredentialSource
-  /** The CDN-Loop (RFC 8586) that the request came with, bounded. It is sent on with our name added. */
+  /**
+   * The CDN-Loop (RFC 8586) that the request came with, bounded. It is sent on with our name added.
+   */
   readonly cdnLoop?: string
   /** Absent if there is only one configuration. */
   readonly epoch?: Epoch

@@ -5,7 +5,10 @@ import type { Digest } from '../../oci/digest.ts'
 /** Whether an upstream gives content to anybody, or only to a credential. */
 export type GrantedBy = 'anonymous' | 'credential'
 
-/** Bytes [start, end) of a blob, or to its last without `end`. The whole blob is requested without Range. */
+/**
+ * Bytes [start, end) of a blob, or to its last without `end`. The whole blob is requested without
+ * Range.
+ */
 export interface BlobRange {
   readonly start: number
   readonly end?: number | undefined
@@ -16,11 +19,16 @@ export interface SourceResponse {
   readonly start: number
   /** The offset after the last byte that this body will bring, if the upstream said. */
   readonly end: number | undefined
-  /** The upstream honours Range: 206 with the range that was requested, or as much of it as there is. */
+  /**
+   * The upstream honours Range: 206 with the range that was requested, or as much of it as there
+   * is.
+   */
   readonly ranged: boolean
   /** The size of the whole blob in bytes, if the upstream said. */
   readonly size: number | undefined
-  /** Throws an UpstreamError (cut, timed-out, reset, wrong-size) if it is not as long as announced. */
+  /**
+   * Throws an UpstreamError (cut, timed-out, reset, wrong-size) if it is not as long as announced.
+   */
   readonly body: AsyncIterable<Uint8Array> & { discard(): void }
   readonly grantedBy: GrantedBy
 }
@@ -47,7 +55,10 @@ export interface Source {
   /** The endpoint's health now. Changes over time. */
   readonly health: SourceHealth
   readonly fetchOptions?: SourceFetchOptions | undefined
-  /** From a request to the head of its answer, in milliseconds, in the endpoint's quickest recent answers. */
+  /**
+   * From a request to the head of its answer, in milliseconds, in the endpoint's quickest recent
+   * answers.
+   */
   readonly latencyMs?: number | undefined
   /**
    * Requests a part of the blob; a number is where it starts. Rejects with an UpstreamError, with the

@@ -15,7 +15,10 @@ export interface BreakerOptions {
   /** How long it stays open the first time, in milliseconds; doubled each time until a success. */
   readonly openMs: number
   readonly maxOpenMs: number
-  /** A caller that has been trying for this long, in milliseconds, no longer keeps others from trying. */
+  /**
+   * A caller that has been trying for this long, in milliseconds, no longer keeps others from
+   * trying.
+   */
   readonly trialMs: number
   /** In [0, 1); spreads the trials of many servers. */
   readonly random: () => number
@@ -30,7 +33,9 @@ export type BreakerState = 'closed' | 'open' | 'half-open'
  */
 export type Readiness = 'closed' | 'on-trial' | 'due' | 'open'
 
-/** The right to go through. Dispose of it once the outcome has been reported, or if there is none. */
+/**
+ * The right to go through. Dispose of it once the outcome has been reported, or if there is none.
+ */
 export interface Admission extends Disposable {
   /** Nobody else goes through until it is disposed of. */
   readonly isTrial: boolean
@@ -75,7 +80,10 @@ export class Breaker {
     return this.#untilMs
   }
 
-  /** Resolves when the caller that is trying has an outcome or has given up; undefined if there is none. */
+  /**
+   * Resolves when the caller that is trying has an outcome or has given up; undefined if there is
+   * none.
+   */
   get trial(): Promise<void> | undefined {
     return this.#trial?.over.promise
   }
@@ -87,7 +95,9 @@ export class Breaker {
     return nowMs < this.#untilMs ? 'open' : 'due'
   }
 
-  /** Lets the caller through, or returns undefined. Only for a caller that really is about to try. */
+  /**
+   * Lets the caller through, or returns undefined. Only for a caller that really is about to try.
+   */
   admit(nowMs: number): Admission | undefined {
     const readiness = this.readiness(nowMs)
     if (readiness === 'open') return undefined

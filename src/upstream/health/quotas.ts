@@ -43,7 +43,9 @@ const LOW_SHARE = 0.1
 /** The first wait if a registry refuses without a Retry-After. Doubled each time. */
 const FIRST_WAIT_MS = 5000
 const MAX_GUESS_MS = 120_000
-/** A registry is asked again after this even if it said longer: limits are lifted, clocks are wrong. */
+/**
+ * A registry is asked again after this even if it said longer: limits are lifted, clocks are wrong.
+ */
 const MAX_WAIT_MS = 3_600_000
 
 export class RateLimits {
@@ -109,7 +111,10 @@ export class RateLimits {
     return all.length > 0 && all.every(({ waits }) => this.#isWaiting(waits))
   }
 
-  /** Returns the budget of the credential that has most left, or undefined if the host names no limit. */
+  /**
+   * Returns the budget of the credential that has most left, or undefined if the host names no
+   * limit.
+   */
   budget(host: string): Budget | undefined {
     const limits = this.#at(host).flatMap((known) => this.#current(known) ?? [])
     const [best] = limits.toSorted((one, other) => other.remaining - one.remaining)
@@ -178,7 +183,10 @@ function keyOf(host: string, credential: Credential): string {
   return `${host} ${fingerprintOf(credential)}`
 }
 
-/** Stable over restarts, and without the user's name: more people read metrics than the configuration. */
+/**
+ * Stable over restarts, and without the user's name: more people read metrics than the
+ * configuration.
+ */
 function labelOf(credential: Credential): string {
   if (credential.kind === 'anonymous') return 'anonymous'
   const { username = '' } = credential

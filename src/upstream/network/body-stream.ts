@@ -151,7 +151,9 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     return Promise.resolve({ done: true, value: undefined })
   }
 
-  /** The body is not wanted (any more): the connection is freed for others, or closed. Never throws. */
+  /**
+   * The body is not wanted (any more): the connection is freed for others, or closed. Never throws.
+   */
   discard(): void {
     if (this.#allowance !== undefined) return
     this.#allowance = this.#received + WORTH_DRAINING
@@ -231,7 +233,10 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     this.#options.signal?.removeEventListener('abort', this.#onAbort)
   }
 
-  /** Returns what the callback throws, if it does: nothing would call `onResponseError` with it any more. */
+  /**
+   * Returns what the callback throws, if it does: nothing would call `onResponseError` with it any
+   * more.
+   */
   #reportRest(): Error | undefined {
     try {
       this.#report(1)

@@ -22,7 +22,10 @@ export class HostLimits {
     this.#limits = limits
   }
 
-  /** `via`: the endpoint that led there (a redirect, a token server), whose limits hold where `host` has none. */
+  /**
+   * `via`: the endpoint that led there (a redirect, a token server), whose limits hold where `host`
+   * has none.
+   */
   of(host: string, via: string = host): UpstreamLimits {
     const led = configForHost(this.#hosts, via)?.timeouts
     const own = exactConfig(this.#hosts, host)?.timeouts

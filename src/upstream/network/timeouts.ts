@@ -9,7 +9,9 @@ export interface UpstreamLimits {
   readonly bodyStallMs: number
   /** A token request with its redirects, as a whole. */
   readonly tokenTimeoutMs: number
-  /** One endpoint's manifest, list or answer to a HEAD as a whole: all requests and pages it takes. */
+  /**
+   * One endpoint's manifest, list or answer to a HEAD as a whole: all requests and pages it takes.
+   */
   readonly documentTimeoutMs: number
   /** Of one response head. */
   readonly headerBytes: number

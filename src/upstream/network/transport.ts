@@ -49,7 +49,9 @@ export interface OutgoingRequest {
   readonly url: URL
   /** Its key in `configs`; endpoints may be written with a port that a URL leaves out. */
   readonly host: string
-  /** The endpoint that led there: its proxy and time limits hold where `host` has none of its own. */
+  /**
+   * The endpoint that led there: its proxy and time limits hold where `host` has none of its own.
+   */
   readonly via?: string | undefined
   readonly method: 'GET' | 'HEAD' | 'POST'
   readonly headers: Readonly<Record<string, string>>
@@ -115,7 +117,10 @@ export class Transport {
     return own === 'public' ? 'public' : (this.#connections.networks.get(origin) ?? 'public')
   }
 
-  /** It has taken its former's place: connections that it would not make so end with what runs on them. */
+  /**
+   * It has taken its former's place: connections that it would not make so end with what runs on
+   * them.
+   */
   async settle(): Promise<void> {
     const connections = this.#connections
     connections.recheck([undefined, ...Object.values(this.#hosts).map(({ tls }) => tls)])
@@ -288,7 +293,10 @@ function isIdempotent({ method }: OutgoingRequest): boolean {
   return method !== 'POST'
 }
 
-/** Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address of ours can be told by CONNECT alone. */
+/**
+ * Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address
+ * of ours can be told by CONNECT alone.
+ */
 function isForwarding(url: URL, proxy: Proxy | undefined, config: HostOptions): boolean {
   const isTunnelled = url.protocol === 'https:' || config.resolve !== undefined
   return proxy !== undefined && proxy.scheme !== 'socks5' && !isTunnelled

@@ -27,7 +27,10 @@ export interface MirrorOptions {
 export interface RegistriesOptions {
   /** For requests that name no registry. */
   readonly defaultRegistry: string
-  /** Whether a registry's own endpoint is tried after the listed ones. An entry without endpoints keeps it, as in K3s. */
+  /**
+   * Whether a registry's own endpoint is tried after the listed ones. An entry without endpoints
+   * keeps it, as in K3s.
+   */
   readonly defaultEndpoints: boolean
   readonly mirrors: readonly MirrorOptions[]
 }
@@ -78,7 +81,10 @@ export class Registries {
     return this.endpoints(registry).length > 0
   }
 
-  /** Where to ask, in order; the registry's own endpoint comes last unless it is listed earlier. Empty: not served. */
+  /**
+   * Where to ask, in order; the registry's own endpoint comes last unless it is listed earlier.
+   * Empty: not served.
+   */
   endpoints(registry: string): readonly Endpoint[] {
     const name = normaliseRegistry(registry)
     const listed = this.#entries.get(name)
@@ -88,7 +94,9 @@ export class Registries {
     return inOrder(this.#any, own, this.#defaultEndpoints)
   }
 
-  /** Finds the registry and the repository a request means. Throws NAME_UNKNOWN and NAME_INVALID. */
+  /**
+   * Finds the registry and the repository a request means. Throws NAME_UNKNOWN and NAME_INVALID.
+   */
   route(target: Target, request: RequestNaming): Routed {
     const ns = readNs(request.ns)
     const clientPrefix = target.prefix === undefined ? '' : `/${target.prefix}`
@@ -134,7 +142,10 @@ export class Registries {
     return { registry: this.#served(meant), name: path, named: hosted !== undefined }
   }
 
-  /** Whether a first path component is a registry: one that is listed, or, with `*` what looks like one. */
+  /**
+   * Whether a first path component is a registry: one that is listed, or, with `*` what looks like
+   * one.
+   */
   #isNamedBy(first: string): boolean {
     if (this.#entries.has(normaliseRegistry(first))) return true
     return looksLikeRegistry(first) && this.serves(first)
@@ -200,7 +211,10 @@ function inOrder(listed: readonly Endpoint[], own: Endpoint, useOwn: boolean): E
   return wanted && !endpoints.includes(own) ? [...endpoints, own] : endpoints
 }
 
-/** The own endpoint of a registry that only `*` covers; undefined where it needs an entry of its own. */
+/**
+ * The own endpoint of a registry that only `*` covers; undefined where it needs an entry of its
+ * own.
+ */
 function publicEndpoint(registry: string): Endpoint | undefined {
   if (!isRegistry(registry)) return undefined
   try {

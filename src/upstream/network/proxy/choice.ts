@@ -7,7 +7,9 @@ import type { Proxy, ProxyEnvironment } from './egress-proxy.ts'
 export interface ProxyChoice {
   /** Undefined: it is asked directly. */
   readonly proxy?: Proxy | undefined
-  /** A key of the configuration, a variable, or the rule that excepts it; undefined: nothing is set. */
+  /**
+   * A key of the configuration, a variable, or the rule that excepts it; undefined: nothing is set.
+   */
   readonly from?: string | undefined
 }
 

@@ -109,7 +109,9 @@ interface FromEnvironment {
 
 export const NO_PROXIES: ProxyEnvironment = { http: undefined, https: undefined, except: [] }
 
-/** Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower case first. Throws ProxyError. */
+/**
+ * Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in lower case first. Throws ProxyError.
+ */
 export function proxiesOf(env: Readonly<Record<string, string | undefined>>): ProxyEnvironment {
   const read = (...names: string[]) => {
     const both = names.flatMap((name) => [name.toLowerCase(), name])
@@ -134,7 +136,10 @@ export function proxiesOf(env: Readonly<Record<string, string | undefined>>): Pr
   }
 }
 
-/** The environment's proxy for a URL, or why it is excepted. Loopback is never reached through one, as Go has it. */
+/**
+ * The environment's proxy for a URL, or why it is excepted. Loopback is never reached through one,
+ * as Go has it.
+ */
 export function environmentProxy(
   url: URL,
   environment: ProxyEnvironment,
@@ -146,7 +151,10 @@ export function environmentProxy(
   return isExcepted ? { from: 'NO_PROXY' } : found
 }
 
-/** An entry of NO_PROXY: "*", a network, an address, a domain (with its subdomains, or ".only" them), each with or without a port. */
+/**
+ * An entry of NO_PROXY: "*", a network, an address, a domain (with its subdomains, or ".only"
+ * them), each with or without a port.
+ */
 function excepts(entry: string, url: URL): boolean {
   if (entry === '*') return true
   const hostname = url.hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '')

@@ -11,7 +11,9 @@ const MAX_TEXT_BYTES = 255
 /** The caller's time limit is shorter. */
 const NEVER_MS = 2 ** 31 - 1
 
-/** What the package's messages mean for the operator; they are its only way to tell refusals apart. */
+/**
+ * What the package's messages mean for the operator; they are its only way to tell refusals apart.
+ */
 const MEANINGS: readonly (readonly [pattern: RegExp, what: string])[] = [
   [/authentication failed/i, 'refuses our user and password'],
   [/no accepted authentication type/i, 'wants a user and a password'],
