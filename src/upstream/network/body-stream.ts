@@ -1,5 +1,5 @@
-// One HTTP exchange on one connection: the head as a promise, the body as an async iterable. Made
-// on undici's dispatch because its streams cost a third more per byte. Knows no registry.
+// One HTTP exchange on one connection: the head as a promise, the body as an async iterable. Uses
+// undici's dispatch, because its streams cost a third more per byte. Knows nothing about registries.
 import type { Dispatcher } from 'undici'
 import type { Headers } from '../../http/headers.ts'
 
@@ -10,7 +10,7 @@ export interface Head {
 
 export interface ExchangeOptions {
   readonly signal?: AbortSignal | undefined
-  /** Makes what the network threw into what the body's reader gets. */
+  /** Turns an error of the network into the error that the body's reader gets. */
   readonly translate: (error: Error) => Error
   /** Called with the bytes that arrived since the last call, about once per MiB and at the end. */
   readonly onBytes?: (bytes: number) => void
@@ -18,25 +18,25 @@ export interface ExchangeOptions {
 
 /** How an answer's body ended. */
 export interface BodyEnd {
-  /** `left`: its reader did not want the rest, or nobody can say whether this was all. */
+  /** `left`: the reader did not want the rest, or the answer had no length and may be incomplete. */
   readonly outcome: 'whole' | 'broken' | 'left'
-  /** How many came. */
+  /** How many bytes arrived. */
   readonly bytes: number
-  /** What its reader got: why it broke, or the reason of the signal. */
+  /** What the reader got: why the body broke off, or the signal's reason. */
   readonly error?: Error | undefined
 }
 
-/** The connection is told to wait when so much is not read yet. */
+/** The connection is paused while this many bytes are unread. */
 const HIGH_WATER = 256 * 1024
-/** What is left of an unwanted body is read to keep the connection if it is no more than this. */
+/** To keep its connection, the rest of an unwanted body is read if it is at most this many bytes. */
 const WORTH_DRAINING = 64 * 1024
-/** And if it comes in no more time than this: a new connection costs less. */
+/** How long to read an unwanted body for: beyond this a new connection costs less. */
 const DRAIN_MS = 2000
-/** An answer may be announced so often (1xx, RFC 9110 15.2) before it has to come. */
+/** The most 1xx responses (RFC 9110 15.2) before the final one. */
 const MAX_INFORMATIONAL = 20
 const REPORT_BYTES = 1024 * 1024
 
-/** One 1xx after the other came, and no answer. */
+/** Only 1xx responses came, and no final one. */
 export class NoAnswer extends Error {
   override readonly name = 'NoAnswer'
   readonly code = 'CHANDLERY_NO_ANSWER'
@@ -55,12 +55,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   #received = 0
   #reported = 0
   #expected: number | undefined
-  /** It ends as the protocol says, not just with the connection. */
+  /** The answer says where it ends; it does not just end with the connection. */
   #isDelimited = false
   #controller: Dispatcher.DispatchController | undefined
   #informational = 0
   #started = false
-  /** Set once the body is not wanted: up to this many bytes of it are read all the same. */
+  /** Set once the body is not wanted: how many bytes of it are read nevertheless. */
   #allowance: number | undefined
   #drainTimer: NodeJS.Timeout | undefined
   #ended = false
@@ -70,12 +70,12 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   constructor(options: ExchangeOptions) {
     this.#options = options
     this.head = this.#head.promise
-    this.head.catch(() => undefined) // it may fail before anybody waits for it
+    this.head.catch(() => undefined) // it may reject before anybody waits for it
     this.ended = this.#end.promise
     options.signal?.addEventListener('abort', this.#onAbort, { once: true })
   }
 
-  /** To be called before it is sent: a signal that is aborted already fires no event. */
+  /** Must be called before the request is sent: an aborted signal fires no event any more. */
   throwIfAborted(): void {
     if (this.#options.signal?.aborted === true) this.#onAbort()
   }
@@ -92,7 +92,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
     status: number,
     headers: Record<string, string | string[] | undefined>,
   ): void {
-    // 1xx come before the answer, and each starts undici's time limit for it anew.
+    // Each 1xx restarts undici's time limit for the final response.
     if (status < 200) {
       if (++this.#informational > MAX_INFORMATIONAL) this.#abort(controller, new NoAnswer())
       return
@@ -152,7 +152,7 @@ export class Exchange implements Dispatcher.DispatchHandler, AsyncIterableIterat
   }
 
   /**
-   * The body is not wanted (any more): the connection is freed for others, or closed. Never throws.
+   * Frees the connection for others, or closes it: the rest of the body is not wanted. Never throws.
    */
   discard(): void {
     if (this.#allowance !== undefined) return

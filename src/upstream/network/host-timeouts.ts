@@ -1,9 +1,9 @@
-// How long one host may take: what its `configs` entry says, or that of the endpoint that led to it,
-// else what holds for all.
+// How long one host may take: as in its `configs` entry, or in that of the endpoint that led to it, or
+// else as for all hosts.
 import { configForHost, exactConfig } from '../routing/host-config.ts'
 import type { UpstreamLimits } from './timeouts.ts'
 
-/** Of one host; what is absent is as for all. In milliseconds. */
+/** The time limits of one host, in milliseconds. What is absent is as for all hosts. */
 export interface HostTimeouts {
   readonly connectMs?: number
   readonly firstByteMs?: number
@@ -23,8 +23,8 @@ export class HostLimits {
   }
 
   /**
-   * `via`: the endpoint that led there (a redirect, a token server), whose limits hold where `host`
-   * has none.
+   * Returns the limits of `host`. Where it has none, those of `via` apply: the endpoint that led there
+   * (by a redirect, or as its token server).
    */
   of(host: string, via: string = host): UpstreamLimits {
     const led = configForHost(this.#hosts, via)?.timeouts
@@ -43,7 +43,7 @@ export class HostLimits {
   }
 }
 
-/** The limits of a whole never end what the limits of its parts still allow. */
+/** Returns limits for a whole that are no shorter than the limits of its parts together. */
 export function wholesFor(
   limits: UpstreamLimits,
 ): Pick<UpstreamLimits, 'tokenTimeoutMs' | 'documentTimeoutMs'> {

@@ -1,5 +1,5 @@
-// What outlives a configuration on the network's side: pools of connections, by everything that
-// goes into making them, the files behind TLS, and which networks our connections have led to.
+// What outlives a configuration: pools of connections, keyed by everything that goes into making
+// them, the files behind TLS, and the networks that connections have led to.
 import { LRUCache } from 'lru-cache'
 import type { Pool } from 'undici'
 
@@ -18,12 +18,12 @@ const MAX_POOLS = 256
 const MAX_NETWORKS = 4096
 
 export class Connections<ConnectionKey> {
-  /** By origin. */
+  /** The network that an origin was last reached in, by origin. */
   readonly networks = new LRUCache<string, AddressClass>({ max: MAX_NETWORKS })
   readonly #tls = new Map<string, TlsFiles>()
   readonly #pools = new LRUCache<string, Kept<ConnectionKey>>({
     max: MAX_POOLS,
-    // What is running on it goes on to its end.
+    // Requests that are running on it go on to their end.
     dispose: ({ pool }) => void pool.close().catch(() => undefined),
   })
 
@@ -33,7 +33,7 @@ export class Connections<ConnectionKey> {
     return kept.pool
   }
 
-  /** Equal options have the same files, and what was last good of them. */
+  /** Returns the same files for equal options, with their last usable content. */
   tlsFor(options: TlsOptions | undefined): TlsFiles {
     const id = settingsId(options)
     const files = this.#tls.get(id) ?? new TlsFiles(options)
@@ -52,7 +52,7 @@ export class Connections<ConnectionKey> {
     }
   }
 
-  /** Looks at every file again; those of other options than these are forgotten. */
+  /** Reads every file again on its next use. Forgets the files of options that are not in `used`. */
   recheck(used: readonly (TlsOptions | undefined)[]): void {
     const ids = new Set(used.map(settingsId))
     for (const [id, files] of this.#tls) {
@@ -61,7 +61,7 @@ export class Connections<ConnectionKey> {
     }
   }
 
-  /** Breaks off what is running. */
+  /** Breaks off the requests that are running. */
   async close(): Promise<void> {
     const pools = [...this.#pools.values()]
     await Promise.all(pools.map(({ pool }) => pool.destroy()))

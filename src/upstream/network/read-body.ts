@@ -1,9 +1,9 @@
-// Small bodies as a whole: documents up to a bound, and the beginning of error bodies.
+// Reads small bodies into memory: documents up to a bound, and the beginning of error bodies.
 import { isBug } from '../../process/own-fault.ts'
 
 export type Body = AsyncIterable<Uint8Array> & { discard(): void }
 
-/** The bytes; undefined when there are more than `maxBytes`. Throws what the body throws. */
+/** Resolves with the bytes, or undefined if there are more than `maxBytes`. Rejects as the body does. */
 export async function readWhole(body: Body, maxBytes: number): Promise<Buffer | undefined> {
   const chunks: Uint8Array[] = []
   let length = 0
@@ -15,12 +15,12 @@ export async function readWhole(body: Body, maxBytes: number): Promise<Buffer | 
   return Buffer.concat(chunks, length)
 }
 
-/** An error is worth no longer wait. */
+/** How long to wait for the body of an error. */
 const START_TIMEOUT_MS = 5000
 
 /**
- * Returns as text what comes of the first `maxBytes` in 5 s; a body that breaks ends there. Throws
- * only what is a bug.
+ * Resolves with the first `maxBytes` as text, or with what arrives of them in 5 s or before the body
+ * breaks off. Rejects only with bugs.
  */
 export async function readStart(body: Body, maxBytes: number): Promise<string> {
   const chunks: Uint8Array[] = []
@@ -33,7 +33,7 @@ export async function readStart(body: Body, maxBytes: number): Promise<string> {
       if (length >= maxBytes) break
     }
   } catch (error) {
-    // What came says what it can.
+    // What has arrived is enough to go by.
     if (isBug(error)) throw error
   } finally {
     clearTimeout(timer)

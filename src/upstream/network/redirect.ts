@@ -1,19 +1,19 @@
-// Where a redirect leads, and whether it is followed: pure. Which addresses may be reached on the
-// way is the transport's rule, since names must be resolved for it.
+// Where a redirect leads, and whether it is followed. Pure. Which addresses may be connected to is the
+// transport's rule, because names must be resolved for it.
 import type { Head } from './body-stream.ts'
 
-/** A redirect that is not followed; the message is for the operator and holds no query. */
+/** A redirect is not followed. The message is for the operator and holds no query. */
 export class RedirectRefused extends Error {
   override readonly name = 'RedirectRefused'
 }
 
-/** A DNS name is no longer (RFC 1035 2.3.4); URL knows no limit. */
+/** The longest DNS name (RFC 1035 2.3.4). URL has no limit. */
 export const MAX_HOSTNAME = 255
 const FOLLOWED = new Set([301, 302, 303, 307, 308])
 
 /**
- * The URL to ask next; undefined: this is no redirect. Throws RedirectRefused without a usable
- * Location, and from https to http: what follows could be read and, a tag, replaced on the way.
+ * Returns the URL to ask next, or undefined if the answer is not a redirect. Throws RedirectRefused
+ * without a usable Location, and from https to http: there the answer could be read and replaced.
  */
 export function redirectTarget(answer: Head, from: URL): URL | undefined {
   if (!FOLLOWED.has(answer.status)) return undefined

@@ -1,5 +1,5 @@
-// Tells settings apart without keeping them: equal ones have equal ids for as long as this process
-// lives, and nobody can test guesses of a password with an id.
+// Ids of settings: equal settings have equal ids for as long as this process lives, and nobody can
+// test guesses of a password with an id.
 import { createHmac, randomBytes } from 'node:crypto'
 
 /** The key of a method that gives what makes an object with private parts equal to another. */
@@ -7,12 +7,12 @@ export const IDENTITY = Symbol('identity')
 
 const KEY = randomBytes(32)
 
-/** The id of any tree of plain values; what is undefined counts as absent. */
+/** Returns the id of a tree of plain values. Undefined values count as absent. */
 export function settingsId(settings: unknown): string {
   return hiddenId(JSON.stringify(settings, plainly) ?? '')
 }
 
-/** The id of a text that must not be seen. */
+/** Returns the id of a secret string. */
 export function hiddenId(text: string): string {
   return createHmac('sha256', KEY).update(text).digest('base64url')
 }

@@ -1,9 +1,9 @@
-// Whether an exchange broke because its kept connection was closed meanwhile: pure.
+// Whether an exchange broke off because its kept connection had been closed. Pure.
 import { errors } from 'undici'
 
 const CLOSED = new Set(['ECONNRESET', 'EPIPE', 'UND_ERR_SOCKET'])
 
-/** True before any answer came: GET and HEAD may be sent again. Not if the connection was new. */
+/** Reports whether GET and HEAD may be sent again: a kept connection ended before any answer. */
 export function isStaleConnection(error: unknown): boolean {
   // A server that sent a body to HEAD leaves it on the connection, where the next answer should be.
   if (error instanceof errors.HTTPParserError) return true

@@ -1,11 +1,11 @@
-// How long and how much an upstream may take: every bound in one place, so that tests can scale it.
+// How long and how much an upstream may take: every bound in one place, so that tests can scale them.
 
 export interface UpstreamLimits {
-  /** TCP and TLS together, the name looked up included. */
+  /** DNS, TCP and TLS together. */
   readonly connectTimeoutMs: number
-  /** From the request sent to the head received. */
+  /** From the end of the request to the head of the response. */
   readonly headersTimeoutMs: number
-  /** Between two pieces of a body; never the whole of it: a big blob may take hours. */
+  /** Between two chunks of a body. There is no limit for a whole body: a big blob may take hours. */
   readonly bodyStallMs: number
   /** A token request with its redirects, as a whole. */
   readonly tokenTimeoutMs: number
@@ -13,9 +13,9 @@ export interface UpstreamLimits {
    * One endpoint's manifest, list or answer to a HEAD as a whole: all requests and pages it takes.
    */
   readonly documentTimeoutMs: number
-  /** Of one response head. */
+  /** The largest response head. */
   readonly headerBytes: number
-  /** Per host, counted apart for content and for everything else: blobs never hold up manifests. */
+  /** Connections per host and lane, so that blobs never hold up manifests. */
   readonly connections: number
 }
 
@@ -33,8 +33,8 @@ const MAX_ATTEMPT_MS = 1500
 const ATTEMPTS = 3
 
 /**
- * For how long one of several addresses of a name is tried before the next one is, of the time that
- * a connection may take. Node's own 250 ms is less than far links need.
+ * Returns for how long one of several addresses of a name is tried before the next one. Node's default
+ * of 250 ms is less than distant hosts need.
  */
 export function attemptTimeoutMs(connectTimeoutMs: number): number {
   return Math.min(MAX_ATTEMPT_MS, Math.ceil(connectTimeoutMs / ATTEMPTS))

@@ -1,5 +1,5 @@
-// Connections: one bounded pool per origin, TLS state, reach and lane. Sends single requests;
-// redirects, authorisation and what an answer means are the client's.
+// Connections: one bounded pool per origin, TLS state, reach and lane. Sends single requests.
+// Redirects, authorization and the meaning of answers belong to the chain in client/.
 import type { Socket } from 'node:net'
 import { setImmediate } from 'node:timers/promises'
 import { buildConnector, Pool } from 'undici'
@@ -31,34 +31,34 @@ export interface HostOptions {
   readonly tls?: TlsOptions | undefined
   /** IP addresses to use instead of DNS. */
   readonly resolve?: readonly string[] | undefined
-  /** Instead of the environment's; `direct`: none. */
+  /** Used instead of the environment's. `direct`: no proxy. */
   readonly proxy?: Proxy | 'direct' | undefined
   /** How blobs are fetched from there. */
   readonly fetch?: SourceFetchOptions | undefined
-  /** How long it may take, where that is other than for all. */
+  /** Time limits that differ from those for all hosts. */
   readonly timeouts?: HostTimeouts | undefined
 }
 
 export interface TransportOptions {
   readonly resolver?: Resolver | undefined
-  /** For hosts that have none of their own. */
+  /** For hosts without a proxy of their own. */
   readonly proxies?: ProxyEnvironment | undefined
 }
 
 export interface OutgoingRequest {
   readonly url: URL
-  /** Its key in `configs`; endpoints may be written with a port that a URL leaves out. */
+  /** The host's key in `configs`. An endpoint may be written with a port that its URL leaves out. */
   readonly host: string
   /**
-   * The endpoint that led there: its proxy and time limits hold where `host` has none of its own.
+   * The endpoint that led there. Its proxy and time limits apply if `host` has none of its own.
    */
   readonly via?: string | undefined
   readonly method: 'GET' | 'HEAD' | 'POST'
   readonly headers: Readonly<Record<string, string>>
   readonly body?: string | undefined
-  /** Where the name may resolve to. */
+  /** Which addresses the name may resolve to. */
   readonly reach: Reach
-  /** Content and everything else have connections of their own. */
+  /** Content and metadata have separate connections. */
   readonly lane: 'content' | 'metadata'
 }
 
@@ -67,7 +67,7 @@ export interface Answer extends Head {
 }
 
 const KEEP_ALIVE_MS = 15_000
-/** The least that undici takes for a connection that is not to be kept. */
+/** The least that undici accepts, for connections that must not be kept. */
 const NO_KEEP_ALIVE_MS = 1
 const PLAIN: HostOptions = {}
 
@@ -92,34 +92,34 @@ export class Transport {
     this.#connections = former === undefined ? new Connections() : former.#connections
   }
 
-  /** Throws AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
+  /** Rejects with AddressRefused, TlsFileError, the network's own error, or the signal's reason. */
   async send(request: OutgoingRequest, options: ExchangeOptions): Promise<Answer> {
     try {
       return await this.#sendOnce(request, options)
     } catch (error) {
-      // The other side may close a kept connection just when we use it: then once more.
+      // The other side may close a kept connection just when it is used. Then send once more.
       const isRepeatable = isIdempotent(request) && options.signal?.aborted !== true
       if (!isRepeatable || !isStaleConnection(error)) throw error
       return await this.#sendOnce(request, options)
     }
   }
 
-  /** How long and how much whoever is asked may take. */
+  /** Returns how long and how much a host may take. */
   limitsFor({ host, via }: Pick<OutgoingRequest, 'host' | 'via'>): UpstreamLimits {
     return this.#limits.of(host, via)
   }
 
   /**
-   * How far an origin may lead us: to its own network, as the last connection to it found that.
-   * One that itself may only be at a public address (`own`) leads to no other.
+   * Returns which addresses an origin may lead us to: those of its own network, as the last connection
+   * to it found it. An origin that must have a public address (`own`) leads to public ones only.
    */
   reachFrom(origin: string, own: Reach): Reach {
     return own === 'public' ? 'public' : (this.#connections.networks.get(origin) ?? 'public')
   }
 
   /**
-   * It has taken its former's place: connections that it would not make so end with what runs on
-   * them.
+   * Closes the former's connections that this transport would make differently, once nothing runs on
+   * them. To be called after it has replaced its former.
    */
   async settle(): Promise<void> {
     const connections = this.#connections
@@ -130,7 +130,7 @@ export class Transport {
     })
   }
 
-  /** Breaks off what is running. */
+  /** Breaks off the requests that are running. */
   async close(): Promise<void> {
     await this.#connections.close()
   }
@@ -141,14 +141,14 @@ export class Transport {
     const profile = await this.#profileFor(key)
     const { forwarder } = profile
     const exchange = new Exchange(options)
-    // undici learns a turn after an answer's end that its connection is free: at once, the next
-    // request (HEAD, then GET) would open another one.
+    // undici frees a connection one turn after the end of its answer. Without this turn the next
+    // request (HEAD, then GET) would open another connection.
     await setImmediate()
     exchange.throwIfAborted()
     if (options.signal?.aborted !== true) {
       const { method, body } = request
       const { headersTimeoutMs, bodyStallMs } = this.limitsFor(request)
-      // Looked up only now, so that nobody closes it in between.
+      // Looked up only now: during an await somebody might close it.
       this.#poolFor(profile, key).dispatch(
         {
           ...(forwarder ? forwarded(request, forwarder) : plain(request)),
@@ -173,7 +173,7 @@ export class Transport {
     const { url, host, reach: asked } = key
     const own = exactConfig(this.#hosts, host)
     const { proxy } = chooseProxy(this.#hosts, this.#proxies, key)
-    // The operator gave the addresses of this very host: wherever they are, they are meant.
+    // The operator gave the addresses of this very host, so any network is allowed.
     const reach = own?.resolve === undefined ? asked : 'any'
     checkLiteral(url.hostname, reach)
     if (proxy !== undefined) checkProxied(url.hostname, reach)
@@ -186,7 +186,7 @@ export class Transport {
     return { ...profile, poolKey: this.#poolKeyOf(profile, key) }
   }
 
-  /** Of everything that goes into a connection: whoever finds it may use it. */
+  /** Returns a key of everything that goes into a connection: equal keys may share a pool. */
   #poolKeyOf(profile: Omit<ConnectionProfile, 'poolKey'>, { host, lane }: ConnectionKey): string {
     const { connectTimeoutMs, headerBytes, connections } = profile.limits
     return JSON.stringify([
@@ -204,11 +204,11 @@ export class Transport {
         connect: this.#connector(profile),
         connections,
         maxHeaderSize: headerBytes,
-        // A request that is aborted while it connects leaves a connection that nothing has used.
+        // A request that is aborted while it connects leaves an unused connection behind.
         keepAliveTimeout: lane === 'unkept' ? NO_KEEP_ALIVE_MS : KEEP_ALIVE_MS,
         allowH2: false,
       })
-      // Without the path: it may be signed, and it is kept.
+      // Without the path, which may hold a signature: the key is kept.
       return { pool, key: { url: new URL(url.origin), host, via, reach, lane } }
     })
   }
@@ -227,7 +227,7 @@ export class Transport {
     const { origin, reach, config, tls, proxy, forwarder } = profile
     const timeoutMs = profile.limits.connectTimeoutMs
     const direct = buildConnector({
-      // Four connections would become four streams of one, and share its losses.
+      // With HTTP/2, four requests would share one connection and its packet losses.
       allowH2: false,
       timeout: timeoutMs,
       lookup: guardedLookup(reach, config.resolve, this.#resolver),
@@ -256,20 +256,20 @@ export class Transport {
     }
   }
 
-  /** Those that were tried in vain before the one that answered come last for a while. */
+  /** Addresses that were tried in vain before the one that answered come last for a while. */
   #avoidLate(socket: Socket | null): void {
     const tried = socket?.autoSelectFamilyAttemptedAddresses ?? []
     for (const each of tried.slice(0, -1)) this.#resolver.avoid(each.replace(/:\d+$/, ''))
   }
 }
 
-/** What decides how a request is connected. */
+/** What decides how a request connects. */
 interface ConnectionKey extends Pick<OutgoingRequest, 'url' | 'host' | 'via' | 'reach'> {
   /** `unkept`: each request has a connection of its own. */
   readonly lane: OutgoingRequest['lane'] | 'unkept'
 }
 
-/** What connections of one kind have in common. */
+/** How connections of one pool are made. */
 interface ConnectionProfile {
   readonly poolKey: string
   readonly origin: string
@@ -278,9 +278,9 @@ interface ConnectionProfile {
   readonly limits: UpstreamLimits
   readonly tls: TlsState | undefined
   readonly proxy: Proxy | undefined
-  /** Towards the proxy itself. */
+  /** For the connection to the proxy. */
   readonly proxyTls: TlsState | undefined
-  /** The proxy that forwards by itself, without a tunnel. */
+  /** The proxy, if it forwards requests without a tunnel. */
   readonly forwarder: Proxy | undefined
 }
 
@@ -294,8 +294,8 @@ function isIdempotent({ method }: OutgoingRequest): boolean {
 }
 
 /**
- * Plain HTTP is forwarded, since proxies seldom allow CONNECT to other ports than 443; an address
- * of ours can be told by CONNECT alone.
+ * Plain HTTP is forwarded, because proxies seldom allow CONNECT to other ports than 443. With
+ * configured addresses it is tunnelled: only CONNECT can name an address.
  */
 function isForwarding(url: URL, proxy: Proxy | undefined, config: HostOptions): boolean {
   const isTunnelled = url.protocol === 'https:' || config.resolve !== undefined
@@ -306,7 +306,7 @@ function plain({ url, headers }: OutgoingRequest) {
   return { path: url.pathname + url.search, headers }
 }
 
-/** In absolute form (RFC 9112 3.2.2). */
+/** Returns the request in absolute form (RFC 9112 3.2.2). */
 function forwarded({ url, headers }: OutgoingRequest, proxy: Proxy) {
   const authorization = proxyAuthorization(proxy)
   return {
