@@ -116,7 +116,7 @@ test('a source that refuses further requests still feeds the readers of the one 
   await expect(late.done).rejects.toMatchObject({ reason: 'not-found' })
   expect(one.sent).toBe(bytes.length)
   expectSame(await first.done, bytes)
-}, 20_000)
+})
 
 test('after wrong bytes a good source is read to its end before any reader gets a part', async () => {
   const bytes = blob(30 * MIB)
@@ -140,7 +140,7 @@ test('after wrong bytes a good source is read to its end before any reader gets 
   expect(good.sent).toBeLessThan(1.8 * bytes.length)
   const downloaded = begin(downloads, digestOf(bytes), [good], bytes.length)
   expectSame(await (await read(downloaded)).done, bytes)
-}, 20_000)
+})
 
 test('a reader that comes late and is sent other bytes than the first is not given the end', async () => {
   const bytes = blob(48 * MIB)
@@ -156,7 +156,7 @@ test('a reader that comes late and is sent other bytes than the first is not giv
   await expect(late.done).rejects.toMatchObject({ reason: 'wrong-digest' })
   expectSame(await first.done, bytes)
   expect(events).toContain('wrong bytes from one')
-}, 20_000)
+})
 
 test('a blob that would not fit is not begun on the disk, also where its size is learned late', async () => {
   const bytes = blob(20 * MIB)

@@ -47,7 +47,7 @@ describe.each([-1, 0, 3 * MIB + 12_345])('on a disk with room for %i bytes', (ro
     // made when the disk is full.
     expect(one.asked.length).toBeLessThanOrEqual(2 + DEFAULT_FETCH.connections)
     expect(memory().peakBytes).toBeLessThanOrEqual(MAX_BYTES)
-  }, 20_000)
+  })
 
   test('a part far away is read beside the whole', async () => {
     const bytes = blob(40 * MIB)
@@ -58,7 +58,7 @@ describe.each([-1, 0, 3 * MIB + 12_345])('on a disk with room for %i bytes', (ro
     const part = await read(download, { range })
     expectSame(await part.done, bytes.subarray(range.start, range.end))
     expectSame(await whole.done, bytes)
-  }, 20_000)
+  })
 
   test('only what is read is fetched when a part is all that is wanted', async () => {
     const bytes = blob(60 * MIB)
@@ -128,7 +128,7 @@ test('a reader that leaves changes nothing for the others', async () => {
   const slow = await read(download, { pauseMs: 4 })
   expect((await leader.done).length).toBe(40 * MIB)
   expectSame(await slow.done, bytes)
-}, 20_000)
+})
 
 test('a late reader gets the beginning by requests of its own', async () => {
   const bytes = blob(48 * MIB)
@@ -139,7 +139,7 @@ test('a late reader gets the beginning by requests of its own', async () => {
   const late = await read(download)
   expectSame(await late.done, bytes)
   expectSame(await first.done, bytes)
-}, 20_000)
+})
 
 test('a late reader gets what lies around a part that was written before the disk was full', async () => {
   const bytes = blob(40 * MIB)
@@ -154,7 +154,7 @@ test('a late reader gets what lies around a part that was written before the dis
   const late = await read(download)
   expectSame(await late.done, bytes)
   expectSame(await first.done, bytes)
-}, 20_000)
+})
 
 test('a late reader gets the beginning from a second response where ranges are ignored', async () => {
   const bytes = blob(40 * MIB)
@@ -167,7 +167,7 @@ test('a late reader gets the beginning from a second response where ranges are i
   expectSame(await first.done, bytes)
   expect(one.asked.length).toBeLessThanOrEqual(2 + DEFAULT_FETCH.connections)
   expect(memory().peakBytes).toBeLessThanOrEqual(MAX_BYTES)
-}, 20_000)
+})
 
 test('a reader that stands still is overtaken where ranges are honoured', async () => {
   const bytes = blob(60 * MIB)
@@ -182,4 +182,4 @@ test('a reader that stands still is overtaken where ranges are honoured', async 
   expectSame(await done, bytes)
   await still.close()
   expect(memory().peakBytes).toBeLessThanOrEqual(MAX_BYTES)
-}, 20_000)
+})

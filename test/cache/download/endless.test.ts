@@ -83,4 +83,4 @@ test('a blob without an end takes half of the free space at most, then only what
   expect(events).toEqual([expect.stringMatching(/^fit .*no room for/), 'not-kept'])
   expect(await readdir(directory)).toEqual([])
   await downloads.stop()
-}, 20_000)
+})
