@@ -1,4 +1,4 @@
-// What the server is given to answer from.
+// The caches that the server answers requests from.
 import type { BlobCache } from './blob/blob-cache.ts'
 import type { Catalog } from './listing/catalog.ts'
 import type { ReferrersCache } from './listing/referrers-cache.ts'

@@ -1,22 +1,22 @@
-// The one face of bytes that can be read: held, arriving, later passing through or remote.
-// The sender, Range and multipart are written once, against this.
+// The interface of the bytes of one response, whether they are held, arriving or bypassing the
+// disk. The sender, Range and multipart are written once, against this interface.
 import type { ByteRange } from '../http/range.ts'
 import type { Digest } from '../oci/digest.ts'
 
 /**
- * One reader's view of one blob. It belongs to one response and is closed by it.
+ * One reader's view of one blob. It belongs to one response, which closes it.
  *
- * - `size`: bytes of the whole blob; undefined while nobody has said it.
- * - `isSizeClaimed`: only a manifest has said it so far, and that may be wrong.
- * - `plan(ranges)`: says what the response will carry, so that it is fetched; undefined means everything.
- *   What runs from 0 to the end is held back until verified (design: the hold-back rule). It may be
- *   said again until `promise`.
- * - `promise()`: the head goes out with this size: it changes no more.
- * - `available(at)`: how many bytes can be read from `at` without waiting.
- * - `wait(at, signal)`: resolves when `available(at) > 0` or `at` has turned out to be the end;
- *   rejects when neither can come true any more, or when the signal fires. Before `promise` it also
- *   resolves when the size by which the response was planned was only claimed and is wrong: plan again.
- * - `read(into, at)`: at most `available(at)` bytes; 0 means there is nothing there (yet).
+ * - `size`: bytes of the whole blob; undefined while it is unknown.
+ * - `isSizeClaimed`: only a manifest has stated the size so far, and it may be wrong.
+ * - `plan(ranges)`: declares what ranges the response will send, so that they are fetched; undefined
+ *   means everything. If that is the whole blob, its end is held back until the digest is verified.
+ *   It may be called again until `promise`.
+ * - `promise()`: called when the response headers are sent: `size` must not change after it.
+ * - `available(at)`: returns how many bytes can be read from `at` without waiting.
+ * - `wait(at, signal)`: resolves when `available(at) > 0`, or when `at` has proved to be the end.
+ *   Rejects when neither is possible any more, or when the signal fires. Before `promise` it also
+ *   resolves when the claimed size that the plan was made for has proved wrong: plan again.
+ * - `read(into, at)`: reads at most `available(at)` bytes; 0 means that there is nothing (yet).
  */
 export interface Content {
   readonly digest: Digest
@@ -30,19 +30,19 @@ export interface Content {
   close(): Promise<void>
 }
 
-/** What held content is read from; the store's object satisfies it. */
+/** What held content is read from. The store's StoredObject satisfies it. */
 export interface ReadableObject {
   readonly size: number
   read(into: Uint8Array, at: number): Promise<number>
   close(): Promise<void>
 }
 
-/** A file is shorter now than it was when it was opened. */
+/** A file has become shorter since it was opened. */
 export class TruncatedContent extends Error {
   override readonly name = 'TruncatedContent'
 }
 
-/** Content that is held and was verified when it was kept: all of it is there at once. */
+/** Content on the disk, which was verified before it was kept. All of it is available at once. */
 export class HeldContent implements Content {
   readonly digest: Digest
   readonly size: number
@@ -67,11 +67,11 @@ export class HeldContent implements Content {
     signal.throwIfAborted()
   }
 
-  /** Throws TruncatedContent where the file ends before its size, and what reading throws. */
+  /** Throws TruncatedContent if the file ends early, and what reading throws. */
   async read(into: Uint8Array, at: number): Promise<number> {
     const length = await this.#object.read(into, at)
     if (length === 0 && into.length > 0 && at < this.size) {
-      throw new TruncatedContent(`it ends at byte ${at} of ${this.size}`)
+      throw new TruncatedContent(`the file ends at byte ${at} of ${this.size}`)
     }
     return length
   }

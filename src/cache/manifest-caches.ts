@@ -1,5 +1,5 @@
-// Puts together the caches of everything but blobs: manifests, tags, referrers, the catalog, and who may
-// read what.
+// Composes the caches of everything but blobs: manifests, tags, referrers, the catalog, and the
+// records of who may read what.
 import type { Links } from '../store/records/links.ts'
 import type { Manifests } from '../store/records/manifests.ts'
 import type { Referrers } from '../store/records/referrers.ts'
@@ -33,9 +33,9 @@ export interface ManifestCachesOptions {
   readonly observer: CacheObserver
   /** Returns the settings in force. */
   readonly freshness: () => FreshnessPolicy
-  /** Bytes of manifests kept in memory. */
+  /** The most bytes of manifests that are kept in memory. */
   readonly memoryBytes?: number
-  /** Milliseconds of the wall clock. */
+  /** Returns the time in milliseconds since the epoch. Default: Date.now. */
   readonly now?: () => number
 }
 
@@ -47,11 +47,11 @@ export interface ManifestCaches {
   readonly tags: TagLister
   readonly referrers: ReferrersCache
   readonly catalog: Catalog
-  /** Lets upstreams be asked again about what they failed at or did not have. */
+  /** Forgets failures and 404s, so that upstreams are asked again at once. */
   forgetFailures(): void
   /** Resolves when everything learned so far is in the store. */
   drain(): Promise<void>
-  /** As `drain`; nothing is written from then on, because the store is about to be another server's. */
+  /** As `drain`, and stops writing. Call it before another server takes the store. */
   end(): Promise<void>
 }
 

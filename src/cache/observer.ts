@@ -1,23 +1,24 @@
-// What the cache reports about itself. Not metrics or logs: observability/ implements this.
-/** Why something that is no longer fresh was served: the `detail` of Cache-Status (RFC 9211). */
+// The events that the cache reports. observability/ turns them into metrics and log lines.
+
+/** Why a stale answer was served; the `detail` of Cache-Status (RFC 9211). */
 export type StaleReason =
   | 'revalidating'
   | 'upstream-error'
   | 'rate-limited'
   | 'upstream-gone'
   | 'denied'
-  /** The upstream could not be asked, and that is not its fault. */
+  /** An error in Chandlery itself kept it from asking the upstream. */
   | 'internal-error'
-  /** So few requests are left there that they go to what nobody has. */
+  /** The upstream grants so few more requests that they are saved for content that is not held. */
   | 'budget-low'
 
 export interface CacheObserver {
-  /** The store could not be read or written. It cost a cache entry, never an answer. */
+  /** The store could not be read or written. That cost a cache entry, never a response. */
   storeError(operation: string, error: unknown): void
-  /** Something that is not a blob was written. */
+  /** A record or manifest was written; blobs are reported elsewhere. */
   stored?(operation: string): void
-  /** A client was given what is held although it is no longer fresh. */
+  /** A client was sent a held answer that is no longer fresh. */
   staleServed(reason: StaleReason): void
-  /** An error that no upstream and no store explains: a fault in Chandlery. */
+  /** An error that neither the upstream nor the store caused, but Chandlery itself. */
   unexpectedError(operation: string, error: unknown): void
 }

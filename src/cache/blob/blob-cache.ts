@@ -1,5 +1,5 @@
-// Blobs for clients: held ones, arriving ones, and who may read them. How bytes get here is the
-// download's business.
+// Opens blobs for clients, from the disk or from a download, and checks that the client may read
+// them. Fetching the bytes is the business of cache/download.
 import { ageSeconds } from '../../http/age.ts'
 import type { CacheOutcome } from '../../http/cache-status.ts'
 import type { Digest } from '../../oci/digest.ts'
@@ -35,25 +35,25 @@ export interface BlobCacheOptions {
   readonly now?: () => number
 }
 
-/** An open blob; whoever gets it closes the content. */
+/** An open blob. The caller closes its content. */
 export interface OpenBlob {
   readonly content: Content
   readonly cache: CacheOutcome
 }
 
-/** A blob as one request wants it. */
+/** A request for a blob, and what is known about the blob. */
 interface BlobRequest {
   readonly repo: Repository
   readonly digest: Digest
   readonly requester: Requester
-  /** The link of the repository: a manifest there names the blob, or the upstream gave it there. */
+  /** The repository's link: a manifest there names the blob, or the upstream served it there. */
   readonly named: Link | undefined
-  /** What a manifest, or a file that proved damaged, says about its size, in bytes. */
+  /** The size in bytes that a manifest, or a file that proved damaged, claims. */
   readonly claimedSize: number | undefined
 }
 
 export interface BlobHead {
-  /** In bytes, as the upstream says, else the manifest; undefined if neither does. */
+  /** In bytes, as the upstream states it, else the manifest; undefined if neither does. */
   readonly size: number | undefined
   readonly cache: CacheOutcome
 }
@@ -67,7 +67,10 @@ export class BlobCache {
     this.#now = options.now ?? Date.now
   }
 
-  /** Opens a blob for one response; a cold one resolves when the upstream has begun to answer. Throws OciError. */
+  /**
+   * Opens a blob for one response. For a cold blob of unknown size, it resolves once the upstream
+   * has begun to answer. Throws OciError.
+   */
   async open(repo: Repository, digest: Digest, requester: Requester): Promise<OpenBlob> {
     const { access, downloads } = this.#options
     const named = access.peek(repo, 'blob', digest) ?? (await this.#named(repo, digest))
@@ -81,7 +84,10 @@ export class BlobCache {
     return { content: this.#arrivingContent(reader, repo, digest, named, requester), cache }
   }
 
-  /** What a HEAD answers; of a blob that is not here it costs one upstream HEAD and no download. Throws OciError. */
+  /**
+   * Returns what a HEAD is answered with. If the blob is not held, this costs one upstream HEAD and
+   * no download. Throws OciError.
+   */
   async head(repo: Repository, digest: Digest, requester: Requester): Promise<BlobHead> {
     const { downloads } = this.#options
     const named = await this.#named(repo, digest)
@@ -101,7 +107,10 @@ export class BlobCache {
     return { size: link.size ?? named?.size, cache: { state: 'miss', fwdStatus: 200 } }
   }
 
-  /** What is held, for those who may read it; undefined: nothing is held that may be served. */
+  /**
+   * Opens the held blob, or returns undefined if there is none that may be served. Throws if the
+   * requester may not read it.
+   */
   async #openHeld(
     repo: Repository,
     digest: Digest,
@@ -118,8 +127,8 @@ export class BlobCache {
     return undefined
   }
 
-  // Manifests are never served as blobs, even by an upstream that would: a client would take the
-  // answer's type for theirs (protocol.md E1.7).
+  // Manifests are never served as blobs, even if the upstream would: a client would take the type
+  // of the blob response for the manifest's.
   async #named(repo: Repository, digest: Digest): Promise<Link | undefined> {
     const { access } = this.#options
     const blob = await access.named(repo, 'blob', digest)
@@ -164,7 +173,7 @@ export class BlobCache {
     }
   }
 
-  /** As `#authorise`; closes content that may not be read. */
+  /** Like `#authorise`, but closes the content before it throws. */
   async #authorised(
     content: Content,
     repo: Repository,
@@ -179,8 +188,8 @@ export class BlobCache {
     }
   }
 
-  // Only for what no manifest of the repository names: one that was pushed a moment ago must not
-  // meet what was true before.
+  // Only for blobs that no manifest of the repository names. A blob that was pushed a moment ago,
+  // together with its manifest, must not be refused because of an earlier 404.
   #checkGone(repo: Repository, digest: Digest): void {
     const gone = this.#options.negative.get(negativeKey(repo, digest))
     if (gone) throw toClientError(gone, 'blob')
@@ -205,7 +214,8 @@ export class BlobCache {
     return new RepairingContent({ content: new HeldContent(digest, object), repair })
   }
 
-  // What was verified while it arrived is read from its file for as long as the slowest client takes.
+  // After the digest is verified, the file may still be read for as long as the slowest client
+  // takes. If the disk fails then, the blob counts as damaged and comes from the upstream again.
   #arrivingContent(
     reader: DownloadReader,
     repo: Repository,
@@ -221,7 +231,7 @@ export class BlobCache {
     return new RepairingContent({ content: reader, repair })
   }
 
-  /** A reader of the download that fetches the blob: of a running one, or of a new one. Throws OciError. */
+  /** Returns a reader of the running download of the blob, or of a new one. Throws OciError. */
   async #read(request: BlobRequest): Promise<DownloadReader> {
     const { digest, requester } = request
     for (;;) {
@@ -233,16 +243,17 @@ export class BlobCache {
   }
 
   /**
-   * Joins a download that no manifest's word lets this request share. Both sides must have shown that
-   * they have the blob before their sources mix: otherwise one could read what only the other may.
-   * Undefined: the download failed meanwhile.
+   * Joins a download that no manifest allows this request to share. The upstream must prove that
+   * the request may read the blob before the request reads it or adds its sources: otherwise one
+   * requester could read what only the other may. Returns undefined if the download has failed
+   * meanwhile.
    */
   async #joinOther(running: Download, request: BlobRequest): Promise<DownloadReader | undefined> {
     const { repo, digest, requester } = request
     let reader: DownloadReader | undefined
     try {
-      // Take the reader before anything is awaited: the download may be over, and its file closed, by
-      // the time the upstream has said whether this request may read it.
+      // Take the reader before anything is awaited: the download may be over, and its file closed,
+      // by the time the upstream has said whether this request may read it.
       reader = await running.reader(request.claimedSize)
       await running.opened
     } catch {
@@ -259,8 +270,9 @@ export class BlobCache {
   }
 
   /**
-   * Begins a download, or joins one that may be shared. A manifest's word lets a repository fetch the
-   * blob from its own registry, and what that gives is the proof where there is no such word.
+   * Starts a download, or joins one that may be shared. If a manifest of the repository names the
+   * blob, the request may read what its own registry sends. Otherwise the registry's response is
+   * the proof that it may.
    */
   async #start(request: BlobRequest): Promise<DownloadReader> {
     const { repo, digest, named, requester, claimedSize: size } = request
@@ -272,10 +284,10 @@ export class BlobCache {
     let reader: DownloadReader | undefined
     try {
       reader = await download.reader(size) // before anything else is awaited, as in #joinOther
-      // Where the size is known, the reader says what it wants before anything is asked for.
+      // If the size is known, do not wait: the reader's plan then decides what is asked for first.
       if (size === undefined) await download.opened
-      // Another repository's source may have answered, or an earlier download of another registry have
-      // left these bytes.
+      // The bytes may come from another repository's source, or from a partial file that a download
+      // from another registry left.
       if (named === undefined || download.resumed) await this.#authorise(repo, digest, requester)
       return reader
     } catch (error) {
@@ -289,7 +301,8 @@ export class BlobCache {
     return sources.map((each) => this.#granting(repo, each))
   }
 
-  // What the upstream gives under this repository, it grants to this repository.
+  // When the upstream serves the blob in this repository, it grants the repository access: record
+  // that.
   #granting(repo: Repository, source: Source): Source {
     return {
       id: source.id,
@@ -312,7 +325,10 @@ export class BlobCache {
   }
 }
 
-/** Whether a request may join a download without further proof: a manifest of the same registry names the blob. */
+/**
+ * Reports whether a request may join a download without further proof: its repository names the
+ * blob, and the download fetches it from the same registry.
+ */
 function isShared(running: Download, { repo, named }: BlobRequest): boolean {
   return named !== undefined && running.registry === repo.registry
 }

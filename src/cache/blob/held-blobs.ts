@@ -1,7 +1,7 @@
-// Held blobs as the cache trusts them. Only the digest decides whether one is damaged: what a manifest
-// claims about its size is a reason to hash it once more, nothing else, since anybody may push a
-// manifest. A damaged blob is put aside, so that it is fetched again: a damaged disk costs the cache,
-// never a pull.
+// Opens held blobs and decides whether their files can be trusted. Only the digest shows that a
+// file is damaged. A size in a manifest that differs is merely a reason to hash the file again,
+// since anybody may push a manifest. A damaged blob is quarantined and fetched again: damage to the
+// disk costs a cache entry, never a pull.
 import { LRUCache } from 'lru-cache'
 import type { Digest } from '../../oci/digest.ts'
 import type { Blobs } from '../../store/blobs/blobs.ts'
@@ -13,27 +13,30 @@ import type { CacheObserver } from '../observer.ts'
 export interface HeldBlobsOptions {
   readonly blobs: Pick<Blobs, 'open' | 'stat' | 'verify' | 'quarantine'>
   readonly observer: Pick<CacheObserver, 'storeError'>
-  /** One of so many reads of a blob hashes it again. Default 100. */
+  /** A blob is hashed again on one in this many reads, at random. Default: 100. */
   readonly sampleEvery?: number | undefined
   readonly random?: () => number
 }
 
 type Found = 'good' | 'wrong' | 'absent'
 
-/** A sampled blob of up to this size is hashed before it is sent: nobody is sent wrong bytes. */
+/**
+ * A sampled blob of up to this size is hashed before it is sent, a larger one while it is being
+ * sent.
+ */
 const CHECKED_FIRST_BYTES = 32 * 1024 * 1024
-/** A blob that was found good is not hashed again for this time. */
+/** How long a blob that was found good is not sampled again. */
 const TRUSTED_MS = 24 * 3600_000
 const MAX_TRUSTED = 50_000
 const MAX_DISTRUSTED = 10_000
 
 export class HeldBlobs {
   readonly #options: HeldBlobsOptions
-  /** The size that a blob had when it was hashed and found good. */
+  /** The sizes of the blobs that were hashed and found good. */
   readonly #trusted = new LRUCache<Digest, number>({ max: MAX_TRUSTED, ttl: TRUSTED_MS })
-  /** Blobs that were found damaged and could not be put aside: they are hashed each time. */
+  /** Damaged blobs that could not be quarantined: they are hashed on each read. */
   readonly #distrusted = new LRUCache<Digest, true>({ max: MAX_DISTRUSTED })
-  /** The checks that run, by digest and size: whoever doubts the same file waits for the same check. */
+  /** The running checks, by digest and size. Requests that need the same check share it. */
   readonly #checks = new Map<string, Promise<Found | undefined>>()
   #isSampling = false
 
@@ -41,19 +44,23 @@ export class HeldBlobs {
     this.#options = options
   }
 
-  /** Opens a held blob without looking at its bytes: ask `isSound` before they are served. */
+  /** Opens a held blob without checking it. Call `isSound` before its bytes are served. */
   open(digest: Digest): Promise<StoredObject | undefined> {
     return this.#tried('open blob', () => this.#options.blobs.open(digest))
   }
 
-  /** The size of a held blob's file in bytes: ask `isSizeSound` before it is told. */
+  /**
+   * Returns the size of a held blob's file in bytes. Call `isSizeSound` before it is sent to a
+   * client.
+   */
   async size(digest: Digest): Promise<number | undefined> {
     return (await this.#tried('stat blob', () => this.#options.blobs.stat(digest)))?.size
   }
 
   /**
-   * Reports whether an open blob may be served. `claimedSize` is what a manifest says, where one names
-   * the blob. This may read all of it, so call it only for requesters that may read the blob.
+   * Reports whether an open blob may be served. `claimedSize` is the size in a manifest that names
+   * the blob, if there is one. This may read the whole file, so call it only for requesters that
+   * may read the blob.
    */
   async isSound(
     digest: Digest,
@@ -64,14 +71,16 @@ export class HeldBlobs {
       return (await this.#check(digest, object)) === 'good'
     }
     if (!this.#isSampled(digest)) return true
-    // In the same tick as the question: another sample could begin before this one has.
+    // Set this in the same tick as the check above, or two samples could run at once.
     this.#isSampling = true
     if (object.size <= CHECKED_FIRST_BYTES) return (await this.#sample(digest, object)) !== 'wrong'
     void this.#sample(digest)
     return true
   }
 
-  /** Reports whether `size`, the length of a held blob's file, is that of the blob. As `isSound`. */
+  /**
+   * Reports whether `size`, the size of a held blob's file, is the size of the blob. As `isSound`.
+   */
   async isSizeSound(
     digest: Digest,
     size: number,
@@ -87,14 +96,17 @@ export class HeldBlobs {
     }
   }
 
-  /** Reading an open blob failed: it is put aside where its file is at fault, and stays otherwise. */
+  /**
+   * Handles a failed read of an open blob. Quarantines the blob if its file is at fault, else only
+   * reports.
+   */
   async readFailed(digest: Digest, object: StoredObject, why: unknown): Promise<void> {
     const isDamaged = why instanceof TruncatedContent || storageTrouble(why) === 'broken'
     if (isDamaged) await this.damaged(digest, object, why)
     else this.#options.observer.storeError('read blob', why)
   }
 
-  /** Puts a blob aside that cannot be read, or whose bytes are not those of its digest. */
+  /** Reports and quarantines a blob that cannot be read or has wrong bytes. */
   async damaged(digest: Digest, object: StoredObject | undefined, why: unknown): Promise<void> {
     this.#trusted.delete(digest)
     const { blobs, observer } = this.#options
@@ -107,20 +119,26 @@ export class HeldBlobs {
     if (isAside) this.#distrusted.delete(digest)
   }
 
-  /** Without a claim, nothing would show that the file is too short. */
+  /**
+   * Reports whether the file must be hashed: it was found damaged before, or its size is not the
+   * known one. A file that was never checked and has no claimed size is doubtful too, because it
+   * may be too short.
+   */
   #isDoubtful(digest: Digest, size: number, claimedSize: number | undefined): boolean {
     if (this.#distrusted.has(digest)) return true
     const goodSize = this.#trusted.get(digest)
     return (goodSize ?? claimedSize) !== size
   }
 
-  // One sample at a time: hashing costs as much as many reads.
+  // One sample at a time, because hashing a blob is expensive.
   #isSampled(digest: Digest): boolean {
     const { sampleEvery = 100, random = Math.random } = this.#options
     return !this.#isSampling && !this.#trusted.has(digest) && random() * sampleEvery < 1
   }
 
-  /** Without `given`, the blob is opened for it: the response that asked closes its own. */
+  /**
+   * Hashes `given`, or opens the blob if the response, which closes its own object, does not wait.
+   */
   async #sample(digest: Digest, given?: StoredObject): Promise<Found | undefined> {
     try {
       const object = given ?? (await this.open(digest))
@@ -135,7 +153,10 @@ export class HeldBlobs {
     }
   }
 
-  /** Hashes a blob, once for all who ask meanwhile. Undefined: it could not be read for now. */
+  /**
+   * Hashes a blob, or joins the running check. Returns undefined if it cannot be read at the
+   * moment.
+   */
   async #check(digest: Digest, object: StoredObject): Promise<Found | undefined> {
     const key = `${digest} ${object.size}`
     const running = this.#checks.get(key)
@@ -156,12 +177,16 @@ export class HeldBlobs {
     return found
   }
 
-  /** Closes an open blob. An error of the disk is reported, not thrown: it must not cost a pull. */
+  /**
+   * Closes an open blob. Reports an error instead of throwing it: a disk error must not cost a
+   * pull.
+   */
   async close(object: StoredObject): Promise<void> {
     await this.#tried('close blob', () => object.close())
   }
 
-  // A disk that cannot be read costs the cache, not the pull: the upstream may still have the blob.
+  // Reports an error instead of throwing it: if the disk fails, the upstream may still have the
+  // blob.
   async #tried<T>(operation: string, read: () => Promise<T>): Promise<T | undefined> {
     try {
       return await read()

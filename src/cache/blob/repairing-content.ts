@@ -1,13 +1,16 @@
-// A blob that goes on from the upstream where its file turns out to be damaged: the client that reads it
-// sees nothing of that while an upstream has the content.
+// Content that is read from a file, and from the upstream once the file proves damaged. The client
+// notices nothing as long as an upstream has the blob.
 import type { ByteRange } from '../../http/range.ts'
 import type { Digest } from '../../oci/digest.ts'
 import type { Content } from '../content.ts'
 
 export interface RepairingOptions {
-  /** Its bytes are right, unless they cannot be read. */
+  /** The file's content: every byte that can be read from it is right. */
   readonly content: Content
-  /** Puts the damaged one aside, and opens the same blob as it comes from the upstream; or throws. */
+  /**
+   * Quarantines the damaged file and opens the same blob from the upstream. Throws if that is not
+   * possible.
+   */
   readonly repair: (why: unknown) => Promise<Content>
 }
 
@@ -75,10 +78,11 @@ export class RepairingContent implements Content {
     if (this.#planned) good.plan(this.#planned.ranges)
     if (this.#promised) good.promise()
     const damaged = this.#content
-    // From here on `close` closes the good one. If it ran before, nobody else will.
+    // From here on `close` closes the good one. If `close` has already run, close it here.
     const isLeft = this.#closed
     this.#content = good
-    // The damage is reported already. That its file cannot be closed either changes nothing for the reader.
+    // The damage has been reported. Whether the file can be closed makes no difference to the
+    // reader.
     await damaged.close().catch(() => {})
     if (isLeft) await good.close()
   }

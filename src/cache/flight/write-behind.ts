@@ -1,14 +1,15 @@
-// Writes to the store that no answer waits for: few at a time, bounded, the last one per key wins.
-// A write that fails or finds no room costs the cache entry and is reported, nothing more.
+// Queues the writes to the store that no response waits for. A few run at a time, the queue is
+// bounded, and the last write per key wins. A write that fails or does not fit costs a cache entry
+// and is reported.
 import type { CacheObserver } from '../observer.ts'
 
 export interface WriteBehindOptions {
   readonly observer: Pick<CacheObserver, 'storeError' | 'stored'>
-  /** Writes that run at once. */
+  /** The most writes that run at once. */
   readonly concurrency?: number
-  /** Writes that may wait; one more is dropped. */
+  /** The most writes that may wait; further ones are dropped. */
   readonly maxPending?: number
-  /** Bytes that the waiting ones may hold in memory. */
+  /** The most bytes that waiting writes may hold in memory. */
   readonly maxPendingBytes?: number
 }
 
@@ -24,7 +25,9 @@ export class WriteBehind {
   readonly #maxPending: number
   readonly #maxPendingBytes: number
   readonly #pending = new Map<string, Write>()
-  /** Keys being written now: a second write of such a key waits, or it could land first. */
+  /**
+   * Running writes, by key. A second write of the same key waits: otherwise it could finish first.
+   */
   readonly #running = new Map<string, Promise<void>>()
   #pendingBytes = 0
   #isEnded = false
@@ -37,10 +40,10 @@ export class WriteBehind {
   }
 
   /**
-   * Queues a write in place of the one of the same key that still waits; `operation` names it in
-   * reports, `bytes` is what `run` keeps in memory until it runs. A write for which there is no room
-   * is dropped and reported: the waiting one is made then, because an older record is better than
-   * none. Never throws and never waits.
+   * Queues a write. It replaces a waiting write of the same key. `operation` names it in reports,
+   * and `bytes` is what `run` keeps in memory until then. If the queue is full, the new write is
+   * dropped and reported, and the waiting one stays: an older record is better than none. Never
+   * throws and never waits.
    */
   push(key: string, operation: string, run: () => Promise<void>, bytes = 0): void {
     if (this.#isEnded) return
@@ -49,7 +52,7 @@ export class WriteBehind {
     const total = this.#pendingBytes - (replaced?.bytes ?? 0) + bytes
     if (count > this.#maxPending || total > this.#maxPendingBytes) {
       const waiting = `${this.#pending.size} writes (${this.#pendingBytes} bytes)`
-      const why = new Error(`the disk is too slow: ${waiting} wait for it, this one is dropped`)
+      const why = new Error(`the disk is too slow: ${waiting} are waiting, so this one was dropped`)
       this.#observer.storeError(operation, why)
       return
     }
@@ -59,12 +62,15 @@ export class WriteBehind {
     this.#startMore()
   }
 
-  /** Resolves when nothing is waiting or running, what was pushed meanwhile included. */
+  /** Resolves when no write is waiting or running, including those that are pushed meanwhile. */
   async drain(): Promise<void> {
     while (this.#running.size > 0) await Promise.all(this.#running.values())
   }
 
-  /** Takes nothing any more, and resolves when all it had is written: the store is about to be another's. */
+  /**
+   * Ignores further writes and resolves when the queued ones are done. Call it before another
+   * server takes the store.
+   */
   async end(): Promise<void> {
     this.#isEnded = true
     await this.drain()
@@ -87,7 +93,8 @@ export class WriteBehind {
   }
 
   async #perform(key: string, write: Write): Promise<void> {
-    // Not before it stands among the running ones, or it would be removed before it is entered.
+    // Let #startMore add the key to #running first: a `run` that throws at once would remove it
+    // before that.
     await Promise.resolve()
     try {
       await write.run()

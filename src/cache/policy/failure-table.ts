@@ -1,5 +1,6 @@
-// The failure table (README, "When an upstream fails"): what the upstreams answered in the end, and
-// what is held, to what is done about it. Pure: it neither asks, nor waits, nor serves.
+// The failure table (README, "When an upstream fails"). It maps an upstream failure, and what is
+// held, to a decision: serve what is held, wait and try again, or refuse. It is pure and acts on
+// nothing itself.
 import type { ErrorCode } from '../../oci/errors.ts'
 import type { Link } from '../../store/records/links.ts'
 import {
@@ -10,13 +11,14 @@ import {
 import { type FreshnessSettings, mayServeStale } from './freshness.ts'
 import type { StaleReason } from '../observer.ts'
 
-/** What was asked for. */
+/** What the client requested. */
 export type Wanted = 'manifest' | 'blob' | 'tags' | 'referrers'
 
 /**
- * What decides of a failure: an UpstreamError is one. Of several endpoints' it is the least final
- * (upstream/face/failure.ts). 'fault': nothing that an upstream did; 'exhausted': this process has run out
- * of file descriptors, memory or the like.
+ * The properties of a failure that the table depends on. An UpstreamError has them; if several
+ * endpoints failed, the least final failure counts (upstream/face/failure.ts). `fault` is an error
+ * in Chandlery itself, and `exhausted` means that this process has run out of file descriptors,
+ * memory or the like.
  */
 export interface FinalFailure {
   readonly kind: FailureKind | 'fault'
@@ -25,30 +27,34 @@ export interface FinalFailure {
   readonly retryAfterMs?: number | undefined
 }
 
-/** What could be served instead. */
+/** A held answer that could be served instead. */
 export interface HeldAnswer {
-  /** When the upstream last said so; this and `now` in milliseconds. */
+  /** When the upstream last confirmed it. This and `now` are in milliseconds since the epoch. */
   readonly checkedAt: number
   readonly now: number
   readonly settings: Pick<FreshnessSettings, 'ttlMs' | 'staleIfErrorMs' | 'whenGone'>
-  /** Undefined: by nobody in particular, as with lists. */
+  /** Undefined for lists, which are not granted. */
   readonly grantedBy?: Link['grantedBy']
 }
 
 export interface Asked {
   readonly what: Wanted
-  /** Undefined: nothing is held, or nothing that this client may have without the upstream's word. */
+  /**
+   * Undefined if nothing is held, or nothing that this client may have without asking the upstream.
+   */
   readonly held?: HeldAnswer | undefined
-  /** The bytes are held, and the upstream was only asked whether the client may have them. */
+  /**
+   * True if the bytes are held and the upstream was only asked whether the client may have them.
+   */
   readonly onlyAccess?: boolean
-  /** How long the client has been waiting, in milliseconds; undefined: it cannot wait. */
+  /** How long the client has been waiting, in milliseconds. Undefined if it cannot wait. */
   readonly waitedMs?: number
 }
 
 export type Decision =
   /** Serve what is held, with this `detail` in Cache-Status. */
   | { readonly act: 'serve'; readonly detail: StaleReason; readonly fwdStatus?: number }
-  /** Ask all of them again after so many milliseconds. */
+  /** Ask all endpoints again after `ms` milliseconds. */
   | { readonly act: 'wait'; readonly ms: number }
   | {
       readonly act: 'refuse'
@@ -57,19 +63,24 @@ export type Decision =
       readonly headers: Record<string, string>
     }
 
-/** All that a client waits for rate limits: containerd gives a HEAD up after 30 s. */
-const LONGEST_WAITS_MS = 12_000
-/** Also where the upstream said 0. */
-const SHORTEST_WAIT_MS = 1_000
+/**
+ * The most that one request waits for rate limits in total: containerd gives up on a HEAD after 30
+ * s.
+ */
+const MAX_TOTAL_WAIT_MS = 12_000
+/** Applies even if the upstream sent `Retry-After: 0`. */
+const MIN_WAIT_MS = 1_000
 
-/** Where the upstream names no time. */
+/** The pause after a 429 without Retry-After. */
 const RATE_LIMITED_PAUSE_MS = 60_000
-/** However long an upstream tells us to wait: it may recover before, and it may be wrong. */
-const LONGEST_RETRY_AFTER_MS = 60 * 60_000
-const LONGEST_PAUSE_MS = 5_000
-const SHORTEST_PAUSE_MS = 1_000
+/**
+ * The longest Retry-After that is believed: an upstream may recover earlier, or send a wrong value.
+ */
+const MAX_RETRY_AFTER_MS = 60 * 60_000
+const MAX_PAUSE_MS = 5_000
+const MIN_PAUSE_MS = 1_000
 
-/** The column "held". */
+/** The column "held": the `detail` of Cache-Status. */
 const SERVED_AS: Readonly<Record<FinalFailure['kind'], StaleReason>> = {
   gone: 'upstream-gone',
   denied: 'denied',
@@ -81,19 +92,22 @@ const SERVED_AS: Readonly<Record<FinalFailure['kind'], StaleReason>> = {
 
 /** The column "not held": code and status. */
 const REFUSED_AS: Readonly<Record<Exclude<FinalFailure['kind'], 'gone'>, [ErrorCode, number]>> = {
-  // Not 401: that would make the client log in to us.
+  // Not 401: the client would try to log in to Chandlery.
   denied: ['DENIED', 403],
-  // Not 429: containerd repeats that five times without a pause, and asks nobody else.
+  // Not 429: containerd retries that five times without a pause, and tries no other host.
   'rate-limited': ['TOOMANYREQUESTS', 503],
   unavailable: ['UNAVAILABLE', 502],
   corrupt: ['UNAVAILABLE', 502],
   fault: ['UNKNOWN', 500],
 }
 
-/** It is over as soon as something else has ended, and a client that comes back then is served. */
+/**
+ * Not a 500: resources are free again once other requests have ended, so a client that retries is
+ * served.
+ */
 const REFUSED_EXHAUSTED: [ErrorCode, number] = ['UNAVAILABLE', 503]
 
-/** What is no fault of the upstream's answer, but of reaching it. */
+/** Statuses that differ from the usual one of the kind, for failures to reach the upstream. */
 const STATUS_OF: Partial<Record<FinalFailure['reason'], number>> = {
   'timed-out': 504,
   refused: 503,
@@ -119,7 +133,7 @@ const SURVIVES_DENIAL: Readonly<Record<Link['grantedBy'], boolean>> = {
   imported: true,
 }
 
-/** One cell of the table. */
+/** Returns one cell of the table. */
 export function decide(failure: FinalFailure, asked: Asked): Decision {
   const { held, waitedMs } = asked
   const detail = SERVED_AS[failure.kind]
@@ -140,8 +154,8 @@ function mayServe(held: HeldAnswer, failure: FinalFailure, detail: StaleReason):
 
 function waitFor({ kind, retryAfterMs }: FinalFailure, waitedMs: number): number | undefined {
   if (kind !== 'rate-limited' || retryAfterMs === undefined) return undefined
-  const ms = Math.max(retryAfterMs, SHORTEST_WAIT_MS)
-  return ms <= SHORT_LIMIT_MS && waitedMs + ms <= LONGEST_WAITS_MS ? ms : undefined
+  const ms = Math.max(retryAfterMs, MIN_WAIT_MS)
+  return ms <= SHORT_LIMIT_MS && waitedMs + ms <= MAX_TOTAL_WAIT_MS ? ms : undefined
 }
 
 function refusal(failure: FinalFailure, { what, onlyAccess }: Asked): Decision {
@@ -152,7 +166,7 @@ function refusal(failure: FinalFailure, { what, onlyAccess }: Asked): Decision {
   const isExhausted = failure.reason === 'exhausted'
   const [code, usual] = isExhausted ? REFUSED_EXHAUSTED : REFUSED_AS[failure.kind]
   const status = STATUS_OF[failure.reason] ?? usual
-  // Whatever kept it from answering: it is not the content that is missing.
+  // The content is held and only the permission is unknown, so this is not a bad or slow gateway.
   const isUnasked = onlyAccess === true && (status === 502 || status === 504)
   return { act: 'refuse', code, status: isUnasked ? 503 : status, headers }
 }
@@ -160,18 +174,16 @@ function refusal(failure: FinalFailure, { what, onlyAccess }: Asked): Decision {
 function retryAfter({ kind, retryAfterMs }: FinalFailure): Record<string, string> {
   const ms = retryAfterMs ?? (kind === 'rate-limited' ? RATE_LIMITED_PAUSE_MS : undefined)
   if (ms === undefined) return {}
-  const seconds = Math.ceil(Math.min(ms, LONGEST_RETRY_AFTER_MS) / 1000)
+  const seconds = Math.ceil(Math.min(ms, MAX_RETRY_AFTER_MS) / 1000)
   return { 'retry-after': String(Math.max(1, seconds)) }
 }
 
 /**
- * For how many milliseconds the upstream is not asked again about what is held: until Retry-After
- * where it limits us, else a few seconds.
+ * Returns for how many milliseconds the upstream is not asked again about a held answer: until
+ * Retry-After if it is rate-limiting us, otherwise for a few seconds.
  */
 export function pauseAfter({ kind, retryAfterMs }: FinalFailure, ttlMs: number): number {
   const limited = kind === 'rate-limited'
-  const pause = limited
-    ? (retryAfterMs ?? RATE_LIMITED_PAUSE_MS)
-    : Math.min(ttlMs, LONGEST_PAUSE_MS)
-  return Math.min(Math.max(pause, SHORTEST_PAUSE_MS), LONGEST_RETRY_AFTER_MS)
+  const pause = limited ? (retryAfterMs ?? RATE_LIMITED_PAUSE_MS) : Math.min(ttlMs, MAX_PAUSE_MS)
+  return Math.min(Math.max(pause, MIN_PAUSE_MS), MAX_RETRY_AFTER_MS)
 }

@@ -113,7 +113,7 @@ describe('WriteBehind', () => {
     push('other', 'other', 50)
     push('tag', 'newer', 60)
     await writes.drain()
-    expect(errors).toEqual([expect.stringContaining('this one is dropped')])
+    expect(errors).toEqual([expect.stringContaining('this one was dropped')])
     expect(written).toEqual(['running', 'older', 'other'])
   })
 })
