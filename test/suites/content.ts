@@ -1,4 +1,4 @@
-// What every Content must do: one suite, run against each implementation.
+// The suite that every implementation of Content must pass.
 import { setImmediate } from 'node:timers/promises'
 import { afterEach, describe, expect, test } from 'vitest'
 import type { Content } from '../../src/cache/content.ts'
@@ -10,7 +10,7 @@ const KIB = 1024
 const MIB = 1024 * KIB
 const signal = new AbortController().signal
 
-/** Reads a range as the sender does: what is available, in pieces of this size. */
+/** Reads a range as the sender does: whatever is available, in pieces of this size. */
 async function readRange(
   content: Content,
   { start, end }: ByteRange,
@@ -28,7 +28,7 @@ async function readRange(
   return Buffer.concat(parts)
 }
 
-/** `open` opens a content of these bytes, for which the suite calls `close`. */
+/** `open` returns a content of these bytes. The suite closes it. */
 export function contentSuite(name: string, open: (bytes: Buffer) => Promise<Content>): void {
   const opened: Content[] = []
 

@@ -1,4 +1,4 @@
-// What every StorageDriver must do: one suite, run against each of them.
+// The suite that every implementation of StorageDriver must pass.
 
 import { randomBytes } from 'node:crypto'
 import { access, open, writeFile } from 'node:fs/promises'
@@ -19,7 +19,7 @@ function isGone(file: string): Promise<boolean> {
   )
 }
 
-/** `create` is given the path of a directory of the test's own, which is removed afterwards. */
+/** `create` gets the path of a directory that belongs to the test and is removed after it. */
 export function storageDriverSuite(
   name: string,
   create: (directory: string) => Promise<StorageDriver>,

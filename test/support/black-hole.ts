@@ -1,5 +1,5 @@
 // An address of this machine that swallows connections: they are neither accepted nor refused, as
-// behind a firewall that drops. A listener whose thread sleeps, with a full queue.
+// behind a firewall that drops packets. It is a listener with a full queue whose thread sleeps.
 import { connect, type Socket } from 'node:net'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
@@ -13,7 +13,7 @@ const LISTENER = `
   })
 `
 
-/** Swallows what is sent to this address (one of 127.0.0.0/8) and port until it is disposed of. */
+/** Swallows connections to this address (in 127.0.0.0/8) and port until it is disposed of. */
 export async function openBlackHole(host: string, port: number): Promise<AsyncDisposable> {
   const awake = new SharedArrayBuffer(4)
   const worker = new Worker(LISTENER, { eval: true, workerData: { host, port, awake } })

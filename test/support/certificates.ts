@@ -1,4 +1,4 @@
-// Certificates made at test time with the openssl command: a CA, and what it signs.
+// Creates certificates with the openssl command: a CA, and certificates that it signs.
 import { execFile } from 'node:child_process'
 import { readFile, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
@@ -10,12 +10,12 @@ export interface KeyPair {
   /** PEM. */
   readonly cert: string
   readonly key: string
-  /** The same in files, for as long as the authority is there. */
+  /** The same in files, which exist until the authority is disposed of. */
   readonly certFile: string
   readonly keyFile: string
 }
 
-/** A certificate authority of a test's own. */
+/** A certificate authority for one test. */
 export class TestAuthority implements AsyncDisposable {
   readonly ca: KeyPair
   readonly #directory: TemporaryDirectory
@@ -26,7 +26,7 @@ export class TestAuthority implements AsyncDisposable {
     this.#directory = directory
   }
 
-  /** A server certificate for these names and addresses ("localhost", "127.0.0.1"). */
+  /** Returns a server certificate for these names and addresses ("localhost", "127.0.0.1"). */
   server(...names: string[]): Promise<KeyPair> {
     const alternatives = names.map((name) =>
       /^[\d.]+$|:/.test(name) ? `IP:${name}` : `DNS:${name}`,
@@ -37,7 +37,7 @@ export class TestAuthority implements AsyncDisposable {
     ])
   }
 
-  /** A client certificate. */
+  /** Returns a client certificate. */
   client(name: string): Promise<KeyPair> {
     return this.#sign(name, ['extendedKeyUsage=clientAuth'])
   }
@@ -53,7 +53,7 @@ export class TestAuthority implements AsyncDisposable {
   }
 }
 
-/** Makes a CA; `await using authority = await createAuthority()`. */
+/** Creates a CA: `await using authority = await createAuthority()`. */
 export async function createAuthority(name = 'Chandlery test CA'): Promise<TestAuthority> {
   const directory = await temporaryDirectory('chandlery-certificates')
   const usage = [
@@ -65,7 +65,7 @@ export async function createAuthority(name = 'Chandlery test CA'): Promise<TestA
   return new TestAuthority(await request(directory.join('ca'), name, usage), directory)
 }
 
-/** A self-signed RSA certificate, as a token server signs with. */
+/** Returns a self-signed RSA certificate of the kind that token servers sign with. */
 export async function createSigningKey(directory: string, name = 'token'): Promise<KeyPair> {
   return await request(`${directory}/${name}`, name, [], ['rsa:2048'])
 }
@@ -77,7 +77,7 @@ async function request(
   algorithm: readonly string[] = ['ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1'],
 ): Promise<KeyPair> {
   const [certFile, keyFile, config] = [`${base}.crt`, `${base}.key`, `${base}.cnf`]
-  // A configuration of our own: the machine's would add extensions (a CA:TRUE on every certificate).
+  // The machine's own configuration would add extensions (CA:TRUE on every certificate).
   await writeFile(config, '[req]\ndistinguished_name=dn\n[dn]\n')
   const subject = ['-subj', `/CN=${name}`, '-days', '2', '-config', config]
   const files = ['-keyout', keyFile, '-out', certFile]

@@ -1,4 +1,4 @@
-// A whole Chandlery in this process, composed as `serve` composes it, on ports of its own.
+// Runs a whole Chandlery in this process, composed as `serve` composes it, on free ports.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { Chandlery, type ChandleryOptions, type StopOptions } from '../../src/app/chandlery.ts'
@@ -8,14 +8,17 @@ import { createLogger } from '../../src/observability/logger.ts'
 export interface RunningChandlery extends AsyncDisposable {
   readonly url: string
   readonly adminUrl: string
-  /** Its configuration file. */
+  /** The path of its configuration file. */
   readonly file: string
-  /** The log so far, one parsed line each. */
+  /** The parsed lines of the log so far. */
   readonly log: Record<string, unknown>[]
   stop(options?: StopOptions): Promise<void>
 }
 
-/** What takes long, scaled; the first: how often its files are looked at, in milliseconds. */
+/**
+ * Options that shorten delays; `lookEveryMs` is the interval at which files are checked for
+ * changes.
+ */
 export type StartOptions = Omit<ChandleryOptions, 'version' | 'logger' | 'reloads'> & {
   readonly lookEveryMs?: number
 }
@@ -25,8 +28,8 @@ interface CreatedChandlery extends Pick<RunningChandlery, 'file' | 'log'> {
 }
 
 /**
- * Starts one on `directory` (cache and configuration file live there). `config` is what a file may
- * hold; listen addresses and the directory are given. `options` scale what takes long.
+ * Starts a Chandlery whose cache and configuration file are in `directory`. `config` is the content
+ * of the file; the listen addresses and the directory are added. `options` shorten delays.
  */
 export async function startChandlery(
   directory: string,
@@ -50,7 +53,7 @@ export async function startChandlery(
   }
 }
 
-/** The same, not started yet. */
+/** Creates a Chandlery like `startChandlery`, but does not start it. */
 export async function createChandlery(
   directory: string,
   config: Record<string, unknown>,
@@ -63,7 +66,7 @@ export async function createChandlery(
     storage: { directory: join(directory, 'cache') },
   }
   await mkdir(directory, { recursive: true })
-  // JSON is YAML.
+  // JSON is valid YAML.
   await writeFile(file, JSON.stringify({ ...fixed, ...config }))
   const log: Record<string, unknown>[] = []
   const destination = { write: (line: string) => void log.push(JSON.parse(line)) }
@@ -79,7 +82,10 @@ export async function createChandlery(
   return { server, file, log }
 }
 
-/** The configuration of one registry, `registry`, behind one endpoint without a default one. */
+/**
+ * Returns the configuration of one registry, `registry`, behind one endpoint and without its
+ * default endpoint.
+ */
 export function mirrorOf(
   registry: string,
   ...endpoints: string[]

@@ -1,4 +1,4 @@
-// What docker/compose.yaml mounts into its containers from this repository.
+// Reads which files of this repository docker/compose.yaml mounts into its containers.
 import { readFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import { parse } from 'yaml'
@@ -6,14 +6,17 @@ import { parse } from 'yaml'
 const DOCKER = join(import.meta.dirname, '../../docker')
 
 export interface ComposeMount {
-  /** Where it is here. */
+  /** The path in this repository. */
   readonly source: string
-  /** Where it is in the container. */
+  /** The path in the container. */
   readonly target: string
   readonly mode: string
 }
 
-/** Files and directories that a service has from here; its volumes are left out. */
+/**
+ * Returns the files and directories of this repository that a service mounts. Its volumes are left
+ * out.
+ */
 export function composeMounts(service: string): ComposeMount[] {
   const { services } = parse(readFileSync(join(DOCKER, 'compose.yaml'), 'utf8'))
   const volumes: string[] = services[service].volumes
@@ -27,7 +30,9 @@ export function composeMounts(service: string): ComposeMount[] {
     }))
 }
 
-/** What a path in the service's container is here; undefined where it is nothing from here. */
+/**
+ * Returns the path here of a path in the container, or undefined if it is not from this repository.
+ */
 export function hostPath(service: string, path: string): string | undefined {
   for (const { source, target } of composeMounts(service)) {
     const rest = relative(target, path)

@@ -1,10 +1,12 @@
-// A client that pulls as containerd does: which request follows which, when it goes to the next host, what
-// it takes up again and what it gives up for. Read from containerd: core/remotes/docker/resolver.go (Resolve;
-// doWithRetries: 408 and 429 at once again, five times), fetcher.go (each document from the first host on,
-// the next one after any failure) and httpreadseeker.go (only a body that ended too early is taken up,
-// with Range from the first host on; a reset, or no host that answers then, ends the pull; maxRetry = 3
-// without a byte). Of Go's net/http: a request on a kept connection that broke before its answer is sent
-// again (transport.go, shouldRetryRequest). It has no second try of the pull: the kubelet would have.
+// A client that pulls as containerd does: the same order of requests, the same changes to the next
+// host, the same retries and the same fatal errors. Taken from containerd:
+// core/remotes/docker/resolver.go (Resolve; doWithRetries: repeats a 408 or 429 at once, five
+// times), fetcher.go (asks for each document from the first host on, and tries the next one after
+// any failure) and httpreadseeker.go (resumes only a body that ended too early, with Range, from
+// the first host on; a reset, or no host that answers then, fails the pull; maxRetry = 3 without a
+// byte). As in Go's net/http, a request on a kept-alive connection that breaks before the response
+// is sent again (transport.go, shouldRetryRequest). A failed pull is not repeated; the kubelet
+// would.
 import { Agent, type IncomingMessage, request as httpRequest } from 'node:http'
 import { text } from 'node:stream/consumers'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -22,20 +24,22 @@ const RESOLVE_ACCEPT = [
 ].join(', ')
 
 export interface ContainerdOptions {
-  /** "http://127.0.0.1:5000", in order: mirrors, then the registry itself where it may be asked. */
+  /**
+   * "http://127.0.0.1:5000", in order: the mirrors, then the registry itself if it may be asked.
+   */
   readonly hosts: readonly string[]
-  /** What the hosts are mirrors of; sent as `ns`. */
+  /** The registry that the hosts mirror; sent as `ns`. */
   readonly registry: string
-  /** How fast it takes a body; default: as it comes. */
+  /** How fast it reads a body. Default: as fast as it arrives. */
   readonly bytesPerSecond?: number
 }
 
 export interface Pulled {
   readonly digest: Digest
   readonly bytes: number
-  /** Bodies that ended too early and were taken up again. */
+  /** Bodies that ended too early and were resumed. */
   readonly resumed: number
-  /** Requests that the next host answered. */
+  /** Requests that were answered by a later host. */
   readonly elsewhere: number
 }
 
@@ -46,7 +50,7 @@ interface Descriptor {
   readonly platform?: { readonly architecture: string }
 }
 
-/** A body that ended before its length: io.ErrUnexpectedEOF. */
+/** A body ended before its announced length: io.ErrUnexpectedEOF. */
 class UnexpectedEnd extends Error {
   override readonly name = 'UnexpectedEnd'
 }
@@ -54,7 +58,7 @@ class UnexpectedEnd extends Error {
 export class ContainerdClient implements Disposable {
   readonly #options: ContainerdOptions
   readonly #agent = new Agent({ keepAlive: true })
-  /** How fast it takes a body from now on; undefined: as it comes. */
+  /** Sets how fast it reads bodies from now on. Undefined: as fast as they arrive. */
   bytesPerSecond: number | undefined
   #resumed = 0
   #elsewhere = 0
@@ -64,7 +68,7 @@ export class ContainerdClient implements Disposable {
     this.bytesPerSecond = options.bytesPerSecond
   }
 
-  /** Rejects where containerd's pull would fail. */
+  /** Rejects if containerd's pull would fail. */
   async pull(repository: string, tag: string): Promise<Pulled> {
     this.#resumed = 0
     this.#elsewhere = 0
@@ -104,7 +108,7 @@ export class ContainerdClient implements Disposable {
     return bytes
   }
 
-  /** dockerFetcher.Fetch and httpReadSeeker: the whole of it, verified. */
+  /** dockerFetcher.Fetch and httpReadSeeker: reads all of the content and verifies it. */
   async #fetch(repository: string, kind: string, descriptor: Descriptor): Promise<Buffer> {
     const { digest, size, mediaType } = descriptor
     const path = `${repository}/${kind}/${digest}`
@@ -140,7 +144,7 @@ export class ContainerdClient implements Disposable {
     return bytes
   }
 
-  /** The first host that answers with 2xx; fails with what the first of them said. */
+  /** Returns the first 2xx response of a host. Throws the first host's error if there is none. */
   async #firstAnswer(
     method: string,
     path: string,
@@ -200,10 +204,10 @@ export class ContainerdClient implements Disposable {
   }
 }
 
-/** Throws UnexpectedEnd where the connection was closed too early, something else where it was reset. */
+/** Throws UnexpectedEnd if the connection was closed too early, another error if it was reset. */
 async function* bodyOf(res: IncomingMessage): AsyncGenerator<Buffer> {
   let reset: Error | undefined
-  // Node calls both an aborted body; the socket knows which it was.
+  // Node reports both as an aborted body; the socket tells them apart.
   const onError = (error: Error) => (reset = error)
   const { socket } = res
   socket.once('error', onError)

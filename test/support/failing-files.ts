@@ -1,16 +1,19 @@
-// Files that fail, hang or are watched: what Node does with them is met with a system error, does not come
-// back, or is noted, in this whole process.
+// Makes file operations of Node fail with a system error or hang, or records them, in this whole
+// process.
 import fs, { type FileHandle, open } from 'node:fs/promises'
 import { syncBuiltinESMExports } from 'node:module'
 
 export type FileOperation = 'writev' | 'sync' | 'read'
 
 export interface FailingFiles extends Disposable {
-  /** How often something failed. */
+  /** How many calls have failed. */
   readonly failures: number
 }
 
-/** The nth call of an operation (from 0) and all after it fail with this code, until it is disposed of. */
+/**
+ * Makes the nth call of an operation (from 0) and all later ones fail with this code, until it is
+ * disposed of.
+ */
 export async function failFiles(
   operation: FileOperation,
   code: string,
@@ -41,14 +44,14 @@ export interface HangingFiles extends Disposable {
 type HangingName = 'datasync' | 'mkdir' | 'rm'
 
 /**
- * A disk that hangs: these functions do not begin before it is disposed of, others do. Of a file handle
- * `datasync`, all others of `node:fs/promises`.
+ * A disk that hangs: calls of these functions do not begin until it is disposed of. `datasync` is
+ * that of file handles; the others are functions of `node:fs/promises`.
  */
 export async function hangFiles(...names: HangingName[]): Promise<HangingFiles> {
   return await hang(names, () => true)
 }
 
-/** The same for paths below a directory only. */
+/** Like `hangFiles`, but only for paths below a directory. */
 export async function hangFilesBelow(
   directory: string,
   ...names: Exclude<HangingName, 'datasync'>[]
@@ -91,11 +94,11 @@ async function hang(
 
 export interface Flush {
   readonly path: string
-  /** What a directory held then. */
+  /** The entries of a directory at that time. */
   readonly names?: readonly string[]
 }
 
-/** Lists what is flushed to the disk from now on, in order, until it is disposed of. Linux only. */
+/** Records what is flushed to the disk, in order, until it is disposed of. Linux only. */
 export async function recordFlushes(): Promise<Disposable & { readonly flushes: Flush[] }> {
   const handles = (await fileHandles()) as unknown as Record<string, AnyFunction>
   const flushes: Flush[] = []
@@ -117,7 +120,7 @@ export async function recordFlushes(): Promise<Disposable & { readonly flushes: 
 
 type AnyFunction = (...args: unknown[]) => Promise<unknown>
 
-/** What every file handle inherits from. */
+/** Returns the prototype of file handles. */
 async function fileHandles(): Promise<FileHandle> {
   const some = await open(import.meta.filename)
   await some.close()

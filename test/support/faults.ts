@@ -1,4 +1,4 @@
-// What can go wrong with an answer of a test host, and which requests it happens to.
+// The faults that a response of a test host can have, and the requests that they apply to.
 import type { Digest } from '../../src/oci/digest.ts'
 import type { TestContent } from './content.ts'
 
@@ -12,70 +12,70 @@ export type RequestKind =
   | 'token'
   | 'other'
 
-/** Which requests a fault happens to; everything given must hold. */
+/** Which requests a fault applies to. All given conditions must hold. */
 export interface FaultMatch {
   readonly kind?: RequestKind
   readonly method?: string
   readonly repository?: string
-  /** The digest asked for, or that of the manifest behind the tag asked for. */
+  /** The requested digest, or the digest of the manifest that the requested tag points to. */
   readonly digest?: Digest
-  /** The tag or digest as it stands in the path. */
+  /** The tag or digest in the path. */
   readonly reference?: string
-  /** Only the nth (from 1) of the requests that match the rest. */
+  /** Only the nth (from 1) of the requests that meet the other conditions. */
   readonly nth?: number | readonly number[]
-  /** Only the nth (from 1) of the requests that match the rest, and those after it. */
+  /** The nth (from 1) of the requests that meet the other conditions, and all later ones. */
   readonly from?: number
 }
 
-/** What happens; several can be combined where that makes sense. */
+/** What a fault does. Several can be combined if that makes sense. */
 export interface Fault {
   readonly match?: FaultMatch
-  /** The fault wears off after so many requests. */
+  /** The fault ends after this many requests. */
   readonly times?: number
   /** Wait before the headers. */
   readonly delayMs?: number
   /** This status instead of the content, with `body` (empty if none is given) and `headers`. */
   readonly status?: number
   readonly body?: string | Uint8Array
-  /** Set these headers, whatever they would have been. */
+  /** Override these headers. */
   readonly headers?: Readonly<Record<string, string>>
   /** Leave these headers out (lower case). */
   readonly omitHeaders?: readonly string[]
-  /** Answer 200 with everything although a Range was asked for. */
+  /** Ignore a Range header: answer 200 with the whole content. */
   readonly ignoreRange?: boolean
-  /** The Content-Length to announce, whatever is sent; 'none': chunked, without any. */
+  /** Announce this Content-Length, whatever is sent. 'none': a chunked response without one. */
   readonly announcedLength?: number | 'none'
-  /** Send so many bytes of body: the rest is missing, or `x` is appended. */
+  /** Send this many bytes of body: the rest is missing, or `x` is appended. */
   readonly bodyLength?: number
-  /** So many bytes at a time, with a pause before each. */
+  /** Send this many bytes at a time, with a pause before each. */
   readonly drip?: { readonly bytes: number; readonly everyMs: number }
   /** Flip the byte at this offset of the content (not of the response). */
   readonly corruptAt?: number
-  /** Close the connection (FIN) after so many bytes of this body. */
+  /** Close the connection (FIN) after this many bytes of this body. */
   readonly cutAfter?: number
-  /** Reset the connection (RST) after so many bytes of this body; -1: before the headers. */
+  /** Reset the connection (RST) after this many bytes of this body; -1: before the headers. */
   readonly resetAfter?: number
-  /** Send nothing more, keeping the connection, from here until `release()`. */
+  /** Stop sending at this byte, with the connection open, until `release()`. */
   readonly stall?: 'headers' | { readonly afterBytes: number }
-  /** 307 to a signed URL of this host, or to this URL as it is. */
+  /** Redirect (307) to a signed URL of this host, or to exactly this URL. */
   readonly redirect?: SigningHost | string
 }
 
-/** A host that signs URLs of its own, as a TestStorageHost does. */
+/** A host that signs its URLs, such as a TestStorageHost. */
 export interface SigningHost {
   signedUrl(digest: Digest, content: TestContent): string
 }
 
-/** A fault that was set. */
+/** A fault that has been set. */
 export interface ActiveFault {
   readonly fault: Fault
-  /** Requests it has happened to so far. */
+  /** How many requests it has applied to so far. */
   readonly hits: number
-  /** Ends the stalls of this fault, those to come too. */
+  /** Ends the stalls of this fault, current and future ones. */
   release(): void
-  /** The fault happens no more; stalls go on. */
+  /** Ends the fault for new requests. Stalled responses stay stalled. */
   remove(): void
-  /** Resolves when the stall or drip is over for those waiting. */
+  /** Resolves when the stall or drip is over. */
   readonly released: Promise<void>
 }
 
@@ -87,7 +87,7 @@ interface Subject {
   readonly digest?: Digest | undefined
 }
 
-/** The faults of one host, in the order in which they were set; the first that applies is taken. */
+/** The faults of one host, in the order in which they were set. The first that applies is used. */
 export class Faults {
   #rules: Rule[] = []
 
@@ -104,7 +104,9 @@ export class Faults {
     this.#rules = []
   }
 
-  /** The fault of this request. Every rule counts the request, whichever is taken. */
+  /**
+   * Returns the fault for a request. Every rule counts the request, even if another one is used.
+   */
   take(subject: Subject): ActiveFault | undefined {
     const due = this.#rules.filter((rule) => rule.counts(subject))
     return due.find((rule) => rule.take())

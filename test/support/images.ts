@@ -1,4 +1,5 @@
-// Images made of given or small random layers: the JSON of config, manifest and index in both types.
+// Builds images from given or small random layers: config, manifest and index, as OCI or Docker
+// types.
 import type { Digest } from '../../src/oci/digest.ts'
 import { bytesContent, contentDigest, syntheticBytes, type TestContent } from './content.ts'
 
@@ -13,7 +14,7 @@ export interface TestDescriptor {
   readonly platform?: { readonly os: string; readonly architecture: string }
 }
 
-/** What one type calls its documents. */
+/** The media types of one kind of image. */
 export const MEDIA_TYPES = {
   oci: {
     index: 'application/vnd.oci.image.index.v1+json',
@@ -35,7 +36,7 @@ export interface Part {
   readonly content: TestContent
 }
 
-/** A layer that is already content with a digest; `diffId` is the digest of the plain tar. */
+/** A layer that exists as content. `diffId` is the digest of the uncompressed tar. */
 export interface TestLayer extends Part {
   readonly diffId?: Digest
 }
@@ -50,20 +51,20 @@ export function describe(mediaType: string, content: TestContent): TestDescripto
   return { mediaType, digest: contentDigest(content), size: content.size }
 }
 
-/** A JSON document as the registry keeps it. */
+/** Returns a JSON document as the registry keeps it. */
 export function documentPart(mediaType: string, value: unknown): Part & { readonly bytes: Buffer } {
   const bytes = Buffer.from(JSON.stringify(value, undefined, 2))
   const content = bytesContent(bytes)
   return { descriptor: describe(mediaType, content), content, bytes }
 }
 
-/** A small layer of random bytes (no tar: nothing but a registry will look into it). */
+/** Returns a small layer of random bytes. It is not a tar: only registries can handle it. */
 export function opaqueLayer(type: ImageType, seed: string, size = 2_000): TestLayer {
   const content = bytesContent(syntheticBytes(seed, 0, size))
   return { content, descriptor: describe(MEDIA_TYPES[type].layer, content) }
 }
 
-/** Config and manifest over these layers. */
+/** Returns the config and the manifest of an image with these layers. */
 export function buildImage(
   type: ImageType,
   layers: readonly TestLayer[],
@@ -89,7 +90,7 @@ export function buildImage(
   return { manifest, config, layers }
 }
 
-/** An index (OCI) or manifest list (Docker) over these images, one per architecture. */
+/** Returns an index (OCI) or manifest list (Docker) of these images, one per architecture. */
 export function buildIndex(
   type: ImageType,
   images: readonly { readonly architecture: string; readonly image: BuiltImage }[],

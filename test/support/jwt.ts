@@ -6,7 +6,10 @@ import type { TokenClaims } from './token-server.ts'
 
 const CLOCK_SKEW_SECONDS = 10
 
-/** Makes the `sign` option of a token server; the registry trusts `pair.certFile` and this issuer. */
+/**
+ * Returns the `sign` option of a token server. The registry must trust `pair.certFile` and this
+ * issuer.
+ */
 export function jwtSigner(pair: KeyPair, issuer: string): (claims: TokenClaims) => string {
   const key = createPrivateKey(pair.key)
   const certificate = new X509Certificate(pair.cert).raw.toString('base64')

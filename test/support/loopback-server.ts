@@ -1,5 +1,5 @@
-// A node:http(s) server on a loopback port that can be stopped at once, whatever its clients do, and
-// started again on the same port.
+// A node:http(s) server on a loopback port that can be stopped at once, whatever its clients do,
+// and started again on the same port.
 import { createServer, type RequestListener } from 'node:http'
 import { createSecureServer } from 'node:http2'
 import { createServer as createTlsServer } from 'node:https'
@@ -9,13 +9,13 @@ import type { TlsOptions, TLSSocket } from 'node:tls'
 const MAX_HEADER_BYTES = 64 * 1024
 
 export interface LoopbackOptions {
-  /** The name in `url`; what is listened on too. Default 127.0.0.1. */
+  /** The host to listen on, and the name in `url`. Default: 127.0.0.1. */
   readonly host?: string
   /** Default: a free port. */
   readonly port?: number
-  /** Serve HTTPS with these; plain HTTP without. */
+  /** Serves HTTPS with these; plain HTTP without. */
   readonly tls?: TlsOptions
-  /** With `tls`: offer h2 by ALPN, and HTTP/1.1 after it. */
+  /** With `tls`: offers h2 and then HTTP/1.1 by ALPN. */
   readonly http2?: boolean
 }
 
@@ -27,7 +27,7 @@ export class LoopbackServer {
   #port: number
   /** Connections accepted since the start. */
   accepted = 0
-  /** What each TLS connection agreed on by ALPN, in order; false: nothing. */
+  /** The protocol that each TLS connection negotiated by ALPN, in order; false if none. */
   readonly protocols: (string | false | null)[] = []
 
   private constructor(listener: RequestListener, options: LoopbackOptions) {
@@ -64,12 +64,12 @@ export class LoopbackServer {
     return this.#port
   }
 
-  /** Connections open now. */
+  /** Connections that are open. */
   get connections(): number {
     return this.#sockets.size
   }
 
-  /** Listens (again, on the port of the first time). */
+  /** Starts to listen. After a stop it uses the same port again. */
   async start(): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     this.#server.once('error', reject)
@@ -80,7 +80,7 @@ export class LoopbackServer {
     if (typeof address === 'object' && address) this.#port = address.port
   }
 
-  /** Stops listening and cuts every connection. Stopped already = done. */
+  /** Stops listening and cuts every connection. Safe to call twice. */
   async stop(): Promise<void> {
     if (!this.#server.listening) return
     const { promise, resolve } = Promise.withResolvers<void>()
@@ -101,7 +101,7 @@ function createFor(listener: RequestListener, { tls, http2 = false }: LoopbackOp
   const http = { maxHeaderSize: MAX_HEADER_BYTES }
   if (!tls) return createServer(http, listener)
   if (!http2) return createTlsServer({ ...http, ...tls }, listener)
-  // Its requests and responses stand in for HTTP/1.1's, also in h2.
+  // The HTTP/2 server's requests and responses are compatible with those of HTTP/1.1.
   const server = createSecureServer({ ...tls, allowHTTP1: true })
   server.on('request', listener as never)
   return server

@@ -1,4 +1,4 @@
-// Entries of `mirrors` as the configuration makes them, from what a file would say.
+// Builds entries of `mirrors` as the configuration parses them from a file.
 import type { Mirror } from '../../src/config/config.ts'
 import { normaliseEndpoint } from '../../src/upstream/routing/endpoint.ts'
 import { Rewrite } from '../../src/upstream/routing/rewrite.ts'

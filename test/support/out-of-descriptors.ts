@@ -1,6 +1,6 @@
-// Run as a process of its own, by fork(): a Chandlery in front of the two endpoints that are its
-// arguments. It is asked for things before, while and after no file descriptor can be had; its parent
-// sets the limit. What came of it is sent to the parent.
+// Runs in a child process, started by fork(): a Chandlery in front of the two endpoints in its
+// arguments. It requests content before, during and after a time without free file descriptors; the
+// parent sets the limit. It sends the results to the parent.
 import { once } from 'node:events'
 import { Agent, get } from 'node:http'
 import { mirrorOf, startChandlery } from './chandlery.ts'
@@ -15,9 +15,9 @@ export interface Answer {
   readonly text: string
 }
 
-/** What the process tells its parent. */
+/** A message to the parent. */
 export type Message =
-  /** A limit to set; it goes on once it gets any message. */
+  /** The limit that the parent is to set. The process goes on after any message. */
   | { readonly descriptors: 'none' | 'enough' }
   | {
       readonly answers: Record<'before' | 'held' | 'cold' | 'blob' | 'after' | 'blobAfter', Answer>
@@ -32,7 +32,7 @@ async function tell(message: Message): Promise<void> {
 
 const config = { ...mirrorOf(REGISTRY, first, second), freshness: { ttl: '0s' } }
 await using chandlery = await startChandlery(directory, config)
-/** Connections that are open before no more can be opened. */
+// These connections are opened before the limit is set: no more can be opened then.
 const api = { url: chandlery.url, agent: new Agent({ keepAlive: true, maxSockets: 1 }) }
 const admin = { url: chandlery.adminUrl, agent: new Agent({ keepAlive: true, maxSockets: 1 }) }
 

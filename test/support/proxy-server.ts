@@ -1,5 +1,5 @@
-// Proxies for tests on a real socket: HTTP (CONNECT and forwarding) and SOCKS5. Names lead where the
-// test says; every request is recorded.
+// Proxies for tests on a real socket: HTTP (CONNECT and forwarding) and SOCKS5. The test decides
+// where names lead. Every request is recorded.
 import { createServer as createHttpServer, request as forward } from 'node:http'
 import { connect, createServer, type AddressInfo, type Server, type Socket } from 'node:net'
 import { createServer as createTlsServer } from 'node:https'
@@ -7,23 +7,23 @@ import type { Duplex } from 'node:stream'
 import type { TlsOptions } from 'node:tls'
 
 export interface ProxyOptions {
-  /** host:port as asked for → host:port to connect to. Default: as asked for. */
+  /** Maps the requested host:port to the one to connect to. Default: the requested one. */
   readonly leads?: Readonly<Record<string, string>>
-  /** Who may use it. Default: everybody. */
+  /** The credentials that are required. Default: none. */
   readonly user?: { readonly username: string; readonly password: string }
-  /** Speak TLS with these (HTTP proxy). */
+  /** Speaks TLS with these (HTTP proxy only). */
   readonly tls?: TlsOptions
-  /** Accept, and say nothing. */
+  /** Accepts connections but never answers. */
   readonly silent?: boolean
 }
 
 export interface TestProxy extends AsyncDisposable {
   readonly port: number
-  /** "CONNECT host:port" or "GET http://…" each. */
+  /** The requests so far: "CONNECT host:port" or "GET http://…". */
   readonly requests: string[]
 }
 
-/** CONNECT, and requests in absolute form. */
+/** An HTTP proxy: CONNECT, and requests in absolute form. */
 export async function startHttpProxy(options: ProxyOptions = {}): Promise<TestProxy> {
   const requests: string[] = []
   const server = options.tls ? createTlsServer(options.tls) : createHttpServer()
@@ -66,7 +66,7 @@ export async function startHttpProxy(options: ProxyOptions = {}): Promise<TestPr
   return await listening(server, requests)
 }
 
-/** CONNECT with names and addresses, with or without user and password. */
+/** A SOCKS5 proxy: CONNECT to names and addresses, with or without user and password. */
 export async function startSocksProxy(options: ProxyOptions = {}): Promise<TestProxy> {
   const requests: string[] = []
   const server = createServer((client) => {
@@ -96,7 +96,7 @@ async function serveSocks(client: Socket, options: ProxyOptions, requests: strin
   })
 }
 
-/** Whether the client may go on. */
+/** Reports whether the client is authenticated. */
 async function greet(client: Socket, read: Read, { user }: ProxyOptions): Promise<boolean> {
   const [, count = 0] = await read(2)
   const isOffered = (await read(count)).includes(user ? 2 : 0)
@@ -122,7 +122,7 @@ async function readHost(read: Read, type: number | undefined) {
   return (await read(length)).toString()
 }
 
-/** Reads exactly so many bytes each time. */
+/** Reads exactly the requested number of bytes each time. */
 function reading(socket: Socket): Read {
   let held = Buffer.alloc(0)
   let wake: (() => void) | undefined

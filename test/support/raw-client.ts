@@ -1,5 +1,5 @@
 // An HTTP/1.1 client on a bare socket, for what fetch does not do: read slowly, leave early, send
-// exact header lines, and see an answer end in the wrong place.
+// exact header lines, and see whether a response ends too early.
 import { connect, isIP, type Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions } from 'node:tls'
 
@@ -7,7 +7,7 @@ const MAX_HEADER_BYTES = 64 * 1024
 
 export interface RawRequest {
   readonly method?: string
-  /** Sent as they are, in this order, besides Host. */
+  /** Sent unchanged and in this order, after Host. */
   readonly headers?: Readonly<Record<string, string>> | readonly (readonly [string, string])[]
   readonly body?: string | Uint8Array
   /** For an https URL. */
@@ -16,14 +16,14 @@ export interface RawRequest {
   readonly host?: string
 }
 
-/** Bytes of the body as read, and how it ended. */
+/** The bytes of a body, and how it ended. */
 export interface RawBody {
   readonly bytes: Buffer
-  /** Everything announced arrived (Content-Length or the last chunk). */
+  /** True if the whole body arrived, by its Content-Length or its last chunk. */
   readonly complete: boolean
 }
 
-/** One answer whose body is read only as the test asks for it. */
+/** A response whose body is read only as the test asks for it. */
 export class RawResponse implements Disposable {
   readonly status: number
   readonly headers: Headers
@@ -46,7 +46,7 @@ export class RawResponse implements Disposable {
     this.#left = Number(this.headers.get('content-length') ?? NaN)
   }
 
-  /** Up to `length` bytes of the body, without a chunked body's framing; fewer only at its end. */
+  /** Reads `length` bytes of the body, without chunk framing. Fewer only at its end. */
   async read(length: number): Promise<Buffer> {
     if (this.#bodiless) return Buffer.alloc(0)
     if (this.headers.get('transfer-encoding') === 'chunked') {
@@ -58,7 +58,7 @@ export class RawResponse implements Disposable {
     return bytes
   }
 
-  /** The rest of the body, and whether it is all of it. */
+  /** Reads the rest of the body and tells whether it is complete. */
   async body(): Promise<RawBody> {
     if (this.#bodiless) return { bytes: Buffer.alloc(0), complete: true }
     if (this.headers.get('transfer-encoding') === 'chunked') return await this.#chunked()
@@ -66,12 +66,12 @@ export class RawResponse implements Disposable {
     return { bytes, complete: Number.isNaN(this.#left) ? !this.#input.failed : this.#left === 0 }
   }
 
-  /** Reads nothing more: the kernel's buffers fill, and the server has to wait. */
+  /** Stops reading: the kernel's buffers fill, and the server has to wait. */
   pause(): void {
     this.#input.pause()
   }
 
-  /** Leaves without a word. */
+  /** Destroys the connection. */
   leave(): void {
     this.#socket.destroy()
   }
@@ -95,12 +95,12 @@ export class RawResponse implements Disposable {
   }
 }
 
-// Reads a socket on demand: nothing is taken from it that was not asked for.
+// Reads a socket on demand, never more than requested.
 class ByteReader {
   readonly #socket: Socket
   #ended = false
   #wake: (() => void) | undefined
-  /** The connection was reset, not closed. */
+  /** True if the connection was reset rather than closed. */
   failed = false
 
   constructor(socket: Socket) {
@@ -135,7 +135,7 @@ class ByteReader {
     return Buffer.concat(parts, have)
   }
 
-  /** A line without its end; undefined when the connection ends first. */
+  /** Reads a line, without its line break. Returns undefined if the connection ends first. */
   async readLine(): Promise<string | undefined> {
     const text = await this.readUntil('\r\n')
     return text?.slice(0, -2)
@@ -154,7 +154,7 @@ class ByteReader {
   async #some(most: number): Promise<Buffer | undefined> {
     while (true) {
       const { readableLength } = this.#socket
-      // read() with nothing buffered asks the socket for more, and makes it tell that it has ended.
+      // read() with an empty buffer makes the socket read more, and emit 'end' if it has ended.
       const wanted = readableLength > 0 ? Math.min(most, readableLength) : undefined
       const bytes: Buffer | null = this.#socket.read(wanted)
       if (bytes && bytes.length > most) this.#socket.unshift(bytes.subarray(most))
@@ -167,7 +167,7 @@ class ByteReader {
   }
 }
 
-/** Sends one request on a connection of its own and resolves when the headers are there. */
+/** Sends one request on a new connection and resolves when the headers have arrived. */
 export async function rawRequest(
   url: string | URL,
   options: RawRequest = {},
@@ -181,7 +181,7 @@ export async function rawRequest(
     : Object.entries(options.headers ?? {})
   const lines = given.map(([name, value]) => `${name}: ${value}\r\n`).join('')
   const host = options.host ?? target.host
-  // The path is taken from the text where there is one: URL would resolve dot segments and escapes.
+  // Take the path from the string if possible: URL would resolve dot segments and escapes.
   const path = /^https?:\/\/[^/]+(\/.*)$/.exec(String(url))?.[1] ?? target.pathname
   socket.write(`${method} ${path} HTTP/1.1\r\nHost: ${host}\r\n${lines}\r\n`)
   if (options.body !== undefined) socket.write(options.body)
@@ -198,6 +198,7 @@ function open(target: URL, tls: ConnectionOptions | undefined): Socket {
   const secure = target.protocol === 'https:'
   const port = Number(target.port || (secure ? 443 : 80))
   if (!secure) return connect({ host, port })
-  // An address is no server name (RFC 6066, 3); the certificate is checked against it all the same.
+  // An address is not allowed as a server name (RFC 6066, 3). The certificate is still checked
+  // against it.
   return connectTls({ host, port, ...(isIP(host) ? {} : { servername: host }), ...tls })
 }

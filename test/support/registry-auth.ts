@@ -1,4 +1,4 @@
-// Who may ask a test registry: nobody is asked, Basic, or tokens that a test token server issued.
+// Authentication of a test registry: none, Basic, or tokens that a test token server issued.
 import type { RegistryTarget } from './registry-target.ts'
 import { errorAnswer, type Answer } from './responder.ts'
 import type { GrantedScope, TestTokenServer } from './token-server.ts'
@@ -9,13 +9,13 @@ export type RegistryAuth =
   | {
       readonly kind: 'token'
       readonly tokens: TestTokenServer
-      /** The scope of challenges: the right one (default), none, or this placeholder. */
+      /** The scope in challenges: the right one (default), none, or this placeholder. */
       readonly scope?: 'exact' | 'none' | (string & {})
       /** Writes WWW-Authenticate itself; an array becomes several header lines. */
       readonly challenge?: (scope: string | undefined) => string | string[]
     }
 
-/** The 401 for this Authorization header; undefined: the request may go on. */
+/** Returns the 401 for this Authorization header, or undefined if the request is allowed. */
 export function refusal(
   auth: RegistryAuth,
   authorization: string | undefined,
@@ -36,7 +36,7 @@ export function refusal(
   return unauthorized(auth.challenge?.(named) ?? challengeOf(auth.tokens, named, token, access))
 }
 
-/** The scope a request needs; undefined: every valid token will do. */
+/** Returns the scope that a request needs, or undefined if any valid token is enough. */
 export function neededScope(target: RegistryTarget): string | undefined {
   if (target.kind === 'catalog') return 'registry:catalog:*'
   return target.repository === undefined ? undefined : `repository:${target.repository}:pull`

@@ -1,4 +1,4 @@
-// What a test registry holds: repositories with manifests, tags and blobs.
+// The content of a test registry: repositories with manifests, tags and blobs.
 import type { Algorithm, Digest } from '../../src/oci/digest.ts'
 import { bytesContent, contentDigest, type TestContent } from './content.ts'
 import type { TestDescriptor } from './images.ts'
@@ -14,12 +14,12 @@ export interface HeldRepository {
   readonly blobs: Map<Digest, TestContent>
 }
 
-/** Blobs belong to a repository, as registries have it, or to all of them. */
+/** Blobs belong to one repository, as in real registries, or to all of them. */
 export class RegistryContent {
   readonly repositories = new Map<string, HeldRepository>()
   readonly #everywhere = new Map<Digest, TestContent>()
 
-  /** The repository of this name, made if it is not there. */
+  /** Returns the repository with this name, and creates it if necessary. */
   repository(name: string): HeldRepository {
     const held = this.repositories.get(name) ?? {
       manifests: new Map(),
@@ -53,7 +53,7 @@ export class RegistryContent {
     return { mediaType, digest, size: bytes.length }
   }
 
-  /** Descriptors of the manifests whose subject this is (spec, "Listing Referrers"). */
+  /** Returns the descriptors of the manifests with this subject (spec, "Listing Referrers"). */
   referrers(repository: string, subject: Digest | undefined): TestDescriptor[] {
     const manifests =
       this.repositories.get(repository)?.manifests ?? new Map<Digest, HeldManifest>()

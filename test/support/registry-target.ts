@@ -1,4 +1,4 @@
-// What a request to a test registry is for, read from its path (spec, "Endpoints").
+// Parses what a request to a test registry is for from its path (spec, "Endpoints").
 import type { RequestKind } from './faults.ts'
 
 export interface RegistryTarget {
@@ -13,7 +13,7 @@ const KINDS = new Map<string, RequestKind>([
   ['referrers', 'referrers'],
 ])
 
-/** Reads the path of `url`; `root` is where the API starts, "/v2" as a rule. */
+/** Parses the path of `url`. `root` is the path where the API starts, usually "/v2". */
 export function parseTarget(url: string, root: string): RegistryTarget {
   const path = decodeURIComponent((url.split('?')[0] ?? '').replace(/\/$/, ''))
   if (path === root) return { kind: 'ping' }

@@ -1,5 +1,5 @@
-// A registry for tests on a real socket: holds what it is given, counts what it sends, and fails as
-// it is told. It asserts nothing.
+// A registry for tests on a real socket. It serves the content that a test adds, counts what it
+// sends, and has the faults that a test sets. It asserts nothing.
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { parseDigest, type Algorithm, type Digest } from '../../src/oci/digest.ts'
 import { bytesContent, contentDigest, syntheticContent, type TestContent } from './content.ts'
@@ -19,22 +19,27 @@ import { RegistryContent } from './registry-content.ts'
 import { answer, errorAnswer, rangedAnswer, respond, type Answer } from './responder.ts'
 
 export interface RegistryOptions extends LoopbackOptions {
-  /** What it holds, where several registries hold the same. Default: its own, empty. */
+  /** Content that several registries share. Default: new, empty content. */
   readonly content?: RegistryContent
   readonly auth?: RegistryAuth
-  /** Where the API starts. Default "/v2". */
+  /** The path where the API starts. Default: "/v2". */
   readonly root?: string
-  /** Whether Range is honoured on blobs. Default true. */
+  /** Whether Range is honoured on blobs. Default: true. */
   readonly ranges?: boolean
-  /** Whether the referrers API is there, or 404. Default 'api'. */
+  /** Whether the referrers API exists or answers 404. Default: 'api'. */
   readonly referrers?: 'api' | 'none'
-  /** Most entries of a page of tags, repositories or referrers. Default: no bound. */
+  /** The most entries in a page of tags, repositories or referrers. Default: no limit. */
   readonly pageSize?: number
-  /** The parameter that carries the position in `Link`. Default "last"; others are opaque. */
+  /**
+   * The parameter of the position in `Link`. Default: "last"; for others the position is opaque.
+   */
   readonly cursor?: string
-  /** GET of a blob answers 307 to a signed URL there. HEAD is answered directly. */
+  /** Redirects (307) a GET of a blob to a signed URL there. HEAD is answered directly. */
   readonly redirectBlobs?: SigningHost
-  /** A manifest whose type the Accept header does not list is 404, as on ghcr.io. Default false. */
+  /**
+   * Answers 404 for a manifest whose type is not in the Accept header, as ghcr.io does. Default:
+   * false.
+   */
   readonly strictAccept?: boolean
 }
 
@@ -47,29 +52,29 @@ export interface RegistryRequestRecord {
   readonly repository?: string | undefined
   /** The tag or digest in the path. */
   readonly reference?: string | undefined
-  /** The digest asked for, or that of the manifest behind the tag. */
+  /** The requested digest, or the digest of the manifest that the tag points to. */
   readonly digest?: Digest | undefined
   readonly atMs: number
-  /** 0 until the answer starts, and for good where it never does. */
+  /** 0 until a response starts. */
   status: number
   /** Body bytes handed to the kernel. */
   bytes: number
-  /** The whole answer went out. */
+  /** True if the whole response was sent. */
   finished: boolean
 }
 
 export interface ImageOptions {
-  /** Layers, or how many small random ones. Default 2. */
+  /** The layers, or the number of small random ones. Default: 2. */
   readonly layers?: number | readonly (Uint8Array | TestLayer)[]
   readonly type?: ImageType
-  /** An index over linux/amd64 and linux/arm64, with layers of their own. */
+  /** Makes an index of linux/amd64 and linux/arm64, each with its own layers. */
   readonly multiArch?: boolean
-  /** Makes random layers differ between images. Default: repository and tag. */
+  /** Seed of the random layers. Default: repository and tag. */
   readonly seed?: string
 }
 
 export interface AddedImage {
-  /** What the tag points at: the manifest, or the index. */
+  /** What the tag points to: the manifest or the index. */
   readonly digest: Digest
   readonly mediaType: string
   readonly bytes: Buffer
@@ -82,7 +87,7 @@ export interface AddedImage {
 }
 
 export interface AddBlobOptions {
-  /** Readable there alone. Default: in every repository. */
+  /** The only repository in which it can be read. Default: all. */
   readonly repository?: string
   readonly algorithm?: Algorithm
 }
@@ -91,7 +96,7 @@ export class TestRegistry implements AsyncDisposable {
   /** Every request received, in order. */
   readonly requests: RegistryRequestRecord[] = []
   readonly content: RegistryContent
-  /** May be changed while it runs (what `listen` needed aside). */
+  /** May be changed while it runs, except what `listen` has used. */
   options: RegistryOptions
   readonly #faults = new Faults()
   #server!: LoopbackServer
@@ -127,12 +132,12 @@ export class TestRegistry implements AsyncDisposable {
     return this.#server.accepted
   }
 
-  /** What each TLS connection agreed on by ALPN, in order; false: nothing. */
+  /** The protocol that each TLS connection negotiated by ALPN, in order; false if none. */
   get protocols(): readonly (string | false | null)[] {
     return this.#server.protocols
   }
 
-  /** Connections open now. */
+  /** Connections that are open. */
   get connections(): number {
     return this.#server.connections
   }
@@ -141,7 +146,7 @@ export class TestRegistry implements AsyncDisposable {
     return this.#addContent(bytesContent(bytes), options)
   }
 
-  /** A blob of any size that takes no memory; see `syntheticBytes` for what is in it. */
+  /** Adds a blob of any size that takes no memory. Its bytes are those of `syntheticBytes`. */
   addSyntheticBlob(
     size: number,
     seed: number | string,
@@ -150,7 +155,7 @@ export class TestRegistry implements AsyncDisposable {
     return this.#addContent(syntheticContent(size, seed), options)
   }
 
-  /** Any document, byte for byte; an object is written as JSON first. */
+  /** Adds any document, byte for byte. An object is written as JSON first. */
   addManifest(
     repository: string,
     document: Uint8Array | object,
@@ -162,7 +167,7 @@ export class TestRegistry implements AsyncDisposable {
     return this.content.addManifest(repository, bytes, mediaType, options.tag, options.algorithm)
   }
 
-  /** An image with everything it names, readable in this repository alone. */
+  /** Adds an image with all its content, which can be read in this repository only. */
   addImage(repository: string, tag: string, options: ImageOptions = {}): AddedImage {
     const { type = 'oci', multiArch = false } = options
     const architectures = multiArch ? ['amd64', 'arm64'] : ['amd64']
@@ -182,7 +187,7 @@ export class TestRegistry implements AsyncDisposable {
     return { digest, mediaType, bytes: top.bytes, images, blobs, layers }
   }
 
-  /** An OCI manifest whose subject is `subject`; found by the referrers API. */
+  /** Adds an OCI manifest with this subject, which the referrers API lists. */
   addReferrer(
     repository: string,
     subject: TestDescriptor,
@@ -206,7 +211,7 @@ export class TestRegistry implements AsyncDisposable {
     )
   }
 
-  /** Points the tag at a manifest the repository has. */
+  /** Points the tag to a manifest of the repository. */
   tag(repository: string, tag: string, digest: Digest): void {
     this.content.repository(repository).tags.set(tag, digest)
   }
@@ -223,12 +228,12 @@ export class TestRegistry implements AsyncDisposable {
     return this.#faults.add(fault)
   }
 
-  /** No faults any more; what is stalled goes on. */
+  /** Removes all faults. Stalled responses go on. */
   clearFaults(): void {
     this.#faults.clear()
   }
 
-  /** Body bytes sent of this content, over all requests; a redirect's go to the storage host. */
+  /** Returns the body bytes of this content that were sent, without those of a storage host. */
   bytesSent(digest: Digest): number {
     return this.requestsFor(digest).reduce((sum, request) => sum + request.bytes, 0)
   }
@@ -237,7 +242,7 @@ export class TestRegistry implements AsyncDisposable {
     return this.requests.filter((request) => request.digest === digest)
   }
 
-  /** Stops listening and cuts all connections; `start` listens again on the same port. */
+  /** Stops listening and cuts all connections. `start` listens on the same port again. */
   async stop(): Promise<void> {
     await this.#server.stop()
   }
@@ -382,7 +387,8 @@ export class TestRegistry implements AsyncDisposable {
     })
   }
 
-  // One page of sorted keys: `n`, `last` (or the registry's own cursor) and Link, as the spec has it.
+  // Returns one page of sorted keys, with `n`, `last` (or the registry's own cursor) and Link as in
+  // the spec.
   #page(
     record: RegistryRequestRecord,
     keys: readonly string[],

@@ -1,4 +1,4 @@
-// Writes one answer of a test host, with its fault, and counts what really went out.
+// Sends one response of a test host, with its fault, and counts what was really sent.
 import type { ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { bytesContent, type TestContent } from './content.ts'
@@ -7,7 +7,9 @@ import type { ActiveFault, Fault } from './faults.ts'
 const CHUNK = 64 * 1024
 const EMPTY = bytesContent(Buffer.alloc(0))
 
-/** One answer before any fault. `start` and `end` (exclusive) are the part of the content to send. */
+/**
+ * A response before any fault. `start` and `end` (exclusive) are the part of the content to send.
+ */
 export interface Answer {
   readonly status: number
   readonly headers: Readonly<Record<string, string | string[]>>
@@ -16,14 +18,14 @@ export interface Answer {
   readonly end: number
 }
 
-/** Where the responder writes what it did. */
+/** The record into which the responder writes what it has done. */
 export interface SentRecord {
   status: number
   bytes: number
   finished: boolean
 }
 
-/** An answer with a small body. */
+/** Returns a response with a small body. */
 export function answer(
   status: number,
   body: string | Uint8Array = '',
@@ -33,7 +35,7 @@ export function answer(
   return { status, headers, content, start: 0, end: content.size }
 }
 
-/** An OCI error body (spec, "Error Codes"). */
+/** Returns a response with an OCI error body (spec, "Error Codes"). */
 export function errorAnswer(
   status: number,
   code: string,
@@ -43,7 +45,10 @@ export function errorAnswer(
   return answer(status, body, { 'content-type': 'application/json', ...headers })
 }
 
-/** The part of the content a single Range asks for; several ranges: everything (RFC 9110, 14.2). */
+/**
+ * Returns the part of the content that a single Range requests, or all of it for several (RFC 9110,
+ * 14.2).
+ */
 export function rangedAnswer(
   content: TestContent,
   range: string | undefined,
@@ -64,7 +69,7 @@ export function rangedAnswer(
   return { status: 206, headers: partial, content, start, end }
 }
 
-/** Sends the answer, or what the fault makes of it. Resolves when nothing more will be sent. */
+/** Sends the response, changed by the fault. Resolves when nothing more will be sent. */
 export async function respond(
   response: ServerResponse,
   planned: Answer,
@@ -114,7 +119,7 @@ function headersOf(sent: Answer, fault: Fault): Record<string, string | string[]
   return headers
 }
 
-// True when the body went out and the answer may end in an orderly way.
+// Returns true if the body was sent and the response may end normally.
 async function sendBody(
   response: ServerResponse,
   sent: Answer,
@@ -139,7 +144,7 @@ function isStall(fault: Fault): fault is Fault & { stall: { afterBytes: number }
   return typeof fault.stall === 'object'
 }
 
-// The body in pieces that end exactly where something is to happen.
+// Yields the body in pieces that end exactly where the fault occurs.
 function* pieces(sent: Answer, fault: Fault): Iterable<Buffer> {
   const natural = sent.end - sent.start
   const length = fault.bodyLength ?? natural
@@ -175,7 +180,7 @@ function* damaged(sent: Answer, start: number, end: number, corruptAt?: number):
   }
 }
 
-// True when the chunk was handed to the kernel; false when the client is gone.
+// Returns true once the chunk was handed to the kernel, and false if the client is gone.
 function write(response: ServerResponse, chunk: Buffer): Promise<boolean> {
   if (response.destroyed) return Promise.resolve(false)
   const { promise, resolve } = Promise.withResolvers<boolean>()
@@ -194,7 +199,7 @@ function finish(response: ServerResponse, record: SentRecord): void {
   })
 }
 
-// destroySoon flushes first: exactly the counted bytes arrive, then FIN.
+// destroySoon flushes first, so exactly the counted bytes arrive before the FIN.
 function cut(response: ServerResponse): false {
   response.socket?.destroySoon()
   return false

@@ -1,5 +1,6 @@
-// A Kubernetes Service in small: one address, and new connections go to a backend that is ready, as its
-// /readyz was seen to say a moment ago. A connection stays where it is, whatever becomes of readiness.
+// Imitates a Kubernetes Service: one address, whose new connections go to a backend that was ready
+// when its /readyz was last polled. An open connection stays with its backend, even if that is no
+// longer ready.
 import { connect, createServer, type Server, type Socket } from 'node:net'
 import { once } from 'node:events'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,15 +13,18 @@ export interface Backend {
 }
 
 export interface FrontOptions {
-  /** Where no backend is ready: refuse, as kube-proxy does, or wait so long, as some balancers do. */
+  /**
+   * If no backend is ready: refuse, as kube-proxy does, or wait this long, as some load balancers
+   * do.
+   */
   readonly waitMs: number
 }
 
 export class ServiceFront implements AsyncDisposable {
   backends: readonly Backend[] = []
-  /** Connections that found no backend. */
+  /** Connections for which no backend was ready. */
   refused = 0
-  /** The longest time that no backend was ready, in milliseconds. */
+  /** The longest time without a ready backend, in milliseconds. */
   longestGapMs = 0
   readonly #server: Server
   readonly #options: FrontOptions
@@ -95,7 +99,8 @@ export class ServiceFront implements AsyncDisposable {
       [behind, socket],
     ] as const) {
       from.pipe(to)
-      // A reset on one side is one on the other: a front that softened it would hide what it tests.
+      // Pass a reset on as a reset: otherwise the front would hide the failures that it is there to
+      // show.
       from.on('error', () => to.resetAndDestroy())
       from.on('close', () => to.destroySoon())
     }

@@ -1,5 +1,6 @@
 // The second host that registries redirect blobs to: signed, expiring URLs, and 400 for a request
-// that carries Authorization, as S3, GCS and Azure answer (they see two ways of authentication).
+// that carries Authorization, as S3, GCS and Azure answer (they reject two kinds of authentication
+// at once).
 import { createHmac, randomBytes } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { parseDigest, type Digest } from '../../src/oci/digest.ts'
@@ -9,11 +10,11 @@ import { LoopbackServer, type LoopbackOptions } from './loopback-server.ts'
 import { answer, rangedAnswer, respond, type Answer } from './responder.ts'
 
 export interface StorageHostOptions extends LoopbackOptions {
-  /** How long a signed URL holds. Default one minute. */
+  /** How long a signed URL is valid. Default: one minute. */
   readonly lifetimeMs?: number
-  /** Whether Range is honoured. Default true. */
+  /** Whether Range is honoured. Default: true. */
   readonly ranges?: boolean
-  /** URLs are signed for GET alone, so that HEAD is refused. Default false. */
+  /** Signs URLs for GET only, so that HEAD is refused. Default: false. */
   readonly getOnly?: boolean
 }
 
@@ -25,7 +26,7 @@ export interface StorageRequest {
   status: number
   /** Body bytes handed to the kernel. */
   bytes: number
-  /** The whole answer went out. */
+  /** True if the whole response was sent. */
   finished: boolean
 }
 
@@ -61,7 +62,7 @@ export class TestStorageHost implements AsyncDisposable {
     return this.#server.accepted
   }
 
-  /** A URL that gives this content until it expires. */
+  /** Returns a URL of this content, which expires. */
   signedUrl(digest: Digest, content: TestContent): string {
     this.#content.set(digest, content)
     const expires = Date.now() + (this.#options.lifetimeMs ?? 60_000)
@@ -69,7 +70,7 @@ export class TestStorageHost implements AsyncDisposable {
     return `${this.url}${path}?Expires=${expires}&Signature=${this.#sign(path, String(expires))}`
   }
 
-  /** Body bytes sent of this content, over all requests. */
+  /** Returns the body bytes of this content that were sent, over all requests. */
   bytesSent(digest: Digest): number {
     return this.requests.filter((r) => r.digest === digest).reduce((sum, r) => sum + r.bytes, 0)
   }
@@ -82,7 +83,7 @@ export class TestStorageHost implements AsyncDisposable {
     this.#faults.clear()
   }
 
-  /** Stops listening and cuts all connections; `start` listens again on the same port. */
+  /** Stops listening and cuts all connections. `start` listens on the same port again. */
   async stop(): Promise<void> {
     await this.#server.stop()
   }
@@ -163,7 +164,7 @@ function refusal(status: number, code: string): Answer {
   return answer(status, body, { 'content-type': 'application/xml' })
 }
 
-/** Starts a storage host; hand it to a registry's `redirectBlobs` or to a fault's `redirect`. */
+/** Starts a storage host, for a registry's `redirectBlobs` or a fault's `redirect`. */
 export async function startStorageHost(options: StorageHostOptions = {}): Promise<TestStorageHost> {
   const host = new TestStorageHost(options)
   await host.listen()

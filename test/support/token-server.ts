@@ -1,6 +1,6 @@
-// A token server (distribution's token specification, GET and OAuth2 POST) that enforces what it is
-// told and records what it was asked. Strict by default, as ghcr.io and Huawei SWR are: one unknown
-// or forbidden scope refuses the whole request.
+// A token server (distribution's token specification, GET and OAuth2 POST) that enforces the rules
+// of its options and records the requests. It is strict by default, as ghcr.io and Huawei SWR are:
+// it refuses a request with any unknown or forbidden scope.
 import { randomUUID } from 'node:crypto'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
@@ -10,7 +10,7 @@ import { answer, respond } from './responder.ts'
 
 const MAX_FORM_BYTES = 64 * 1024
 
-/** One scope as a token names it (claim `access`). */
+/** A scope in the form of a token's `access` claim. */
 export interface GrantedScope {
   readonly type: string
   readonly name: string
@@ -23,43 +23,45 @@ export interface TokenRequest {
   readonly headers: IncomingMessage['headers']
   /** The fields of the query (GET) or of the form (POST), in order. */
   readonly fields: readonly (readonly [string, string])[]
-  /** Every scope asked for, in order; those of one space-separated parameter too. */
+  /** Every requested scope, in order, including those in one space-separated parameter. */
   readonly scopes: readonly string[]
   readonly service: string | undefined
-  /** The user who was authenticated; undefined: anonymous (or refused). */
+  /** The authenticated user; undefined if anonymous or refused. */
   username: string | undefined
   granted: readonly GrantedScope[]
   status: number
 }
 
 export interface TokenServerOptions extends LoopbackOptions {
-  /** What `service` has to be. Default "test-registry". */
+  /** The required `service`. Default: "test-registry". */
   readonly service?: string
   readonly users?: Readonly<Record<string, string>>
-  /** Identity (refresh) tokens and the users they stand for. */
+  /** Identity (refresh) tokens and their users. */
   readonly identityTokens?: Readonly<Record<string, string>>
   /** Known repositories and who may pull: everybody or these users. Default: all, everybody. */
   readonly repositories?: Readonly<Record<string, 'anonymous' | readonly string[]>>
-  /** An unknown or forbidden scope refuses the request (true, the default) or is left out. */
+  /** Whether an unknown or forbidden scope refuses the request or is left out. Default: true. */
   readonly strict?: boolean
-  /** How the strict server refuses. Default 403. */
+  /** The status with which the strict server refuses. Default: 403. */
   readonly refusedStatus?: number
-  /** Methods it accepts; a number is the status of the refusal. Default: both accepted. */
+  /** The methods it accepts; a number is the status of the refusal. Default: both. */
   readonly get?: true | number
   readonly post?: true | number
-  /** The fields the token comes in. Default both, the same. */
+  /** The fields that contain the token. Default: both, with the same token. */
   readonly respond?: 'token' | 'access_token' | 'both'
-  /** Seconds announced; 'omit' leaves the field out. Default 300. */
+  /** The announced lifetime in seconds; 'omit' leaves the field out. Default: 300. */
   readonly expiresIn?: number | 'omit'
-  /** How long a token is really good. Default: as announced, or for ever. */
+  /** How long a token is really valid. Default: as announced, or for ever. */
   readonly lifetimeMs?: number
-  /** How many requests a token is good for. Default: any number. */
+  /** How many requests a token is valid for. Default: any number. */
   readonly uses?: number
-  /** A query that is part of the realm; a request without it is refused with 400. */
+  /** A query that is part of the realm. A request without it is refused with 400. */
   readonly realmQuery?: Readonly<Record<string, string>>
-  /** Reset a connection at its second request, as if a middlebox had forgotten it. Default: no. */
+  /**
+   * Resets a connection at its second request, as if a middlebox had forgotten it. Default: false.
+   */
   readonly forgetsConnections?: boolean
-  /** Makes the token text, for registries that verify signatures. Default: opaque. */
+  /** Creates the token, for registries that verify signatures. Default: an opaque one. */
   readonly sign?: (claims: TokenClaims) => string
 }
 
@@ -121,13 +123,13 @@ export class TestTokenServer implements AsyncDisposable {
     return this.options.service ?? 'test-registry'
   }
 
-  /** The realm for challenges, its query included. */
+  /** The realm for challenges, including its query. */
   get realm(): string {
     const query = new URLSearchParams(this.options.realmQuery).toString()
     return `${this.url}/token${query && `?${query}`}`
   }
 
-  /** The access of a token that is still good; registries ask this once per request. */
+  /** Returns the access of a token that is still valid. Registries call this once per request. */
   verify(token: string): readonly GrantedScope[] | undefined {
     const issued = this.#issued.get(token)
     if (issued === undefined || issued.expiresAt <= Date.now()) return undefined
@@ -136,12 +138,15 @@ export class TestTokenServer implements AsyncDisposable {
     return issued.access
   }
 
-  /** No token issued so far is good any more. */
+  /** Revokes every token issued so far. */
   revokeAll(): void {
     this.#issued.clear()
   }
 
-  /** Of the faults of a registry, those that make sense here; `match` by method, nth and from. */
+  /**
+   * Sets a fault, as for a registry, as far as it makes sense here. `match` takes method, nth and
+   * from.
+   */
   fault(fault: Fault): ActiveFault {
     return this.#faults.add(fault)
   }
@@ -150,7 +155,7 @@ export class TestTokenServer implements AsyncDisposable {
     this.#faults.clear()
   }
 
-  /** Stops and cuts connections; `start` listens again on the same port. */
+  /** Stops listening and cuts all connections. `start` listens on the same port again. */
   async stop(): Promise<void> {
     await this.#server.stop()
   }
@@ -317,7 +322,9 @@ export class TestTokenServer implements AsyncDisposable {
   }
 }
 
-/** `type:name:actions`; the name may hold a port, so the first and the last colon decide. */
+/**
+ * Parses `type:name:actions`. The name may contain a port, so the first and the last colon count.
+ */
 export function parseScope(text: string): GrantedScope | undefined {
   const [, type, name, actions] = /^([a-z0-9]+(?:\([a-z0-9]+\))?):(.+):([a-z*,]+)$/.exec(text) ?? []
   if (type === undefined || name === undefined || actions === undefined) return undefined
@@ -338,7 +345,7 @@ async function readForm(request: IncomingMessage): Promise<URLSearchParams> {
   return new URLSearchParams(Buffer.concat(chunks).toString())
 }
 
-/** Starts a token server; hand it to `startRegistry({ auth: { kind: 'token', tokens } })`. */
+/** Starts a token server, for `startRegistry({ auth: { kind: 'token', tokens } })`. */
 export async function startTokenServer(options: TokenServerOptions = {}): Promise<TestTokenServer> {
   const server = new TestTokenServer(options)
   await server.listen()

@@ -1,13 +1,13 @@
-// Waiting for what comes about on its own, instead of for a time in which it should have.
+// Waits for a condition instead of for a time after which it should hold.
 import { setTimeout as sleep } from 'node:timers/promises'
 
 const LOOK_EVERY_MS = 10
-/** Nothing takes as long on a machine that is not overloaded. */
+/** No condition takes this long unless the machine is overloaded. */
 const PATIENCE_MS = 15_000
 
 /**
- * Resolves when the condition holds; rejects after fifteen seconds, naming `what` was waited for. Tests
- * that run at the same time as others of their file use this, where others may use `expect.poll`.
+ * Resolves when the condition holds. Rejects after fifteen seconds with an error that names `what`.
+ * For tests that run concurrently with others of their file; others can use `expect.poll`.
  */
 export async function until(
   condition: () => boolean | Promise<boolean>,

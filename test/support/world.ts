@@ -1,22 +1,25 @@
-// What most tests of the whole server need: registries to fetch from, a Chandlery in front of them on a
-// directory of its own, and a client. All of it ends with the test:
-// `await using world = await createWorld()`.
+// The setup of most tests of the whole server: registries, a Chandlery in front of them with a
+// directory of its own, and a client. All of it is disposed of at the end of the test: `await using
+// world = await createWorld()`.
 import { mirrorOf, type RunningChandlery, startChandlery, type StartOptions } from './chandlery.ts'
 import { REGISTRY, TestClient } from './client.ts'
 import { type RegistryOptions, startRegistry, type TestRegistry } from './registry.ts'
 import { type TemporaryDirectory, temporaryDirectory } from './temporary-directory.ts'
 
-/** A configuration, or a part of one, as a file may hold it. */
+/** A configuration or a part of one, as in a file. */
 export type Written = Record<string, unknown>
 
 export interface WorldOptions {
-  /** A registry for each, REGISTRY's endpoints in this order. Default: one. */
+  /**
+   * The options of each upstream registry. They are REGISTRY's endpoints, in this order. Default:
+   * one.
+   */
   readonly upstreams?: readonly RegistryOptions[]
-  /** What the configuration has besides, or instead of, REGISTRY behind the upstreams. */
+  /** Additions to the configuration of REGISTRY and the upstreams, or its replacement. */
   readonly config?: Written | ((upstreams: readonly TestRegistry[]) => Written)
-  /** What takes long, scaled. */
+  /** Shorter delays for tests. */
   readonly scale?: StartOptions
-  /** false: the test starts a server on its own. */
+  /** If false, the test starts the server itself. */
   readonly started?: boolean
 }
 
@@ -24,7 +27,7 @@ export class World implements AsyncDisposable {
   readonly directory: TemporaryDirectory
   readonly upstreams: readonly TestRegistry[]
   readonly client: TestClient
-  /** The configuration that `start` is not given another for. */
+  /** The configuration that `start` uses by default. */
   readonly config: Written
   readonly #scale: StartOptions
   #server: RunningChandlery | undefined
@@ -51,28 +54,28 @@ export class World implements AsyncDisposable {
     })
   }
 
-  /** The first of them. */
+  /** The first upstream. */
   get upstream(): TestRegistry {
     return this.#at(0)
   }
 
-  /** The second one. */
+  /** The second upstream. */
   get other(): TestRegistry {
     return this.#at(1)
   }
 
-  /** The one that was started last. */
+  /** The server that was started last. */
   get server(): RunningChandlery {
     if (this.#server === undefined) throw new Error('no server was started')
     return this.#server
   }
 
-  /** A path in the cache directory. */
+  /** Returns a path in the cache directory. */
   cache(...parts: string[]): string {
     return this.directory.join('cache', ...parts)
   }
 
-  /** Starts a server; one that runs already is not stopped. */
+  /** Starts a server. A running one is not stopped. */
   async start(config: Written = this.config, scale = this.#scale): Promise<RunningChandlery> {
     this.#server = await startChandlery(this.directory.path, config, scale)
     return this.#server
@@ -97,7 +100,7 @@ export class World implements AsyncDisposable {
   }
 }
 
-/** A world with a running server, unless it is not to be started. */
+/** Creates a world. The server is running unless the options say otherwise. */
 export async function createWorld(options: WorldOptions = {}): Promise<World> {
   const { upstreams = [{}], started = true } = options
   const registries = await Promise.all(upstreams.map(startRegistry))
