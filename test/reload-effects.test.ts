@@ -321,7 +321,7 @@ describe('a configuration that cannot be used', () => {
     execFileSync('mkfifo', [pipe])
     await world.write({ ...mirror(world.upstream.url), ...naming(pipe) })
     const { status, problems } = await world.reload()
-    expect([status, problems.join()]).toEqual([422, expect.stringContaining('no regular file')])
+    expect([status, problems.join()]).toEqual([422, expect.stringContaining('not a regular file')])
     expect(problems.join()).toContain(key)
     await world.write(mirror(world.upstream.url))
     expect((await world.reload()).status).toBe(200)
