@@ -1,5 +1,5 @@
-// What one blob may cost upstream: what its readers needed, and what the faults, lies, cuts and
-// restarts that it met excuse. It counts from what the test registries recorded.
+// Computes how many bytes of one blob upstreams may send: those that readers needed, and those that
+// faults, wrong bytes, cuts and restarts excuse. It uses the records of the test registries.
 import { NEAR_PARTS_BYTES } from '../../src/cache/fetch/read-ahead.ts'
 import { Intervals } from '../../src/http/intervals.ts'
 import type { ActiveFault } from '../support/faults.ts'
@@ -15,21 +15,23 @@ export interface SetTrouble {
 
 export interface Account {
   readonly subject: Subject
-  /** What was read; the whole blob is one span. */
+  /** The spans that were read. The whole blob is one span. */
   readonly read: readonly Span[]
   readonly troubles: readonly SetTrouble[]
   readonly restarts: number
   readonly pieceBytes: number
 }
 
-/** What was needed may come so many times over: seams of pieces, readers that cross. */
+/** How often needed bytes may be sent: pieces overlap and readers cross. */
 const SLACK = 1.2
-/** What an upstream has handed to its kernel (tcp_wmem's most) when it is told to stop. */
+/**
+ * What an upstream may have handed to its kernel (tcp_wmem's maximum) before it is told to stop.
+ */
 const ON_ITS_WAY = 4 * 1024 * 1024
-/** Pages, and what is too long. */
+/** Error pages, and bytes after the end of a body that is too long. */
 const ODD_BYTES = 64
 
-/** The bytes that upstreams sent for the blob, and the most that they may have. */
+/** Returns how many bytes upstreams sent for the blob, and the most that they may send. */
 export function costOf(
   { subject, read, troubles, restarts, pieceBytes }: Account,
   upstreams: readonly TestRegistry[],
@@ -40,7 +42,7 @@ export function costOf(
   const excused = [
     ...troubles.map((trouble) => trouble.active.hits * excuseOf(trouble, size, pieceBytes)),
     ...answers.map((answer) => Math.min(overshootOf(answer, answers), ON_ITS_WAY)),
-    // What had not been written, or was not yet safe on disk.
+    // Bytes that were not written yet, or not yet durable.
     restarts * size,
   ]
   const sent = sum(answers.map(({ bytes }) => bytes))
@@ -48,7 +50,7 @@ export function costOf(
   return { sent, most: needed * SLACK + sum(excused), requests: requests.join(', ') }
 }
 
-/** What lies between two parts that are close together comes with them. */
+/** The gap between two parts that are close together is fetched with them. */
 function neededFor(read: readonly Span[]): Intervals {
   const needed = new Intervals(read.filter(({ start, end }) => start < end))
   const spans = [...needed]
@@ -59,7 +61,7 @@ function neededFor(read: readonly Span[]): Intervals {
   return needed
 }
 
-/** One piece, or whatever was fetched when it came out that some of it is wrong. */
+/** One piece, or everything fetched so far if some of it proved wrong. */
 function excuseOf({ name }: SetTrouble, size: number, pieceBytes: number): number {
   if (name in LIES) return size + ODD_BYTES
   const most = name === 'ignoreRange' ? ON_ITS_WAY : pieceBytes
@@ -71,7 +73,7 @@ function answersOf(upstream: TestRegistry, { digest }: Subject): RegistryRequest
   return requests.filter(({ method, status }) => method === 'GET' && status < 300)
 }
 
-/** Of an answer that has no end: what it brought from where another request was to go on. */
+/** For a response without an end: its bytes past the start of the next request's range. */
 function overshootOf(answer: RegistryRequestRecord, all: readonly RegistryRequestRecord[]): number {
   const { start, isOpen } = placeOf(answer)
   const reached = start + answer.bytes

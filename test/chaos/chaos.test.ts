@@ -1,7 +1,8 @@
-// The whole server against random upstream faults, clients and restarts: whatever happens, nobody is
-// given wrong content as complete, nothing unverified is kept, nothing is left behind, and upstreams
-// are asked for little more than was needed.
-// CHAOS_MS: how long; CHAOS_SEED: the seed that a failure printed.
+// Runs the whole server against random upstream faults, clients and restarts. Whatever happens, no
+// client gets wrong content as complete, nothing unverified is kept, nothing is left behind, and
+// upstreams send little more than is needed.
+//
+// CHAOS_MS is the duration; CHAOS_SEED is the seed that a failed run printed.
 import { randomInt } from 'node:crypto'
 import { basename, join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -25,7 +26,7 @@ const { CHAOS_MS = '5000', CHAOS_SEED } = process.env
 const TIME_MS = Number(CHAOS_MS)
 const SEED = CHAOS_SEED === undefined ? randomInt(-(2 ** 31), 2 ** 31) : Number(CHAOS_SEED)
 const PIECE_BYTES = MIB
-/** Nothing takes longer: an upstream that stalls is cut after 200 ms here, five times at most. */
+/** Upper bound for everything: a stalled upstream is cut after 200 ms here, at most five times. */
 const PATIENCE_MS = 8000
 const LIMITS = { connectTimeoutMs: 500, headersTimeoutMs: 200, bodyStallMs: 200 }
 
@@ -64,7 +65,7 @@ async function restart(): Promise<void> {
   await start()
 }
 
-// Places are shares of the size, so that one scenario makes sense for every size.
+// Offsets are fractions of the size, so that a scenario makes sense for every size.
 const share = fc.oneof(
   { weight: 1, arbitrary: fc.constantFrom(0, 1) },
   { weight: 4, arbitrary: fc.double({ min: 0, max: 1, noNaN: true }) },
@@ -77,13 +78,13 @@ const scenario = fc.record({
     fc.integer({ min: 2, max: 4 * MIB }),
   ),
   algorithm: fc.constantFrom<Algorithm>('sha256', 'sha256', 'sha512'),
-  /** A manifest names the blob, and so its size. */
+  /** Whether a manifest names the blob, so that its size is known. */
   named: fc.boolean(),
-  /** The second endpoint has the blob too. */
+  /** Whether the second endpoint has the blob too. */
   twice: fc.boolean(),
-  /** So far that several connections are worth it. */
+  /** Whether the endpoints are so far away that several connections pay off. */
   far: fc.boolean(),
-  /** Each meets one request to its endpoint, in this order. */
+  /** Each affects one request to its endpoint, in this order. */
   troubles: fc.array(fc.tuple(trouble, share, fc.constantFrom(0, 0, 1)), { maxLength: 4 }),
   clients: fc.array(
     fc.record({
@@ -93,7 +94,9 @@ const scenario = fc.record({
     }),
     { minLength: 1, maxLength: 6 },
   ),
-  /** The server is restarted after so many milliseconds; mostly not, for that excuses any bytes. */
+  /**
+   * When to restart the server, in milliseconds. Rarely set, because a restart excuses any bytes.
+   */
   restartMs: fc.oneof(
     { weight: 3, arbitrary: fc.constant(null) },
     { weight: 1, arbitrary: fc.integer({ min: 0, max: 60 }) },
@@ -104,7 +107,7 @@ type Scenario = typeof scenario extends fc.Arbitrary<infer T> ? T : never
 
 async function play({ size, troubles, clients, ...rest }: Scenario): Promise<void> {
   runs += 1
-  // An empty blob is the same one every time.
+  // There is only one empty blob.
   for (const upstream of upstreams) upstream.requests.length = 0
   const bytes = syntheticBytes(`chaos ${runs}`, 0, size)
   const lied = troubles.some(([name]) => name in LIES)
@@ -123,7 +126,7 @@ async function play({ size, troubles, clients, ...rest }: Scenario): Promise<voi
   await Promise.all([...plays, inTime('the restart', restartAfter(rest.restartMs))])
   const restarts = rest.restartMs === null ? 0 : 1
   const account = { subject, troubles: set, restarts, pieceBytes: PIECE_BYTES }
-  // Without a size, or once lied to, all of it is needed whatever is read.
+  // Without a size, or after wrong bytes, the whole blob is fetched whatever is read.
   const parts = rest.named && !lied
   const read = clients.flatMap(({ kind, shares }) => readBy(kind, size, shares))
   if (parts) expectCheap({ ...account, read })
@@ -160,7 +163,7 @@ function urlOf({ digest }: Subject): string {
   return `${chandlery.url}/v2/${REPOSITORY}/blobs/${digest}?ns=${REGISTRY}`
 }
 
-// A restart looks like this from outside.
+// Reports whether an error is what a client sees of a restart.
 const CLOSED = /ended before the headers/
 
 async function playClient(client: Client, subject: Subject, shares: number[]): Promise<void> {
@@ -177,8 +180,8 @@ async function restartAfter(ms: number | null): Promise<void> {
   await restart()
 }
 
-// Faults are over: whatever failed before, it is given at once. Only where upstreams lied it may meet
-// the end of a download that was told so, and the one after that.
+// After the faults, the blob must be served at once. If upstreams sent wrong bytes, a request may
+// still meet the end of a download that got them, and so may the next one.
 async function expectGood(subject: Subject): Promise<void> {
   const failed: string[] = []
   let answer = await ask(urlOf(subject))
@@ -226,7 +229,8 @@ test(
       endOnFailure: true,
       seed: SEED,
     })
-    // The time limit leaves it running, and its failure without a seed.
+    // Without this, a test that runs into the time limit would go on and fail without printing its
+    // seed.
     await last.catch((cause: unknown) => {
       throw new Error(`Property failed in test ${runs}\n{ seed: ${SEED} }`, { cause })
     })

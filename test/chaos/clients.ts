@@ -1,25 +1,26 @@
-// The ways in which clients read a blob. Each checks what it was given: what is complete is right.
+// The ways in which clients read a blob. Each client checks that a complete response has the right
+// bytes.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { expect } from 'vitest'
 import type { Digest } from '../../src/oci/digest.ts'
 import { rawRequest } from '../support/raw-client.ts'
 
-/** The blob that is asked for. */
+/** The requested blob. */
 export interface Subject {
   readonly digest: Digest
   readonly bytes: Buffer
-  /** Upstreams may have sent other bytes, or have said another size. */
+  /** Whether upstreams may have sent wrong bytes or a wrong size. */
   readonly lied: boolean
 }
 
-/** `shares` of the size say where. */
+/** Offsets are given as `shares` of the size. */
 export type Client = (url: string, subject: Subject, shares: readonly number[]) => Promise<void>
 
 interface Answer {
   readonly status: number
   readonly headers: Headers
   readonly bytes: Buffer
-  /** A success, and everything that it announced has come. */
+  /** True if the response was a success and arrived completely. */
   readonly done: boolean
 }
 
@@ -49,7 +50,7 @@ export const CLIENTS: Readonly<Record<string, Client>> = {
     const [span] = spansOf(bytes.length, shares)
     if (!span) return
     const answer = await ask(url, rangeOf([span]))
-    // A part is not verified, as with any registry.
+    // A range is not verified, as in any registry.
     if (!answer.done || (answer.status === 206 && lied)) return
     const { start, end } = answer.status === 206 ? span : { start: 0, end: bytes.length }
     expect(answer.bytes.equals(bytes.subarray(start, end))).toBe(true)
@@ -67,7 +68,7 @@ export const CLIENTS: Readonly<Record<string, Client>> = {
     expect(answer.bytes.equals(expected)).toBe(true)
   },
 
-  // As containerd: on from the byte where it broke.
+  // Resumes at the byte where the response broke off, as containerd does.
   async resuming(url, { bytes, lied }) {
     let got = Buffer.alloc(0)
     for (let resumed = 0; resumed <= MOST_RESUMPTIONS; resumed++) {
@@ -76,7 +77,7 @@ export const CLIENTS: Readonly<Record<string, Client>> = {
       const fresh = answer.status === 206 ? answer.bytes : answer.bytes.subarray(got.length)
       got = Buffer.concat([got, fresh])
       if (!answer.done) continue
-      // What it was given before a lie was found out is for its own check to find.
+      // The client's own check has to find wrong bytes that were sent before they were detected.
       if (!lied || resumed === 0) expect(got.equals(bytes)).toBe(true)
       return
     }
@@ -107,7 +108,7 @@ export const CLIENTS: Readonly<Record<string, Client>> = {
   },
 }
 
-/** What a client of this kind reads. */
+/** Returns the spans that a client of this kind reads. */
 export function readBy(kind: string, size: number, shares: readonly number[]): Span[] {
   const spans = spansOf(size, shares)
   if (kind === 'head') return []
@@ -116,7 +117,7 @@ export function readBy(kind: string, size: number, shares: readonly number[]): S
   return [{ start: 0, end: size }]
 }
 
-/** One answer, read to its end. */
+/** Reads one response to its end. */
 export async function ask(url: string, range?: string): Promise<Answer> {
   using response = await rawRequest(url, { headers: range === undefined ? {} : { range } })
   const { status, headers } = response

@@ -1,10 +1,10 @@
-// What a random run lets happen to one answer of an upstream.
+// The random faults of an upstream's response.
 import type { Fault } from '../support/faults.ts'
 
-/** For content of so many bytes, at a share of them. */
+/** Returns the fault for content of this many bytes, at a fraction of its size. */
 export type Trouble = (size: number, share: number) => Fault
 
-/** The answer fails, or is slow, or tells less than it could; what it gives is right. */
+/** The response fails, is slow or lacks headers, but its bytes are right. */
 export const HONEST: Readonly<Record<string, Trouble>> = {
   none: () => ({}),
   cut: (size, share) => ({ cutAfter: Math.floor(size * share) }),
@@ -26,7 +26,7 @@ export const HONEST: Readonly<Record<string, Trouble>> = {
   page: () => ({ status: 200, body: '<html>', headers: { 'content-type': 'text/html' } }),
 }
 
-/** The answer looks whole, but its bytes or its size are not the content's. */
+/** The response looks complete, but its bytes or its size are wrong. */
 export const LIES: Readonly<Record<string, Trouble>> = {
   corrupt: (size, share) => ({ corruptAt: Math.floor((size - 1) * share) }),
   other: () => ({ status: 200, body: 'something else' }),

@@ -1,20 +1,20 @@
-// What a client is told, fault by fault, written by hand from README.md ("When an upstream fails").
-// Nothing here is computed by the code under test. What follows from it for a cell is in expected.ts.
+// The response to each fault, written by hand from README.md ("When an upstream fails"). Nothing
+// here is computed by the code under test. expected.ts derives the expectation for each cell.
 
 /**
- * The endpoint that has the fault, whenever it is asked, is the only one.
+ * The responses if the only endpoint always has the fault.
  *
  * - `403 denied`: this status with this reason;
  * - `good`: the content, complete;
- * - `cut`: a response that began and broke off;
+ * - `cut`: a response that breaks off;
  * - `none`: an empty list;
  * - `-`: cannot occur, see CANNOT_OCCUR.
  *
  * Under "held": the `detail` with which the held content is served, or `good`: the new content.
  *
- * A blob is `good` where asking again, from the byte where it broke, brings the rest. So is a blob
- * whose response has something after its end: its manifest says how long it is, so nobody reads
- * that, and the digest is right.
+ * A blob is `good` if another request, from the byte where it broke off, gets the rest. So is a blob
+ * with extra bytes after its end: the manifest states its size, so they are not read, and the digest
+ * is right.
  */
 const ONLY_ENDPOINT = `
 | fault                             | manifest              | blob                  | large blob            | referrers             | token                 | held: tag      | held: referrers | held: token    |
@@ -55,16 +55,16 @@ const ONLY_ENDPOINT = `
 | expired token in mid-blob         | -                     | good                  | good                  | -                     | -                     | -              | -               | -              |
 `
 
-/** What differs where the fault is the CDN's. */
+/** The differences if the CDN has the fault. */
 export const AT_CDN: Readonly<Record<string, string>> = {
-  // Our credentials are for the registry: there is none that the CDN could want.
+  // Chandlery's credentials are for the registry; it has none for the CDN.
   '401': '403 denied',
 }
 
 /**
- * Wrong bytes that a client was sent before anybody could know: the response is cut, and the next
- * one comes from elsewhere. Nothing of a small blob is sent before it is verified; of a large one,
- * everything but its end.
+ * Wrong bytes that were sent before they could be detected: the response is cut, and the next one
+ * comes from another endpoint. A small blob is verified before any of it is sent; a large one is
+ * sent except for its end.
  */
 export const SENT_BEFORE_KNOWN = ['large blob, corrupt byte']
 
@@ -77,12 +77,12 @@ export const CANNOT_OCCUR: Readonly<Record<string, string>> = {
   'expired token in mid-blob': 'only blobs are asked for again from where they broke',
 }
 
-/** As fault → column → cell. */
+/** The cells, by fault and column. */
 export const TABLE: ReadonlyMap<string, ReadonlyMap<string, string>> = readTable(ONLY_ENDPOINT)
 
 export const FAULTS: readonly string[] = [...TABLE.keys()]
 
-/** The cell of a fault in a column; undefined: it cannot occur there. */
+/** Returns the cell of a fault in a column, or undefined if the fault cannot occur there. */
 export function inTable(fault: string, column: string): string | undefined {
   const cell = TABLE.get(fault)?.get(column)
   if (cell === undefined) throw new Error(`the table has no cell ${fault}, ${column}`)

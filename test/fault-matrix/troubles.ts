@@ -1,37 +1,37 @@
-// The faults of the matrix, and how a test host is made to have them.
+// The faults of the matrix, and how a test host gets them.
 import type { Fault } from '../support/faults.ts'
 
-/** The answer that a fault happens to. */
+/** The response that has the fault. */
 export interface Subject {
   /** The length of its body in bytes. */
   readonly size: number
-  /** The offset of a byte that can be wrong while the body still looks like an answer. */
+  /** The offset of a byte that can be changed without making the body unparseable. */
   readonly soft: number
 }
 
 export interface Trouble {
-  /** What happens to the answers of the host. */
+  /** The fault of the host's responses. */
   readonly fault?: (subject: Subject) => Fault
-  /** Why nobody can talk to the host at all. */
+  /** Why the host cannot be reached at all. */
   readonly host?: 'refused' | 'unknown' | 'untrusted'
-  /** Only a client that asks for the second half meets it. */
+  /** Whether it affects only requests for the second half. */
   readonly ranged?: true
-  /** The URLs that the registry redirects to have expired: always, or only the first one. */
+  /** Which of the URLs that the registry redirects to have expired: all, or only the first. */
   readonly urls?: 'expired' | 'expired once'
-  /** A token is good for one request. */
+  /** Whether a token is valid for one request only. */
   readonly tokens?: 'expire'
-  /** A pull that meets it waits most of the time, for a time limit or a pause to end. */
+  /** Whether a pull with this fault mostly waits, for a time limit or the end of a pause. */
   readonly waits?: true
 }
 
 const JSON_TYPE = { 'content-type': 'application/json' }
 const HTML_TYPE = { 'content-type': 'text/html' }
 const PAGE = '<!doctype html><html><body>Sorry</body></html>'
-/** Nobody listens there. */
+/** A port on which nothing listens. */
 const DEAD = 'http://127.77.255.1:1/blob?signature=secret'
 
 const half = ({ size }: Subject) => Math.floor(size / 2)
-/** Later than the last request of the matrix. */
+/** A time after the last request of the matrix. */
 const inTenMinutes = () => new Date(Date.now() + 600_000).toUTCString()
 
 export const TROUBLES: Readonly<Record<string, Trouble>> = {

@@ -1,4 +1,4 @@
-// Run by store.test.ts, and killed: fills blobs, tags and links as fast as it can.
+// Started and killed by store.test.ts. It writes blobs, tags and links as fast as it can.
 
 import { randomBytes } from 'node:crypto'
 import { digestOf } from '../../src/oci/digest.ts'

@@ -1,5 +1,5 @@
-// However things end, no descriptor of the store's files stays open: Node ends the process for one that it
-// finds when it collects garbage. Counted where the system shows them.
+// Checks that no descriptor of the store's files stays open, whatever fails: Node ends the process
+// if it garbage-collects an open file handle. Runs only where the system lists open descriptors.
 
 import { randomBytes } from 'node:crypto'
 import { mkdir, readdir, rm, truncate, writeFile } from 'node:fs/promises'
@@ -160,7 +160,7 @@ describe.runIf(process.platform === 'linux')('no file descriptor stays open', ()
       LocalIngest.create({ directory: directory.join('ingest'), digest, adopt: async () => {} }),
     )
     await rm(directory.join('ingest'))
-    const ingest = await store.blobs.ingest(digest) // and the digest is free again
+    const ingest = await store.blobs.ingest(digest) // the digest can be opened again
     await ingest.checkpoint()
     await ingest.close()
     expect(await descriptors()).toEqual([])

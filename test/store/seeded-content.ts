@@ -1,10 +1,10 @@
-// Content that two processes can make alike.
+// Content that two processes can generate identically from a seed.
 
 import { createCipheriv, hash } from 'node:crypto'
 import { digestOf } from '../../src/oci/digest.ts'
 import type { Digest } from '../../src/oci/digest.ts'
 
-/** 8 MB that look random, and no zeros among them for long. */
+/** Returns 8 MB of pseudo-random bytes, without long runs of zeros. */
 export function seededContent(seed: string): { content: Buffer; digest: Digest } {
   const key = hash('sha256', seed, 'buffer')
   const content = createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(

@@ -84,7 +84,7 @@ describe('openStore', () => {
     await expect(failure).rejects.toThrow(/part of the path is a file/)
   })
 
-  // Root may write anywhere.
+  // Root can write anywhere.
   test.skipIf(process.getuid?.() === 0)('names the remedy where it may not write', async () => {
     await using directory = await temporaryDirectory()
     await chmod(directory.path, 0o500)

@@ -205,7 +205,7 @@ describe.each([
     test('that two readers find does not cost the good one that came for the first', async () => {
       await driver.put(blobKey(digest), damaged)
       const [first, second] = [(await blobs.open(digest))!, (await blobs.open(digest))!]
-      await keep(content) // changes nothing: one of its size is there
+      await keep(content) // changes nothing: a blob of this size is held
       await blobs.quarantine(digest, first)
       await keep(content)
       await blobs.quarantine(digest, second)
@@ -227,7 +227,7 @@ describe.each([
         await driver.put(blobKey(digestOf(bytes)), bytes)
         await blobs.quarantine(digestOf(bytes))
         expect(await blobs.stat(digestOf(bytes))).toBeUndefined()
-        await new Promise((resolve) => setTimeout(resolve, 3)) // another millisecond: another age
+        await new Promise((resolve) => setTimeout(resolve, 3)) // so that the next mtime is later
       }
       for (const length of [100, 101, 102, 103]) await putAside(length)
       expect(await quarantined()).toEqual([101, 102, 103])
@@ -275,7 +275,7 @@ test('the free space is what both the local file and the driver have, asked once
   }
   const ingestDirectory = directory.join('ingest')
   const blobs = new Blobs({ driver: new SmallDriver(), ingestDirectory })
-  await expect(blobs.space()).rejects.toThrow(/ENOENT/) // a failure is not remembered
+  await expect(blobs.space()).rejects.toThrow(/ENOENT/) // failures are not cached
   await mkdir(ingestDirectory)
   asked = 0
   vi.useFakeTimers({ toFake: ['Date'] })

@@ -3,7 +3,7 @@ import type { StoredEntry, WalkOptions } from '../../../src/store/driver/driver.
 import { MemoryDriver } from '../../../src/store/driver/memory.ts'
 import { Usage } from '../../../src/store/blobs/usage.ts'
 
-/** Its walks wait at every entry until they are let go. */
+/** A driver whose walks wait at every entry until they are released. */
 class SlowWalker extends MemoryDriver {
   readonly gate = Promise.withResolvers<void>()
   readonly reached = Promise.withResolvers<void>()

@@ -1,10 +1,10 @@
-// Run by ingest.test.ts under a limit on the size of files, where writes fail half-way as on a full disk.
-// Argument: a directory. Prints what became of an ingest, as JSON.
+// Started by ingest.test.ts with a limit on the file size, so that a write fails half-way as on a
+// full disk. Argument: a directory. Prints the state of the ingest after it, as JSON.
 
 import { digestOf } from '../../../src/oci/digest.ts'
 import { LocalIngest } from '../../../src/store/ingest/ingest.ts'
 
-process.on('SIGXFSZ', () => {}) // so that the write fails with EFBIG instead of ending the process
+process.on('SIGXFSZ', () => {}) // let the write fail with EFBIG instead of ending the process
 
 const limit = Number(process.argv[3])
 const content = Buffer.alloc(limit * 2, 'content of some length ')

@@ -302,7 +302,7 @@ describe('LocalIngest', () => {
     test('lets the event loop turn while it hashes', async () => {
       const large = Buffer.alloc(24 * 1024 * 1024, 7)
       const ingest = await create(digestOf(large))
-      await ingest.write(1, large.subarray(1)) // not in order: nothing is hashed yet
+      await ingest.write(1, large.subarray(1)) // out of order: not hashed yet
       await ingest.write(0, large.subarray(0, 1))
       let turns = 0
       const timer = setInterval(() => turns++, 1)
@@ -316,7 +316,7 @@ describe('LocalIngest', () => {
       await ingest.write(0, content)
       await ingest.verify(content.length)
       await expect(ingest.write(content.length, Buffer.from('x'))).rejects.toThrow(/complete/)
-      await ingest.write(1000, content.subarray(1000, 2000)) // a source that is late changes nothing
+      await ingest.write(1000, content.subarray(1000, 2000)) // bytes of a late source are ignored
       expect((await readBack(ingest, 0, 10)).equals(content.subarray(0, 10))).toBe(true)
     })
   })

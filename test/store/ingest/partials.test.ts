@@ -34,7 +34,7 @@ const theFile = async (ending: string) =>
   )
 const have = (ingest: Ingest) => [...ingest.have()]
 
-/** An ingest of the digest that has the first half, not yet suspended. */
+/** Returns an open ingest that has the first half of the content. */
 const begin = async (): Promise<Ingest> => {
   const ingest = await store.blobs.ingest(digest)
   await ingest.write(0, content.subarray(0, 150_000))
@@ -48,7 +48,7 @@ const finish = async (ingest: Ingest): Promise<void> => {
   await ingest.commit()
   await ingest.close()
 }
-/** What an ingest has that begins now, and is ended for good. */
+/** Returns the intervals that a new ingest starts with, and removes its file. */
 const isFresh = async (): Promise<boolean> => {
   const ingest = await store.blobs.ingest(digest)
   const bytes = ingest.have().bytes
@@ -104,7 +104,7 @@ describe('a partial file', () => {
     const ingest = await begin()
     await ingest.checkpoint()
     await ingest.write(150_000, content.subarray(150_000))
-    await reopen() // the first one is still open, as in a process that has just been killed
+    await reopen() // the first ingest is still open, as if its process had just been killed
     const again = await store.blobs.ingest(digest)
     expect(have(again)).toEqual(half)
     expect((await stat(await theFile('.part'))).size).toBe(150_000)

@@ -42,7 +42,7 @@ const put = async (start: number, end: number): Promise<void> => {
   have.add(start, end)
   hash.written(start, [content.subarray(start, end)])
 }
-/** Whoever would read the file from now on would get it wrong. */
+/** Overwrites the file: a hash that reads it from now on is wrong. */
 const spoil = () => writeFile(path, Buffer.alloc(content.length))
 
 test('bytes in order are hashed from memory alone', async () => {
@@ -71,7 +71,7 @@ test('hashing continues from memory when it has caught up', async () => {
   await put(0, MiB)
   await expect.poll(() => hash.hashed).toBe(2 * MiB)
   have.add(2 * MiB, content.length)
-  hash.written(2 * MiB, [content.subarray(2 * MiB)]) // the file does not have them
+  hash.written(2 * MiB, [content.subarray(2 * MiB)]) // these bytes are not in the file
   expect(hash.hashed).toBe(content.length)
   expect(await hash.digestOf(content.length, goOn)).toBe(digest)
 })
@@ -89,7 +89,7 @@ test('bytes that come while the file is read are neither missed nor hashed twice
 test('a read that failed in the background is tried again for the digest, and its error is thrown then', async () => {
   await put(MiB, content.length)
   await truncate(path, MiB)
-  await put(0, MiB) // reads on, and finds nothing
+  await put(0, MiB) // starts to read the file and fails
   await hash.digestOf(content.length, goOn).then(
     () => expect.unreachable(),
     (error: unknown) => expect(String(error)).toMatch(/ends before byte/),

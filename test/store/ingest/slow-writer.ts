@@ -1,5 +1,5 @@
-// Run by partials.test.ts, and killed: fills one blob for ever, in random pieces, and checkpoints.
-// Arguments: the store's directory, a seed.
+// Started and killed by partials.test.ts. It fills one blob for ever, in random pieces, with
+// checkpoints. Arguments: the store's directory, a seed.
 
 import { openStore } from '../../../src/store/store.ts'
 import { seededContent } from '../seeded-content.ts'
@@ -11,7 +11,7 @@ process.stdout.write(`${ingest.have().bytes}\n`)
 
 async function writeForever(): Promise<void> {
   for (;;) {
-    const at = Math.floor(Math.random() * (content.length - 1)) // the last byte never comes
+    const at = Math.floor(Math.random() * (content.length - 1)) // never writes the last byte
     const end = Math.min(at + Math.floor(Math.random() * 40_000), content.length - 1)
     await ingest.write(at, content.subarray(at, end))
   }

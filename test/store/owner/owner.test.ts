@@ -40,7 +40,7 @@ async function claims(): Promise<string[]> {
   return (await readdir(directory.join('owner'))).toSorted()
 }
 
-/** A claim as a server elsewhere would have left it. */
+/** Writes a claim as a server on another host would. */
 async function leaveClaim(changes: Partial<Claim>): Promise<Claim> {
   const claim = { ...(await makeClaim('10.0.0.9:5000', await findPidScope())), ...changes }
   await mkdir(directory.join('owner'), { recursive: true })
@@ -48,7 +48,7 @@ async function leaveClaim(changes: Partial<Claim>): Promise<Claim> {
   return claim
 }
 
-/** Another process that owns the directory; resolves when it does. */
+/** Starts another process and resolves when it owns the directory. */
 async function otherProcess(): Promise<ChildProcess> {
   const script = join(import.meta.dirname, 'owning-process.ts')
   const child = spawn(process.execPath, [script, directory.path], {
@@ -93,7 +93,7 @@ describe('takeOwnership', () => {
 
   test('lets the owner know whether somebody waits, and of nobody who no longer does', async () => {
     const first = await take()
-    await writeFile(directory.join('owner', `${randomUUID()}.waiting`), '') // of one that was killed
+    await writeFile(directory.join('owner', `${randomUUID()}.waiting`), '') // of a server that was killed
     for (let times = 0; times < 3; times++) expect(await first.isWanted()).toBe(false)
     const stop = new AbortController()
     const second = take({ signal: stop.signal })
@@ -178,7 +178,7 @@ describe('takeOwnership', () => {
     for (let n = 1; n <= 5; n++) {
       await sleep(150)
       expect(taken).toBe(false)
-      await utimes(path, n, n) // any change counts, however wrong that clock is
+      await utimes(path, n, n) // any change counts, even if that clock is wrong
     }
     await taking
     expect(await claims()).not.toContain(`${claim.id}.json`)
@@ -275,7 +275,7 @@ describe('isAlive', () => {
   })
 
   test('counts a zombie as dead', async () => {
-    // The shell's child ends while the shell, replaced by sleep, never asks for it.
+    // The shell's child becomes a zombie: the shell is replaced by sleep, which never waits for it.
     const child = spawn('sh', ['-c', 'sleep 0.2 & echo $!; exec sleep 30'], {
       stdio: ['ignore', 'pipe', 'ignore'],
     })

@@ -1,4 +1,4 @@
-// Run by owner.test.ts, and killed: owns the directory of its argument.
+// Started and killed by owner.test.ts. It owns the directory in its argument.
 
 import { takeOwnership } from '../../../src/store/owner/owner.ts'
 

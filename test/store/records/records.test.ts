@@ -1,4 +1,4 @@
-// Links, tags, referrers and manifests: what is kept about content, over a real directory.
+// Tests links, tags, referrers and manifests in a real directory.
 
 import { mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import * as fc from 'fast-check'
