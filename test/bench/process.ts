@@ -1,4 +1,5 @@
-// The servers under test as child processes: started, waited for, their CPU seconds read, stopped by pid.
+// The servers under test as child processes: started, waited for, their CPU seconds read, stopped
+// by pid.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { openSync, readFileSync } from 'node:fs'
@@ -57,7 +58,7 @@ async function accepts(port: number, host: string): Promise<void> {
   throw new Error(`nothing listens on ${host}:${port}`)
 }
 
-/** User and system seconds of a process and its children so far. */
+/** Returns the user and system CPU seconds of a process and its children so far. */
 export function cpuSeconds(pid: number): number {
   const children = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ')
   const own = statFields(pid)
@@ -66,7 +67,7 @@ export function cpuSeconds(pid: number): number {
   return rest.reduce((sum, seconds) => sum + seconds, ticks / TICKS_PER_SECOND)
 }
 
-/** The most memory a process ever had resident, in MiB. */
+/** Returns the peak resident memory of a process in MiB. */
 export function peakMemory(pid: number): number {
   const line = /VmHWM:\s+(\d+) kB/.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))
   return Number(line?.[1] ?? 0) / 1024
@@ -87,7 +88,7 @@ export function isInstalled(command: string): boolean {
   }
 }
 
-/** Those of the commands that are not installed, each with the package that brings it. */
+/** Returns the commands that are not installed, each with the package that contains it. */
 export function missingPrograms(...commands: (keyof typeof PACKAGES)[]): string[] {
   const missing = commands.filter((command) => !isInstalled(command))
   return missing.map((command) => `${command} (package ${PACKAGES[command]})`)

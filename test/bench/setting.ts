@@ -1,4 +1,4 @@
-// What a scenario is given, and how it says what it found.
+// The input and the results of a benchmark scenario.
 import type { Bench } from './peers.ts'
 import type { Server } from './process.ts'
 

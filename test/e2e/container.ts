@@ -1,11 +1,15 @@
-// One container of the image, as shut as a cluster runs it: read-only, without rights, within a memory limit.
+// One container of the image, as locked down as in a cluster: read-only, unprivileged, with a
+// memory limit.
 import { spawnSync } from 'node:child_process'
 import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Containers } from './containers.ts'
 import { answers, freePort, tail, type Finished } from './processes.ts'
 
-/** Nothing of the container can be written but its volume, and it gets no right that root would have. */
+/**
+ * Nothing of the container can be written but its volume, and it gets no right that root would
+ * have.
+ */
 const SHUT = [
   '--read-only --read-only-tmpfs=false --cap-drop=all --security-opt=no-new-privileges',
   '--network=host --ulimit=nofile=4096:4096 --ulimit=nproc=4096:4096',

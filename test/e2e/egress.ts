@@ -1,4 +1,4 @@
-// Through proxies that others wrote: tinyproxy (HTTP, CONNECT) and Dante (SOCKS 5) lead to a plain and
+// Pulls through real proxies: tinyproxy (HTTP, CONNECT) and Dante (SOCKS 5) lead to a plain and
 // a TLS registry, and their own logs say what went through them.
 import { mkdir, writeFile } from 'node:fs/promises'
 import { createAuthority } from '../support/certificates.ts'

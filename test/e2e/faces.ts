@@ -1,4 +1,4 @@
-// What is seen of Chandlery from outside besides pulls: tokens asked for, metrics, refused pushes.
+// Checks what is visible from outside besides pulls: token requests, metrics, refused pushes.
 import type { Chandlery } from './chandlery.ts'
 import { tryRun } from './processes.ts'
 import type { Report } from './report.ts'

@@ -12,7 +12,7 @@ const PORTS_END = 32_000
 const running = new Set<ChildProcess>()
 const given = new Set<number>()
 
-// Whatever way this process ends, what it started ends with it.
+// When this process ends, for whatever reason, the programs that it started end too.
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL')
 })
@@ -101,7 +101,9 @@ export class Daemon implements AsyncDisposable {
     return this.#child.pid ?? 0
   }
 
-  /** Waits until `ready` is true; fails with the end of the log when the program ends or time is up. */
+  /**
+   * Waits until `ready` is true; fails with the end of the log when the program ends or time is up.
+   */
   async until(ready: () => Promise<boolean>, timeoutMs = 20_000): Promise<void> {
     const deadline = Date.now() + timeoutMs
     while (!(await ready().catch(() => false))) {
@@ -140,8 +142,9 @@ export function tail(text: string): string {
 }
 
 /**
- * A loopback port that nobody listens on. From below those that the system gives to whoever connects or
- * asks for any port (ip_local_port_range): it stays free while what listens there is restarted.
+ * A loopback port that nobody listens on. From below those that the system gives to whoever
+ * connects or asks for any port (ip_local_port_range): it stays free while what listens there is
+ * restarted.
  */
 export async function freePort(): Promise<number> {
   for (;;) {
@@ -161,14 +164,14 @@ async function canListen(port: number): Promise<boolean> {
   return await promise
 }
 
-/** Whether the URL answers with this status. */
+/** Reports whether the URL answers with this status. */
 export async function answers(url: string, status: number): Promise<boolean> {
   const response = await fetch(url, { signal: AbortSignal.timeout(2_000) })
   await response.body?.cancel()
   return response.status === status
 }
 
-/** Whether something listens on the loopback port. */
+/** Reports whether something listens on the loopback port. */
 export async function canConnect(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1')
   const { promise, resolve } = Promise.withResolvers<boolean>()

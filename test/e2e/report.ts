@@ -1,4 +1,4 @@
-// The list of what was shown: one sentence per check, as it passes or fails, and the sum at the end.
+// Prints one sentence per check, as it passes or fails, and the totals at the end.
 export class Report {
   #passed = 0
   readonly #failed: string[] = []
@@ -23,7 +23,7 @@ export class Report {
     return this.#failed.length > 0
   }
 
-  /** Prints the sum; true when nothing failed. */
+  /** Prints the totals. Returns true if no check failed. */
   finish(): boolean {
     for (const sentence of this.#failed) print(`failed: ${sentence}`)
     print(`${this.#passed} passed, ${this.#failed.length} failed`)

@@ -1,4 +1,5 @@
-// kill -9 after most of a big layer has arrived: started again, Chandlery fetches only what is missing.
+// kill -9 after most of a big layer has arrived: started again, Chandlery fetches only what is
+// missing.
 import { setTimeout as sleep } from 'node:timers/promises'
 import { syntheticContent } from '../support/content.ts'
 import { rawRequest } from '../support/raw-client.ts'
@@ -11,15 +12,20 @@ import type { World } from './world.ts'
 const MIB = 1024 * 1024
 const SIZE = 160 * MIB
 const KILL_AT = 104 * MIB
-/** What has arrived is noted every so many bytes: what came since may have to be fetched again. */
+/**
+ * The interval of checkpoints in bytes: what arrived after the last one may have to be fetched
+ * again.
+ */
 const CHECKPOINT = 64 * MIB
 /** What the registry hands to its kernel for requests that are then ended counts as sent. */
 const IN_BUFFERS = 16 * MIB
-/** Some 8 MiB/s and connection: the first checkpoint is on the disk long before the kill. */
+/** About 8 MiB/s per connection: the first checkpoint is on the disk long before the kill. */
 const DRIP = { bytes: 64 * 1024, everyMs: 8 }
 const PATIENCE_MS = 20_000
 
-/** Kills Chandlery in the middle of a download, starts it again, and counts what the registry sends. */
+/**
+ * Kills Chandlery in the middle of a download, starts it again, and counts what the registry sends.
+ */
 export async function checkResume(
   report: Report,
   chandlery: Chandlery,

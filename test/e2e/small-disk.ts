@@ -1,4 +1,5 @@
-// A cache on 20 MiB while a layer of 100 MiB is pulled: it passes through, and what fits is kept.
+// Pulls a layer of 100 MiB through a cache with 20 MiB of disk: the layer bypasses it, and what
+// fits is kept.
 import { mkdir, readdir } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startRegistry, type AddedImage, type TestRegistry } from '../support/registry.ts'
@@ -52,7 +53,7 @@ export async function checkSmallDisk(report: Report, directory: string): Promise
   )
 }
 
-/** What passed through leaves nothing behind, a moment after its last reader. */
+/** A bypassing blob leaves nothing behind shortly after its last reader has ended. */
 async function untilEmpty(directory: string): Promise<void> {
   const deadline = Date.now() + GONE_MS
   for (;;) {

@@ -19,8 +19,8 @@ export type Content = (typeof CONTENTS)[number]
 export type Host = 'endpoint' | 'token server' | 'token renewal' | 'CDN'
 
 /**
- * Where the endpoint with the fault, or whose token server or CDN has it, stands among the endpoints
- * of the registry.
+ * Where the endpoint with the fault, or whose token server or CDN has it, stands among the
+ * endpoints of the registry.
  */
 export type Position = keyof typeof POSITIONS
 
@@ -45,13 +45,13 @@ export interface Cell {
 
 export type Combination = Omit<Cell, 'number'>
 
-/** The cells that one server is tried with. */
+/** The cells that run against one server. */
 export interface Group {
   readonly title: string
   readonly cells: readonly Cell[]
 }
 
-/** What is held is served without asking anybody. */
+/** Reports whether held content is served without asking an upstream. */
 export function isByDigest({ content }: Pick<Cell, 'content'>): boolean {
   return content !== 'manifest by tag' && content !== 'referrers'
 }
@@ -60,7 +60,7 @@ export function isBlob({ content }: Pick<Cell, 'content'>): boolean {
   return content === 'blob' || content === 'large blob'
 }
 
-/** The column of the table for this cell. */
+/** Returns the column of the table for a cell. */
 export function columnOf({ content, host, held }: Combination): string {
   if (host === 'token server' || host === 'token renewal') return held ? 'held: token' : 'token'
   if (held) return content === 'referrers' ? 'held: referrers' : 'held: tag'
@@ -117,7 +117,7 @@ function combinations(
   })
 }
 
-/** Whether the host can have the fault. */
+/** Reports whether the host can have the fault. */
 function occurs(cell: Combination): boolean {
   const { host, urls, tokens } = troubleOf(cell.fault)
   if (inTable(cell.fault, columnOf({ ...cell, held: false })) === undefined) return false

@@ -1,11 +1,12 @@
-// What is pulled in a cell: its bytes, where a client finds it, and what a client was given.
+// The content that is pulled in a cell, the paths under which clients request it, and what they
+// got.
 import { contentDigest, bytesContent, syntheticBytes } from '../support/content.ts'
 import { MEDIA_TYPES, type TestDescriptor, type TestLayer } from '../support/images.ts'
 import { type RawResponse, rawRequest } from '../support/raw-client.ts'
 import type { TestRegistry } from '../support/registry.ts'
 import type { Content } from './cells.ts'
 
-/** A repository at a registry, as clients name them. */
+/** A registry and a repository, as clients name them. */
 export interface Name {
   readonly registry: string
   readonly repository: string
@@ -14,13 +15,13 @@ export interface Name {
 /** Something to be pulled. */
 export interface Wanted {
   readonly path: string
-  /** What the registries have. */
+  /** The current content of the registries. */
   readonly bytes: Buffer
-  /** What they had when it was held. */
+  /** The content of the registries when the cache was filled. */
   readonly before: Buffer
 }
 
-/** What a client was given, in the words of the table; `ms`: how long that took. */
+/** A client's result, in the words of the table. `ms` is how long it took. */
 export interface Given {
   readonly told: string
   readonly retryAfter: number | undefined
@@ -29,7 +30,10 @@ export interface Given {
 
 export const TAG = 'latest'
 const SMALL = 96 * 1024
-/** More than is withheld until it is verified, and half of it less than what always counts as progress. */
+/**
+ * More than what is held back until verification; half of it is less than what always counts as
+ * progress.
+ */
 const LARGE = 1536 * 1024
 
 /** Adds the content to `now`, and what was there before to `old`. */
@@ -78,7 +82,10 @@ function addReferrers(
   return { path: `referrers/${subject.digest}`, bytes, before: digestsOf([one!]) }
 }
 
-/** What a client is given who asks the server at `url`, for all of it or from `from` on. */
+/**
+ * Requests the content from the server at `url`, all of it or from byte `from` on, and returns the
+ * result.
+ */
 export async function pull(
   url: string,
   { registry, repository }: Name,
@@ -121,7 +128,7 @@ function digestsIn(body: Buffer): Buffer {
   return digestsOf(manifests)
 }
 
-/** What is compared of a list, which is written anew on its way. */
+/** Returns the part of a list to compare: Chandlery writes lists anew. */
 function digestsOf(found: readonly { readonly digest: string }[]): Buffer {
   const digests = found.map(({ digest }) => digest)
   return Buffer.from(digests.toSorted().join(' '))

@@ -1,8 +1,9 @@
-// What is to come of a cell: the table says it for the only endpoint, and this for all the others.
+// The expected results of cells. The table has those of a single endpoint; this file derives the
+// others.
 import { type Cell, columnOf, isByDigest } from './cells.ts'
 import { AT_CDN, inTable, SENT_BEFORE_KNOWN } from './table.ts'
 
-/** What the client is told, in the words of the table. */
+/** Returns the expected response, in the words of the table. */
 export function expectedOf(cell: Cell): string {
   const { content, fault, host, position } = cell
   if (position === 'standby' || isServedUnasked(cell)) return 'good'
@@ -17,13 +18,13 @@ export function expectedOf(cell: Cell): string {
   return '502 server-error'
 }
 
-/** What it is told when it asks again; undefined: it depends. */
+/** Returns the expected response to a second request, or undefined if it depends. */
 export function expectedNext(cell: Cell): string | undefined {
   const first = expectedOf(cell)
   if (cell.position === 'first') return 'good'
-  // On what is left of a part that was sent.
+  // It depends on how much of a partly sent blob is left.
   if (first === 'cut') return undefined
-  // On whether the second is over.
+  // It depends on whether the second has ended.
   return cell.held && cell.fault === '429 with a second, once' ? undefined : first
 }
 
@@ -37,30 +38,35 @@ function aloneAt(cell: Cell): string {
   return told
 }
 
-/** Nobody is asked, so no fault can be met. */
+/** Reports whether no endpoint is asked, so that no fault can be met. */
 export function isServedUnasked(cell: Cell): boolean {
   return cell.held && isByDigest(cell)
 }
 
-/** What a client is told of it afterwards, when no upstream is there any more. `given`: what it was told before. */
+/**
+ * Returns the expected response after all upstreams have gone. `given` is the previous response.
+ */
 export function expectedAfterwards(cell: Cell, given: readonly string[]): string {
   const isNew = given.includes('good')
   if (isByDigest(cell) && (isNew || cell.held)) return 'good'
   if (isNew) return 'upstream-error, new'
   if (cell.held) return 'upstream-error'
-  // That there are none is an answer, too.
+  // An empty list is an answer too.
   if (given.includes('none')) return 'none'
   // What a client was sent of a blob that broke off is still there.
   return cell.host === 'token renewal' && given[0] === 'cut' ? 'cut' : '503 refused'
 }
 
-/** What /readyz?verbose says of the endpoint afterwards; undefined: it depends on how often it was asked. */
+/**
+ * Returns the endpoint's state in /readyz?verbose afterwards, or undefined if it depends on the
+ * number of requests.
+ */
 export function expectedState(cell: Cell): string | undefined {
   if (cell.position === 'standby' || isServedUnasked(cell)) return 'ok'
   const told = aloneAt({ ...cell, held: false })
-  // Where no time was told, it is not left alone for long.
+  // Without a Retry-After it is asked again soon.
   if (told === '503 rate-limited')
     return cell.fault === '429 without a time' ? undefined : 'limited'
-  // A refusal is an answer: it says nothing against the endpoint.
+  // A refusal is an answer: it does not count against the endpoint.
   return /^(403|404) |^none$/.test(told) ? 'ok' : undefined
 }

@@ -18,26 +18,26 @@ type TestHost = TestRegistry | TestTokenServer | TestStorageHost
 export interface FaultyOptions {
   readonly cell: Pick<Cell, 'content' | 'host' | 'number'>
   readonly trouble: Trouble
-  /** So many requests meet the fault. Default: all. */
+  /** How many requests meet the fault. Default: all. */
   readonly times?: number
   readonly repository: string
   readonly wanted: Wanted
-  /** What the endpoint has. */
+  /** The content of the endpoint. */
   readonly content: RegistryContent
-  /** A certificate of an authority that nobody knows. */
+  /** A certificate of an unknown authority. */
   readonly untrusted: KeyPair
 }
 
 interface Parts {
   readonly hosts?: readonly TestHost[]
   readonly fault?: ActiveFault | undefined
-  /** The one of the hosts that has the fault. */
+  /** The host that has the fault. */
   readonly culprit?: TestHost
 }
 
 /** The cell's own. */
 const addressOf = (number: number) => `127.77.${number >> 8}.${number & 255}`
-/** Nobody listens on port 1 (tcpmux). */
+/** Nothing listens on port 1 (tcpmux). */
 export const refusedHost = (number: number) => `${addressOf(number)}:1`
 
 export class Faulty implements AsyncDisposable {
@@ -49,7 +49,7 @@ export class Faulty implements AsyncDisposable {
     this.#parts = parts
   }
 
-  /** How often the fault was met; undefined: nobody can tell. */
+  /** How often the fault was met. Undefined if that cannot be observed. */
   get met(): number | undefined {
     const { fault, culprit } = this.#parts
     return fault?.hits ?? culprit?.accepted
@@ -61,7 +61,10 @@ export class Faulty implements AsyncDisposable {
     return fault !== undefined && fault.hits >= (fault.fault.times ?? Infinity)
   }
 
-  /** The requests that the host with the fault has answered well, without questions whether it is there. */
+  /**
+   * The requests that the host with the fault has answered well, without questions whether it is
+   * there.
+   */
   get served(): number {
     const requests = this.#parts.culprit?.requests ?? []
     return requests.filter((request) => {
@@ -69,7 +72,7 @@ export class Faulty implements AsyncDisposable {
     }).length
   }
 
-  /** Nobody listens where the host was. */
+  /** True if nothing listens at the host's address any more. */
   async stop(): Promise<void> {
     await this.#parts.culprit?.stop()
   }
@@ -207,7 +210,7 @@ function subjectOf({ cell, content, repository, wanted }: FaultyOptions): Subjec
   return { size: bytes.length, soft: kind === 'blob' ? 1000 : bytes.indexOf('sha256:') + 70 }
 }
 
-/** The length of the list in bytes, as the registry writes it. */
+/** Returns the length in bytes of the list as the registry writes it. */
 function listSize(content: RegistryContent, repository: string, path: string): number {
   const manifests = content.referrers(repository, path.slice('referrers/'.length) as Digest)
   const mediaType = MEDIA_TYPES.oci.index

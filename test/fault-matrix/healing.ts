@@ -1,4 +1,4 @@
-// Faults that end: which they are, where they happen, and what clients are told before and after.
+// Faults that end: which ones, on which hosts, and the responses before and after the end.
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { KeyPair } from '../support/certificates.ts'
 import { type RunningChandlery, startChandlery } from '../support/chandlery.ts'
@@ -14,16 +14,16 @@ import { type Trouble, troubleOf } from './troubles.ts'
 /** A fault that ends. */
 export interface Ending {
   readonly trouble: Trouble
-  /** How many requests meet it; for `refused`, how many pulls are made before the host is back. */
+  /** How many requests meet it. For `refused`: how many pulls are made before the host is back. */
   readonly times: number
-  /** How long the host is left alone because it said so, or because it did not say, in milliseconds. */
+  /** How long the host is not asked, by its Retry-After or by default, in milliseconds. */
   readonly pauseMs?: number
 }
 
 /** Enough failures to open a breaker. One is enough if it costs time. */
 const IN_A_ROW = 3
 
-/** One fault of each kind that is remembered in a way of its own. */
+/** One fault of each kind that Chandlery remembers differently. */
 export const ENDINGS: Readonly<Record<string, Ending>> = {
   '403 JSON': { trouble: troubleOf('403 JSON'), times: IN_A_ROW },
   '404': { trouble: troubleOf('404'), times: IN_A_ROW },
@@ -52,13 +52,13 @@ export interface HealingCell extends Pick<Cell, 'content' | 'fault' | 'host' | '
   readonly position: HealingPosition
 }
 
-/** What became of a cell. Times are in milliseconds after the fault was over; undefined: never. */
+/** The result of a cell. Times are in milliseconds after the fault ended; undefined means never. */
 export interface Healed {
-  /** The fault was met as often as it should be. */
+  /** Whether the fault was met as often as intended. */
   readonly isOver: boolean
-  /** What clients were told until then. */
+  /** The responses until then. */
   readonly during: readonly string[]
-  /** What they were told afterwards when they pulled what only the other endpoint has. */
+  /** The later responses for content that only the other endpoint has. */
   readonly elsewhere: readonly string[]
   /** How many pulls were refused after that. */
   readonly refused: number
@@ -68,10 +68,13 @@ export interface Healed {
   readonly served: number
 }
 
-/** Far from the numbers of the matrix: addresses are made of them. */
+/** Far from the numbers of the matrix, because addresses are derived from them. */
 const FIRST_NUMBER = 20_000
 
-/** What a token server or a CDN does is remembered with what its endpoint does, so a few stand for all. */
+/**
+ * What a token server or a CDN does is remembered with what its endpoint does, so a few stand for
+ * all.
+ */
 const FEW = [
   '403 JSON',
   '429 without a time',
@@ -101,16 +104,19 @@ function combinations(
 }
 
 const LAYER_BYTES = 32 * 1024
-/** Between two pulls, in milliseconds. */
+/** The pause between two pulls, in milliseconds. */
 const RETRY_MS = 200
 /** How long a cell may take, in milliseconds. */
 const GIVE_UP_MS = 20_000
-/** How long only the other endpoint is needed, in milliseconds: longer than a breaker is first open. */
+/**
+ * How long only the other endpoint is needed, in milliseconds: longer than a breaker first stays
+ * open.
+ */
 const ELSEWHERE_MS = 1500
 
 /**
- * Plays the cells. Standbys have `health.probe`: while nobody needs them, nothing else can tell that
- * they work again. The others recover without it.
+ * Runs the cells. Standbys have `health.probe`: while no request needs them, only a probe can show
+ * that they work again. The others recover without it.
  */
 export async function playHealing(
   cells: readonly HealingCell[],
@@ -153,9 +159,9 @@ interface Patient {
   readonly name: Name
   readonly faulty: Faulty
   readonly endpoints: readonly string[]
-  /** What it has. */
+  /** The content of this endpoint. */
   readonly content: TestRegistry
-  /** The endpoint before it, which has something else. */
+  /** The endpoint before it, which has other content. */
   readonly other: TestRegistry
 }
 
@@ -260,10 +266,10 @@ async function heal(patient: Patient, chandlery: RunningChandlery): Promise<Heal
   }
 }
 
-/** What a client is told of the first part that it does not get, or `good`. */
+/** Returns the response for the first part that a client does not get, or `good`. */
 async function pullImage(url: string, name: Name, { manifest, layer }: Image): Promise<string> {
   const { told } = await pull(url, name, manifest)
-  // What is held already may be given while its endpoint is left alone.
+  // Held content may be served while its endpoint is not asked.
   if (told !== 'good' && !told.endsWith(', new')) return told
   return (await pull(url, name, layer)).told
 }

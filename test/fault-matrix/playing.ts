@@ -1,5 +1,5 @@
-// Plays the cells of a group against a server of their own: two pulls of each cell, and one more once
-// every upstream is gone.
+// Runs the cells of a group against one server: two pulls of each cell, and one more after all
+// upstreams have gone.
 import { join } from 'node:path'
 import { filesBelow, unverified } from '../support/cache-files.ts'
 import type { KeyPair } from '../support/certificates.ts'
@@ -11,26 +11,28 @@ import { addContent, type Given, type Name, pull, TAG, type Wanted } from './con
 import { type Faulty, refusedHost, startFaulty } from './faulty.ts'
 import { troubleOf } from './troubles.ts'
 
-/** What became of a cell. */
+/** The result of a cell. */
 export interface Played {
   readonly first: Given
-  /** How often the fault was met by the first pull; undefined: nobody can tell. */
+  /** How often the first pull met the fault. Undefined if that cannot be observed. */
   readonly met: number | undefined
   readonly next: Given
-  /** The state of the endpoint that leads to the fault. */
+  /** The state of the endpoint through which the fault is met. */
   readonly state: string | undefined
-  /** When no upstream is there any more. */
+  /** The response after all upstreams have gone. */
   readonly afterwards: Given
 }
 
-/** What became of a group. */
+/** The result of a group. */
 export interface Outcome {
   readonly cells: ReadonlyMap<Cell, Played>
   /** The states of the endpoints without a fault. */
   readonly others: readonly (string | undefined)[]
-  /** The paths of blobs and manifests in the cache that are not what their names say. */
+  /**
+   * The paths of blobs and manifests in the cache whose bytes do not have the digest in their name.
+   */
   readonly wrong: readonly string[]
-  /** The cache's directory, which is gone. */
+  /** The directory of the cache. It has been removed. */
   readonly cache: string
   /** Log lines. */
   readonly errors: readonly Record<string, unknown>[]
@@ -38,18 +40,20 @@ export interface Outcome {
 
 /** The limits that hold by default, 15 s and 30 s, scaled. */
 const SHORT = { timeouts: { firstByte: '600ms', stall: '600ms' } }
-/** What a server that stops reports if the disk takes longer than 3 s, as a busy machine's may. */
+/** What a stopping server reports if the disk takes longer than 3 s, as on a busy machine. */
 const SLOW_DISK = 'release the directory'
 
 type Mirrors = Record<string, { readonly endpoint: readonly string[] }>
 
-/** How the groups share one machine. */
+/** Coordinates the groups, which share one machine. */
 export interface Schedule {
   /** Runs a task as soon as few enough are running. */
   readonly quick: Take
-  /** The same for tasks that wait most of the time. */
+  /** As `run`, for tasks that mostly wait. */
   readonly waiting: Take
-  /** Resolves when all groups have called it: filling caches would hold up pulls that are measured. */
+  /**
+   * Resolves when all groups have called it: filling caches would hold up pulls that are measured.
+   */
   readonly together: () => Promise<void>
 }
 
@@ -59,7 +63,7 @@ export function nameOf({ number }: Cell): Name {
   return { registry: `cell-${number}.test`, repository: `cells/cell-${number}` }
 }
 
-/** `untrusted`: a certificate of an authority that nobody knows. */
+/** `untrusted` is a certificate of an unknown authority. */
 export async function playGroup(
   group: Group,
   untrusted: KeyPair,
@@ -144,8 +148,8 @@ export async function playGroup(
 }
 
 /**
- * Adds the content of all cells to `good`, and has an earlier server fetch what is to be held, when
- * nothing was wrong.
+ * Adds the content of all cells to `good`, and lets an earlier server fetch the content that is to
+ * be held, before there is any fault.
  */
 async function hold(
   directory: string,
@@ -189,7 +193,7 @@ async function pullTwice(
   return { first, met, next: await pull(url, nameOf(cell), wanted, from) }
 }
 
-/** By the endpoints' URLs, as /readyz?verbose tells them. */
+/** Returns the endpoints' states by URL, from /readyz?verbose. */
 export async function statesOf({ adminUrl }: RunningChandlery): Promise<Map<string, string>> {
   const text = await (await fetch(`${adminUrl}/readyz?verbose`)).text()
   const lines = text.matchAll(/^(http\S+)\/v2: (ok|open|half-open|limited)\b/gm)
@@ -205,7 +209,7 @@ export function configOf(mirrors: Mirrors): Record<string, unknown> {
   }
 }
 
-/** Gives up these endpoints, and what they lead to, soon. Only they are to meet a time limit. */
+/** Sets short time limits for these endpoints and their hosts: only they are to run into one. */
 export function impatientWith(urls: readonly string[]): Record<string, unknown> {
   return { configs: Object.fromEntries(urls.map((url) => [new URL(url).host, SHORT])) }
 }
@@ -216,7 +220,7 @@ export function mirrorsOf(
   return Object.fromEntries([...registries].map(([name, endpoint]) => [name, { endpoint }]))
 }
 
-/** Runs tasks, at most so many at once, in the order in which they come. */
+/** Runs tasks in order, a limited number at once. */
 export function limited(most: number): Take {
   let running = 0
   const waiting: (() => void)[] = []

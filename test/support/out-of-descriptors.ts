@@ -32,7 +32,7 @@ async function tell(message: Message): Promise<void> {
 
 const config = { ...mirrorOf(REGISTRY, first, second), freshness: { ttl: '0s' } }
 await using chandlery = await startChandlery(directory, config)
-// These connections are opened before the limit is set: no more can be opened then.
+// Each keeps one connection: under the limit no more can be opened.
 const api = { url: chandlery.url, agent: new Agent({ keepAlive: true, maxSockets: 1 }) }
 const admin = { url: chandlery.adminUrl, agent: new Agent({ keepAlive: true, maxSockets: 1 }) }
 

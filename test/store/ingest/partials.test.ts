@@ -48,7 +48,7 @@ const finish = async (ingest: Ingest): Promise<void> => {
   await ingest.commit()
   await ingest.close()
 }
-/** Returns the intervals that a new ingest starts with, and removes its file. */
+/** Reports whether a new ingest starts empty. Removes its file. */
 const isFresh = async (): Promise<boolean> => {
   const ingest = await store.blobs.ingest(digest)
   const bytes = ingest.have().bytes
