@@ -1,5 +1,5 @@
-// npm run chart: writes what of the chart is made from something else. values.schema.json comes from
-// values-schema.ts and the configuration's schema, the README's table from values.yaml.
+// npm run chart: writes the generated parts of the chart. values.schema.json comes from
+// values-schema.ts and the configuration's schema, the table in the README from values.yaml.
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { valuesJsonSchema } from './values-schema.ts'
@@ -8,7 +8,7 @@ import { valuesTable } from './values-table.ts'
 const CHART = join(import.meta.dirname, 'chandlery')
 const [BEGIN, END] = ['<!-- values -->\n', '\n<!-- end of values -->']
 
-/** What each generated file should hold, by its path. */
+/** Returns the content of each generated file, by its path. */
 export async function generated(): Promise<ReadonlyMap<string, string>> {
   const schema = valuesJsonSchema()
   const values = await readFile(join(CHART, 'values.yaml'), 'utf8')

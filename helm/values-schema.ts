@@ -1,5 +1,5 @@
-// What values.yaml may hold, as values.schema.json says it: Helm refuses everything else. `config`
-// is the configuration file and has its schema; parts that Kubernetes defines are left to it.
+// The schema of values.yaml, from which values.schema.json is generated: Helm refuses everything else.
+// `config` is the configuration file and has its schema. Parts that Kubernetes defines are not checked.
 import { z } from 'zod'
 import { configJsonSchema, type JsonSchema, jsonSchemaOf } from '../src/config/json-schema.ts'
 
@@ -8,7 +8,7 @@ const flag = () => z.boolean()
 const count = (least = 0) => z.int().min(least)
 const port = () => z.int().min(1).max(65_535)
 const texts = () => z.array(z.string())
-/** As Kubernetes writes it: the API server checks it. */
+/** Returns the schema of a Kubernetes object, which the API server checks. */
 const kubernetes = () => z.looseObject({})
 const kubernetesList = () => z.array(kubernetes())
 const labels = () => z.record(z.string(), z.string())
@@ -18,7 +18,7 @@ const name = () => z.string().regex(/^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$/)
 const nameOrNothing = () => z.string().regex(/^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$/)
 const policy = () => z.enum(['', 'Cluster', 'Local'])
 
-/** What is asked is the chart's to say, how often is not. */
+/** Returns the schema of a probe. The chart sets what is probed; values set how often. */
 const probe = () =>
   z
     .strictObject({
@@ -191,14 +191,14 @@ const shape = {
   tests: z.strictObject({ enabled: flag() }),
 }
 
-/** values.schema.json: JSON Schema 2020-12 without references, which Helm checks values by. */
+/** Returns values.schema.json: a JSON Schema 2020-12 without references, by which Helm checks values. */
 export function valuesJsonSchema(): JsonSchema {
   const schema = withoutRequired(jsonSchemaOf(z.strictObject(shape)))
   const { title: _, $schema: __, ...config } = configJsonSchema()
   return { ...schema, properties: { ...schema.properties, config } }
 }
 
-/** Helm takes a value out where somebody sets it to null: every one of them may be missing. */
+/** Makes every value optional: Helm removes a value that somebody sets to null. */
 function withoutRequired(node: JsonSchema): JsonSchema {
   const { required: _, properties, ...rest } = node
   if (!properties) return rest

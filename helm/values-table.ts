@@ -1,5 +1,5 @@
-// The table of values in the chart's README: each value's path and default from values.yaml, its
-// meaning from the comment above it that begins with "--", its type from the schema.
+// Generates the table of values in the chart's README: the path and default of each value come from
+// values.yaml, its meaning from the comment above it that begins with "--", its type from the schema.
 import { parse } from 'yaml'
 import type { JsonSchema } from '../src/config/json-schema.ts'
 
@@ -8,7 +8,7 @@ interface Described {
   readonly meaning: string
 }
 
-/** The markdown table of every described value, in the file's order. */
+/** Returns the Markdown table of all described values, in the order of the file. */
 export function valuesTable(valuesYaml: string, schema: JsonSchema): string {
   const values: unknown = parse(valuesYaml)
   const rows = describedValues(valuesYaml).map(({ path, meaning }) =>
@@ -17,7 +17,7 @@ export function valuesTable(valuesYaml: string, schema: JsonSchema): string {
   return [row(['value', 'type', 'default', 'meaning']), '|---|---|---|---|', ...rows].join('\n')
 }
 
-/** Paths with the comment above them. */
+/** Returns the paths that have a comment above them, with the comment. */
 export function describedValues(valuesYaml: string): Described[] {
   const found: Described[] = []
   const parents: { indent: number; key: string }[] = []
@@ -50,7 +50,7 @@ function nodeAt(schema: JsonSchema, path: string): JsonSchema | undefined {
 }
 
 const TYPES: Readonly<Record<string, string>> = {
-  string: 'text',
+  string: 'string',
   integer: 'number',
   boolean: 'boolean',
   array: 'list',

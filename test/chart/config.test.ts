@@ -14,7 +14,7 @@ beforeAll(async () => {
 })
 afterAll(() => authority[Symbol.asyncDispose]())
 
-/** Runs chandlery check as the pod of the case would, with its mounts below the directory. */
+/** Runs chandlery check as in the pod of the case, with its mounts below the directory. */
 async function check(name: string, directory: string): Promise<string> {
   const moved = (text: string) => text.replaceAll('/etc/chandlery/', `${directory}/`)
   const file = moved(configFileOf(name))
@@ -36,7 +36,7 @@ async function check(name: string, directory: string): Promise<string> {
   return printed.stdout
 }
 
-/** What such a file holds: no other is taken. */
+/** Returns valid content for a file of this name; chandlery check refuses any other content. */
 function contentOf(path: string): string {
   if (path.endsWith('.crt')) return authority.ca.cert
   if (path.endsWith('.key')) return authority.ca.key

@@ -54,7 +54,7 @@ describe('the values of the chart', () => {
   })
 })
 
-/** Paths of the schema down to those that values.yaml gives a value of any shape. */
+/** Returns the paths of the leaves of the schema. A map that is empty in values.yaml counts as a leaf. */
 function leaves(node: JsonSchema, value: unknown, path = ''): string[] {
   const { global: _, enabled: __, ...top } = node.properties ?? {}
   const entries = Object.entries(path === '' ? top : (node.properties ?? {}))

@@ -13,7 +13,7 @@ const [{ command = [], args = [], env = [] } = {}] = containers as readonly {
   readonly env?: readonly { readonly name: string; readonly value: string }[]
 }[]
 
-/** What the pod runs, asking elsewhere. */
+/** Runs the script of the pod with other addresses. */
 async function runTest(admin: string, registry: string, patienceMs = 1500): Promise<string> {
   const { stdout } = await promisify(execFile)('node', [...command.slice(1), ...args], {
     env: {

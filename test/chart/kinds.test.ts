@@ -34,7 +34,7 @@ test('no object has a field that its kind does not know, or lacks one', async ()
 const SELECTOR =
   '"selector":{"matchLabels":{"app.kubernetes.io/name":"chandlery","app.kubernetes.io/instance":"chandlery"}},'
 
-/** The first object of the kind with a mistake in its text. */
+/** Returns the first object of the kind, with a mistake made in its text. */
 function mistaken(kind: string, right: string, wrong: string): KubernetesObject {
   const text = JSON.stringify(all.find((each) => each.kind === kind))
   if (!text.includes(right)) throw new Error(`${right} is not in a ${kind}`)

@@ -1,6 +1,6 @@
-// Whether objects are what their kinds allow, by the types and validators that kubernetes-models
-// makes of Kubernetes' and the CRDs' schemas: values by the validators, unknown fields, which those
-// let pass, by the compiler.
+// Checks objects against their kinds, with the types and validators that kubernetes-models generates
+// from the schemas of Kubernetes and the CRDs. The validators check values; the compiler finds unknown
+// fields, which the validators accept.
 import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
@@ -21,7 +21,7 @@ interface ModelModule {
   readonly [kind: string]: new (object: object) => { validate(): void }
 }
 
-/** What the kind's validator says against the object; undefined: nothing. */
+/** Returns what the kind's validator reports, or undefined if the object is valid. */
 export async function valueProblem(object: KubernetesObject): Promise<string | undefined> {
   const models = (await import(moduleOf(object))) as ModelModule
   const Model = models[object.kind]
@@ -34,7 +34,7 @@ export async function valueProblem(object: KubernetesObject): Promise<string | u
   }
 }
 
-/** What the compiler says against the objects, a line each: unknown and missing fields, wrong types. */
+/** Returns the compiler's errors, one per line: unknown and missing fields, wrong types. */
 export async function fieldProblems(objects: readonly KubernetesObject[]): Promise<string[]> {
   await mkdir('.cache', { recursive: true })
   const directory = await mkdtemp(resolve('.cache', 'kinds-'))
@@ -60,7 +60,7 @@ const TSCONFIG = {
   files: ['objects.ts'],
 }
 
-/** Object literals: the compiler looks for fields too many in those alone. */
+/** Writes the objects as literals, because the compiler reports unknown fields only in those. */
 function declaration(object: KubernetesObject, index: number): string {
   const type = `Type${index}`
   return [

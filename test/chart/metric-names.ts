@@ -1,13 +1,13 @@
-// What a PromQL expression asks for, as far as tests of the dashboard and the alerts need it.
+// The metrics and labels in PromQL expressions, for tests of the dashboard and the alerts.
 import { Metrics } from '../../src/observability/metrics.ts'
 
 export interface Asked {
   readonly metric: string
-  /** Labels in its braces. */
+  /** The labels in its braces. */
   readonly labels: readonly string[]
 }
 
-/** Every metric in the expression with the labels it is selected by; functions are no metrics. */
+/** Returns every metric in the expression with the labels it is selected by. Functions are left out. */
 export function metricsAsked(expression: string): Asked[] {
   const selectors = expression.matchAll(/\b([a-z]\w*_\w+|up)\b(?!\s*\()(?:\{([^}]*)\})?/g)
   const grouped = expression.replaceAll(/\b(by|without|on|ignoring)\s*\([^)]*\)/g, '')
@@ -19,7 +19,7 @@ export function metricsAsked(expression: string): Asked[] {
     }))
 }
 
-/** The labels of every metric that a server gives, by name; a histogram's series too. */
+/** Returns the labels of every metric of a server, by name, including the series of histograms. */
 export async function realMetrics(): Promise<ReadonlyMap<string, readonly string[]>> {
   const described = await new Metrics({
     version: '1',

@@ -1,4 +1,4 @@
-// The pods of a rendered case, as far as tests look into them.
+// The pods of a rendered case, with the fields that tests use.
 import { type KubernetesObject, objectOf, objectsOf } from './rendered.ts'
 
 export interface Container {
@@ -39,7 +39,7 @@ export function serverOf(name: string): Container {
   return server
 }
 
-/** The configuration file that the server of a case gets. */
+/** Returns the configuration file of the server in a case. */
 export function configFileOf(name: string): string {
   const files = objectsOf(name).flatMap(({ data, stringData }) => {
     const held = (data ?? stringData) as Readonly<Record<string, string>> | undefined

@@ -1,9 +1,9 @@
-// The chart as helm rendered it for each case of test/chart/values; test/e2e/chart/ holds these
-// goldens to what helm renders now.
+// The chart as rendered by helm for each case of test/chart/values. test/e2e/chart/ compares these
+// goldens with what helm renders now.
 import { readdirSync, readFileSync } from 'node:fs'
 import { parseAllDocuments } from 'yaml'
 
-/** A Kubernetes object, as far as tests look into it. */
+/** A Kubernetes object, with the fields that tests use. */
 export interface KubernetesObject {
   readonly apiVersion: string
   readonly kind: string
@@ -15,13 +15,13 @@ export interface KubernetesObject {
   readonly [key: string]: unknown
 }
 
-/** Names of the cases. */
+/** The names of the cases. */
 export const CASES = readdirSync('test/chart/values').map((file) => file.replace('.yaml', ''))
 
-/** Stands in a golden for what is the same as the file, or random. */
+/** Stands in a golden for text that is a copy of a file, or random. */
 export const DASHBOARD_MARK = '<dashboards/chandlery.json>'
 
-/** The objects of a case. */
+/** Returns the objects of a case. */
 export function objectsOf(name: string): KubernetesObject[] {
   return parseObjects(readFileSync(`test/golden/helm/${name}.yaml`, 'utf8'))
 }
@@ -33,7 +33,7 @@ export function parseObjects(text: string): KubernetesObject[] {
   })
 }
 
-/** The only object of its kind (and name). */
+/** Returns the only object of its kind (and name). */
 export function objectOf(name: string, kind: string, objectName?: string): KubernetesObject {
   const found = objectsOf(name).filter((object) => {
     return object.kind === kind && (objectName ?? object.metadata.name) === object.metadata.name

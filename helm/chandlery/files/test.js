@@ -1,5 +1,5 @@
-// Run by helm test, in the server's own image: is it ready, and does the registry API answer?
-// A server that has just been installed is given two minutes.
+// Run by helm test in the server's own image: checks that the server is ready and that the registry API
+// answers. A server that has just been installed gets two minutes.
 const checks = [process.env.ADMIN_URL, process.env.REGISTRY_URL]
 const deadline = Date.now() + Number(process.env.PATIENCE_MS ?? 120_000)
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))

@@ -1,4 +1,4 @@
-{{/* The values' affinity, else servers keep away from each other's nodes. */}}
+{{/* Returns the affinity from the values. Without one, servers avoid each other's nodes. */}}
 {{- define "chandlery.affinity" -}}
 {{- if .Values.affinity }}
 affinity:

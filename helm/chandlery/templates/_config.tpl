@@ -1,18 +1,18 @@
-{{/* The configuration file that the server gets: values.config and what other values add to it. */}}
+{{/* Returns the configuration file of the server: values.config, with the additions of other values. */}}
 
 {{- define "chandlery.configFile" -}}
 {{- $config := deepCopy (.Values.config | default dict) }}
 {{- $added := dict }}
 {{- if include "chandlery.tlsSecret" . }}
 {{- if $config.tls }}
-{{- fail "config.tls is set, and so is tls.existingSecret or tls.certManager: keep one." }}
+{{- fail "both config.tls and tls.existingSecret or tls.certManager are set: keep one." }}
 {{- end }}
 {{- $_ := set $added "tls" (dict "certFile" "/etc/chandlery/tls/tls.crt" "keyFile" "/etc/chandlery/tls/tls.key") }}
 {{- end }}
 {{- if include "chandlery.adminTokenSecret" . }}
 {{- $admin := include "chandlery.section" (list $config "admin") | fromJson }}
 {{- if $admin.token }}
-{{- fail "config.admin.token is set, and so is admin.token: keep one." }}
+{{- fail "both config.admin.token and admin.token are set: keep one." }}
 {{- end }}
 {{- $token := dict "file" (printf "/etc/chandlery/admin/%s" .Values.admin.token.key) }}
 {{- $_ := set $added "admin" (set $admin "token" $token) }}
@@ -29,7 +29,7 @@
 {{- empty $merged | ternary "{}" (toYaml $merged) }}
 {{- end }}
 
-{{/* Whether a secret is written out in config, so that it has to be kept in a Secret. */}}
+{{/* Returns true if config contains a literal secret, so that it must be stored in a Secret. */}}
 {{- define "chandlery.configHoldsSecret" -}}
 {{- $admin := include "chandlery.section" (list .Values.config "admin") | fromJson }}
 {{- if and $admin.token (kindIs "string" $admin.token) }}true{{- end }}
@@ -46,7 +46,7 @@
 {{- end }}
 {{- end }}
 
-{{/* The part of the configuration that the server reads at its start alone. */}}
+{{/* Returns a checksum of the configuration if every change of it must replace the pods. */}}
 {{- define "chandlery.restartKeys" -}}
 {{- if .Values.restartOnConfigChange }}
 {{- printf "%s%s" (include "chandlery.configFile" .) .Values.registries | sha256sum }}

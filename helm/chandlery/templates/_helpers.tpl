@@ -1,10 +1,10 @@
-{{/* Names, labels and what several templates need to agree on. */}}
+{{/* Names, labels, and everything else that several templates must agree on. */}}
 
 {{- define "chandlery.name" -}}
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* At most 52 characters: a StatefulSet's pods get a label of name and a hash of ten. */}}
+{{/* At most 52 characters: the pods of a StatefulSet have a label with the name and a hash of ten characters. */}}
 {{- define "chandlery.fullname" -}}
 {{- if .Values.fullnameOverride }}
 {{- .Values.fullnameOverride | trunc 52 | trimSuffix "-" }}
@@ -31,13 +31,13 @@ app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
-{{/* Of the pod of helm test. Not the selector's, or the Services would send it requests. */}}
+{{/* Labels for the pod of helm test. They differ from the selector, or the Services would send it requests. */}}
 {{- define "chandlery.testLabels" -}}
 app.kubernetes.io/name: {{ printf "%s-test" (include "chandlery.name" . | trunc 58 | trimSuffix "-") | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
-{{/* Not the chart's version: a new one of the chart alone need not replace the pods. */}}
+{{/* Labels without the chart's version: a new version of the chart alone need not replace the pods. */}}
 {{- define "chandlery.ownLabels" -}}
 {{ include "chandlery.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Values.image.tag | default .Chart.AppVersion | trunc 63 | trimAll "-_." | quote }}
@@ -45,7 +45,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 app.kubernetes.io/part-of: {{ include "chandlery.name" . | quote }}
 {{- end }}
 
-{{/* Labels of the pods: what Services select by stays, the rest is the values' to say. */}}
+{{/* Labels of the pods. Values may change all except those that Services select by. */}}
 {{- define "chandlery.podLabels" -}}
 {{- $fixed := include "chandlery.selectorLabels" . | fromYaml }}
 {{- $own := include "chandlery.ownLabels" . | fromYaml }}
@@ -53,8 +53,8 @@ app.kubernetes.io/part-of: {{ include "chandlery.name" . | quote }}
 {{- end }}
 
 {{/*
-Name, namespace, labels and annotations of an object. A dict of root, name, and where they are wanted
-namespace, labels, annotations, and labels that stay: fixed.
+Returns the name, namespace, labels and annotations of an object. Takes a dict with root and name, and optionally
+namespace, labels, annotations, and fixed: labels that values cannot change.
 */}}
 {{- define "chandlery.metadata" -}}
 {{- $fixed := mergeOverwrite (dict "helm.sh/chart" (include "chandlery.chart" .root)) (include "chandlery.selectorLabels" .root | fromYaml) (.fixed | default dict) }}
@@ -88,13 +88,13 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* A map of config, also where it is null or not there. A list of the map and the key. */}}
+{{/* Returns a section of config as JSON, {} if it is null or missing. Takes a list of the map and the key. */}}
 {{- define "chandlery.section" -}}
 {{- $section := get (first . | default dict) (last .) }}
 {{- toJson ($section | default dict) }}
 {{- end }}
 
-{{/* The address of a listener: config's, else every address of the pod. */}}
+{{/* Returns the host to listen on by default: every address of the pod. */}}
 {{- define "chandlery.anyAddress" -}}
 {{- $dual := hasSuffix "DualStack" (.Values.service.ipFamilyPolicy | default "") }}
 {{- or $dual (has "IPv6" .Values.service.ipFamilies) | ternary "[::]" "0.0.0.0" }}
@@ -103,7 +103,7 @@ annotations:
 {{- define "chandlery.listen" -}}
 {{- $listen := get (.Values.config | default dict) "listen" | default (printf "%s:5000" (include "chandlery.anyAddress" .)) }}
 {{- if regexMatch "^(localhost|127\\.[0-9.]+|\\[::1\\]):" $listen }}
-{{- fail (printf "config.listen is %s: nodes and Services come by the pod's address. Leave it out." $listen) }}
+{{- fail (printf "config.listen is %s: nodes and Services connect to the pod's address. Leave it out." $listen) }}
 {{- end }}
 {{- $listen }}
 {{- end }}
@@ -112,7 +112,7 @@ annotations:
 {{- $admin := include "chandlery.section" (list .Values.config "admin") | fromJson }}
 {{- $listen := $admin.listen | default (printf "%s:5001" (include "chandlery.anyAddress" .)) }}
 {{- if regexMatch "^(localhost|127\\.[0-9.]+|\\[::1\\]):" $listen }}
-{{- fail (printf "config.admin.listen is %s: the kubelet's probes and Prometheus come by the pod's address. Leave it out." $listen) }}
+{{- fail (printf "config.admin.listen is %s: the kubelet's probes and Prometheus connect to the pod's address. Leave it out." $listen) }}
 {{- end }}
 {{- $listen }}
 {{- end }}
@@ -121,17 +121,17 @@ annotations:
 {{- $storage := include "chandlery.section" (list .Values.config "storage") | fromJson }}
 {{- $directory := $storage.directory | default "/var/lib/chandlery" }}
 {{- if not (hasPrefix "/" $directory) }}
-{{- fail (printf "config.storage.directory is %s: the volume is mounted there, so write the whole path, or leave it out." $directory) }}
+{{- fail (printf "config.storage.directory is %s: the volume is mounted there, so write an absolute path, or leave it out." $directory) }}
 {{- end }}
 {{- $directory }}
 {{- end }}
 
-{{/* The port of a listen address. */}}
+{{/* Returns the port of a listen address. */}}
 {{- define "chandlery.portOf" -}}
 {{- regexFind "[0-9]+$" . }}
 {{- end }}
 
-{{/* Where the key pair of the registry API comes from: the name of a Secret, or nothing. */}}
+{{/* Returns the name of the Secret with the certificate and key of the registry API, or nothing. */}}
 {{- define "chandlery.tlsSecret" -}}
 {{- if and .Values.tls.certManager.enabled .Values.tls.existingSecret }}
 {{- fail "tls.certManager.enabled and tls.existingSecret exclude each other: keep one." }}
@@ -148,12 +148,12 @@ annotations:
 {{- empty (or $own (include "chandlery.tlsSecret" .)) | ternary "http" "https" }}
 {{- end }}
 
-{{/* An address as URLs have it. */}}
+{{/* Returns an address as it is written in URLs. */}}
 {{- define "chandlery.urlHost" -}}
 {{- contains ":" . | ternary (printf "[%s]" .) . }}
 {{- end }}
 
-{{/* Addresses that nodes are known to use, as a list. */}}
+{{/* Returns the addresses that nodes are known to use, as a JSON list. */}}
 {{- define "chandlery.knownAddresses" -}}
 {{- $port := eq .Values.service.type "NodePort" | ternary "127.0.0.1" "" }}
 {{- $balancer := eq .Values.service.type "LoadBalancer" | ternary .Values.service.loadBalancerIP "" }}
@@ -161,7 +161,7 @@ annotations:
 {{- list .Values.service.clusterIP $port $balancer $host | compact | toJson }}
 {{- end }}
 
-{{/* The Secret with the admin token, or nothing. */}}
+{{/* Returns the name of the Secret with the admin token, or nothing. */}}
 {{- define "chandlery.adminTokenSecret" -}}
 {{- with .Values.admin.token }}
 {{- if .existingSecret }}
@@ -172,7 +172,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Whole seconds of a duration of the configuration, such as 1m30s, rounded up. */}}
+{{/* Returns the seconds of a duration in the configuration, such as 1m30s, rounded up. */}}
 {{- define "chandlery.seconds" -}}
 {{- $ms := 0 }}
 {{- range regexFindAll "[0-9]+(ms|d|h|m|s)" (toString .) -1 }}
@@ -183,7 +183,7 @@ annotations:
 {{- div (add $ms 999) 1000 }}
 {{- end }}
 
-{{/* What Kubernetes waits before it kills: longer than the server takes to end by itself. */}}
+{{/* Returns the seconds before Kubernetes kills a pod: more than the server needs to stop on its own. */}}
 {{- define "chandlery.gracePeriod" -}}
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}
 {{- $config := .Values.config | default dict }}
@@ -195,7 +195,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Bytes of a quantity of Kubernetes, such as 50Gi; nothing where it is none. */}}
+{{/* Returns the bytes of a Kubernetes quantity such as 50Gi, or nothing if it is not one. */}}
 {{- define "chandlery.bytes" -}}
 {{- $text := toString . }}
 {{- if regexMatch "^[0-9]+([KMGTP]i|[kMGTP])?$" $text }}
@@ -212,7 +212,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Bytes of a server's volume, where the chart knows them. */}}
+{{/* Returns the bytes of a server's volume, if the chart knows them. */}}
 {{- define "chandlery.volumeBytes" -}}
 {{- with .Values.persistence }}
 {{- if eq .type "volumeClaimTemplate" }}
@@ -223,7 +223,7 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* What cannot work is refused with a cure, before anything is made. */}}
+{{/* Refuses values that cannot work, before anything is created, and says what to do. */}}
 {{- define "chandlery.validate" -}}
 {{- with .Values.persistence }}
 {{- if and (eq .type "existingClaim") (not .existingClaim) }}
@@ -233,7 +233,7 @@ annotations:
 {{- fail (printf "persistence.existingClaim is set, but persistence.type is %s: write type: existingClaim." .type) }}
 {{- end }}
 {{- if and (eq .type "existingClaim") (gt (int $.Values.replicaCount) 1) }}
-{{- fail "replicaCount is above 1 with one existing claim, but one server owns a directory: use persistence.type volumeClaimTemplate." }}
+{{- fail "replicaCount is above 1 with one existing claim, but a directory belongs to one server: use persistence.type volumeClaimTemplate." }}
 {{- end }}
 {{- if and (eq .type "hostPath") (not .hostPath.path) }}
 {{- fail "persistence.type is hostPath: name the directory in persistence.hostPath.path." }}
@@ -244,7 +244,7 @@ annotations:
 {{- $maps := kindIs "map" $rewrite | ternary (list $rewrite) ($rewrite | default list) }}
 {{- range $maps }}
 {{- if gt (len .) 1 }}
-{{- fail (printf "config.mirrors.%q.rewrite has several rules in one map, and Helm sorts maps, so that their order would be lost: write a list, a rule each: rewrite: [{\"^a$\": \"b\"}, {\"^c$\": \"d\"}]." $registry) }}
+{{- fail (printf "config.mirrors.%q.rewrite has several rules in one map, and Helm sorts maps, so their order would be lost: write a list with one rule each: rewrite: [{\"^a$\": \"b\"}, {\"^c$\": \"d\"}]." $registry) }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -256,14 +256,14 @@ annotations:
 {{- end }}
 {{- range .Values.extraEnv }}
 {{- if has .name (list "CHANDLERY_CONFIG" "CHANDLERY_REGISTRIES" "CHANDLERY_LISTEN" "CHANDLERY_ADMIN_LISTEN" "CHANDLERY_DIRECTORY") }}
-{{- fail (printf "extraEnv sets %s, which the chart sets by its values: write it in config (or registries)." .name) }}
+{{- fail (printf "extraEnv sets %s, which the chart sets from its values: write it in config (or registries)." .name) }}
 {{- end }}
 {{- end }}
 {{- $bundles := list }}
 {{- range .Values.caBundles }}{{- $bundles = append $bundles .name }}{{- end }}
 {{- range $key, $names := merge (dict "caBundles" $bundles) .Values.credentials }}
 {{- if ne (len $names) (len (uniq $names)) }}
-{{- fail (printf "%s: a name is there twice, and each has its own place in the pod. Keep one." $key) }}
+{{- fail (printf "%s: a name is listed twice, but each name is a directory in the pod. Keep one." $key) }}
 {{- end }}
 {{- end }}
 {{- $trusted := 0 }}
@@ -274,11 +274,11 @@ annotations:
 {{- if .trusted }}{{- $trusted = add1 $trusted }}{{- end }}
 {{- end }}
 {{- if gt (int $trusted) 1 }}
-{{- fail "caBundles: one entry may have trusted; put the authorities into one file." }}
+{{- fail "caBundles: only one entry may have trusted; put the authorities into one file." }}
 {{- end }}
 {{- end }}
 
-{{/* A quantity of Kubernetes as a text: Helm reads a long number as a fraction. */}}
+{{/* Returns a Kubernetes quantity as a string: Helm reads a long number as a float. */}}
 {{- define "chandlery.quantity" -}}
 {{- kindIs "float64" . | ternary (printf "%.0f" (. | float64)) (toString .) }}
 {{- end }}

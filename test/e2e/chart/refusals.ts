@@ -39,7 +39,7 @@ const REFUSED: readonly [wrong: string, set: readonly string[], says: RegExp][] 
   [
     'two servers on one claim',
     ['replicaCount=2', 'persistence.type=existingClaim', 'persistence.existingClaim=a'],
-    /one server owns a directory/,
+    /a directory belongs to one server/,
   ],
   ['a claim without its type', ['persistence.existingClaim=a'], /write type: existingClaim/],
   ['an existing claim without a name', ['persistence.type=existingClaim'], /name the claim/],
@@ -57,12 +57,12 @@ const REFUSED: readonly [wrong: string, set: readonly string[], says: RegExp][] 
   [
     'a directory that is no mount path',
     ['config.storage.directory=./data'],
-    /write the whole path/,
+    /write an absolute path/,
   ],
   [
     'two sources of the certificate',
     ['tls.existingSecret=a', 'config.tls.certFile=/a', 'config.tls.keyFile=/b'],
-    /config\.tls is set/,
+    /both config\.tls and/,
   ],
   ['cert-manager without an issuer', ['tls.certManager.enabled=true'], /name the issuer/],
   ['a bundle that is nowhere', ['caBundles[0].name=a'], /needs either configMap or secret/],
@@ -72,8 +72,8 @@ const REFUSED: readonly [wrong: string, set: readonly string[], says: RegExp][] 
     /properties 'exec' not allowed/,
   ],
   ['no size at all', ['persistence.size='], /'\/persistence\/size'/],
-  ['an address that only the pod reaches', ['config.listen=127.0.0.1:5000'], /Services come by/],
-  ['one name twice', ['credentials.secrets={a,b,a}'], /secrets: a name is there twice/],
+  ['an address that only the pod reaches', ['config.listen=127.0.0.1:5000'], /Services connect to/],
+  ['one name twice', ['credentials.secrets={a,b,a}'], /secrets: a name is listed twice/],
   [
     'a variable that the chart sets',
     ['extraEnv[0].name=CHANDLERY_LISTEN', 'extraEnv[0].value=:80'],
