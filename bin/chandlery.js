@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Starts src/main.ts under a Node that can run it, and says what is missing where this one cannot.
-// Plain JavaScript on purpose: an old Node must be able to read it.
+// Starts src/main.ts, or says what is missing if this version of Node cannot run it. Plain JavaScript on
+// purpose: an old Node must be able to read it.
 import module from 'node:module'
 import v8 from 'node:v8'
 
@@ -8,22 +8,22 @@ const [major] = process.versions.node.split('.').map(Number)
 if (major < 26) {
   process.stderr.write(
     `chandlery needs Node.js 26 or newer; this is ${process.version}.\n` +
-      'Run it through npm (npm start), which brings the right Node, or install Node.js 26.\n',
+      'Run it with npm (npm start), which installs the right Node.js, or install Node.js 26.\n',
   )
   process.exit(1)
 }
-// To the first process of a container a signal that nobody listens for does not happen: stopped while it is
-// still being loaded, it would be waited for until it is killed. Whoever listens later decides.
+// The kernel drops signals that the first process of a container has no handler for. Without these handlers, a
+// container stopped while it is still loading would run until it is killed. They yield to later handlers.
 if (process.pid === 1) {
   for (const [name, code] of Object.entries({ SIGINT: 130, SIGTERM: 143 })) {
     process.on(name, () => process.listenerCount(name) === 1 && process.exit(code))
   }
 }
-// Kept between starts, types need not be stripped again: it halves the start and saves 25 MiB. Where
-// nothing can be written it does nothing. NODE_COMPILE_CACHE says where.
+// Keeps compiled modules between starts, so that types need not be stripped again. It halves the startup time
+// and saves 25 MiB. The directory is NODE_COMPILE_CACHE; if it cannot be written, nothing happens.
 module.enableCompileCache()
-// Every read from a socket is a new 64 KiB buffer that lives outside the heap. In a young generation
-// that grows, hardly any collection comes to free them before V8 takes their bulk for a full heap and
-// marks all of it, again and again: that was half the CPU of a cold blob, and 70 MiB.
+// Every read from a socket allocates a 64 KiB buffer outside the heap. If the young generation grows, it is
+// collected too rarely to free these buffers. V8 then counts them as heap growth and marks the whole heap, again
+// and again: this cost half the CPU time of a cold blob, and 70 MiB.
 v8.setFlagsFromString('--semi-space-growth-factor=1')
 await import('../src/main.ts')

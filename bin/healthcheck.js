@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-// What the image's HEALTHCHECK runs, as there is no curl in it: exits with 0 when the server in the same
-// container answers at CHANDLERY_ADMIN_LISTEN (which wins over the configuration file), else with 1.
-// Plain JavaScript and node:http alone: it runs every half minute beside the server, in its memory limit.
+// The HEALTHCHECK of the image, which has no curl. Exits with 0 if the server in the same container answers at
+// CHANDLERY_ADMIN_LISTEN (which wins over the configuration file), otherwise with 1. It uses only node:http and
+// plain JavaScript, because it runs every half minute within the memory limit of the server.
 import { get } from 'node:http'
 
 const [, host, port] = /^\[?(.*?)\]?:(\d+)$/.exec(process.env.CHANDLERY_ADMIN_LISTEN ?? '') ?? []
-// Whoever listens on every address is reached on the loopback one.
+// A server that listens on every address is reached at the loopback address.
 const every = { '': '127.0.0.1', '0.0.0.0': '127.0.0.1', '::': '::1' }
 
 function end(problem) {

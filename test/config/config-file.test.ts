@@ -76,7 +76,7 @@ clientStallTimeout: 1ms
   `)
 })
 
-/** A list that is ten times another one. */
+/** Returns a list with ten aliases of another list. */
 function level(name: string, of: string): string {
   return `${name}: &${name} [${Array(10).fill(`*${of}`).join(', ')}]`
 }

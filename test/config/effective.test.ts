@@ -19,7 +19,7 @@ function configOf(text: string): Config {
   return { ...settingsOf(content!), ...mergeRegistries(registrySettingsOf(content!, source), none) }
 }
 
-/** A configuration without places, to compare what it says. */
+/** Returns a configuration without its places, for comparison. */
 const meaning = (config: Config) =>
   JSON.parse(JSON.stringify(config, (key, value: unknown) => (key === 'place' ? undefined : value)))
 
@@ -79,7 +79,7 @@ const secret = fc.oneof(
   fc.record({ env: fc.constantFrom('A', 'B_1') }),
   fc.record({ file: fc.constantFrom('/a', 'b c') }),
 )
-/** `__proto__` is refused as a key. */
+/** Patterns other than `__proto__`, which is refused as a key. */
 const pattern = fc
   .string({ minLength: 1 })
   .map((text) => RE2JS.quote(text))
@@ -164,7 +164,7 @@ const file = fc.record(
   optional,
 )
 
-/** What a configuration says, without places and with secrets as where they come from. */
+/** Returns a configuration without places, and with the sources of secrets instead of secrets. */
 function comparable(value: Config): unknown {
   return {
     ...meaning(value),

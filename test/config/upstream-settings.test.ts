@@ -1,4 +1,4 @@
-// The keys about the way to upstreams: credentials in a list, proxies, DNS, time limits.
+// The keys for connections to upstreams: credentials in a list, proxies, DNS, time limits.
 import { inspect } from 'node:util'
 import { describe, expect, test } from 'vitest'
 

@@ -7,7 +7,7 @@ const ROOT = join(import.meta.dirname, '../..')
 const DOCKERFILE = readFileSync(join(ROOT, 'Dockerfile'), 'utf8')
 const IGNORE = readFileSync(join(ROOT, '.dockerignore'), 'utf8').trim().split('\n')
 
-/** Instructions, continued lines joined. */
+/** The instructions, with continued lines joined. */
 const instructions = DOCKERFILE.replaceAll(/^#.*\n/gm, '')
   .replaceAll(/\\\n\s*/g, '')
   .split('\n')

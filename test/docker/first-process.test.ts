@@ -6,7 +6,7 @@ import { describe, expect, test } from 'vitest'
 import { temporaryDirectory } from '../support/temporary-directory.ts'
 
 const LAUNCHER = join(import.meta.dirname, '../../bin/chandlery.js')
-/** Makes a program the first process of a namespace, as a container does. */
+/** Runs a program as the first process of a namespace, as a container does. */
 const FIRST = ['--pid', '--fork', '--kill-child', '--mount-proc']
 
 function mayUnshare(): boolean {
@@ -18,7 +18,7 @@ function mayUnshare(): boolean {
   }
 }
 
-// Skipped where the user may not make namespaces.
+// Skipped if the user may not create namespaces.
 describe.skipIf(!mayUnshare())('the launcher as process 1', () => {
   test.each([
     ['SIGTERM', 143],
@@ -28,7 +28,7 @@ describe.skipIf(!mayUnshare())('the launcher as process 1', () => {
     for (const name of ['bin', 'src']) await mkdir(directory.join(name))
     await cp(LAUNCHER, directory.join('bin/chandlery.js'))
     await writeFile(directory.join('package.json'), '{"type":"module"}')
-    // A load that takes for ever, and sends the signal as soon as it has begun.
+    // A module that never finishes loading, and sends the signal as soon as it has started to.
     const main = `setInterval(() => {}, 1_000)
 process.kill(process.pid, '${signal}')
 await new Promise(() => {})`

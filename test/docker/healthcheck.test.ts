@@ -8,7 +8,7 @@ import { describe, expect, test } from 'vitest'
 
 const SCRIPT = join(import.meta.dirname, '../../bin/healthcheck.js')
 
-/** Its exit code and what it says, with this address as CHANDLERY_ADMIN_LISTEN. */
+/** Returns the exit code and output of the health check, with this address as CHANDLERY_ADMIN_LISTEN. */
 async function check(address: string | undefined): Promise<{ code: number; stderr: string }> {
   const env = { ...process.env, CHANDLERY_ADMIN_LISTEN: address }
   const child = spawn(process.execPath, [SCRIPT], { env, stdio: ['ignore', 'ignore', 'pipe'] })
@@ -20,7 +20,7 @@ interface Listening extends Disposable {
   readonly port: number
 }
 
-/** An admin API that answers with this status, on all addresses. */
+/** Starts an admin API that answers with this status, on all addresses. */
 async function listen(status: number): Promise<Listening> {
   const server = createServer(({ url }, response) => {
     response.writeHead(url === '/healthz' ? status : 404).end()
