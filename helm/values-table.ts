@@ -59,8 +59,11 @@ const TYPES: Readonly<Record<string, string>> = {
 }
 
 function typeOf(node: JsonSchema | undefined): string {
-  if (node?.anyOf)
-    return [...new Set(node.anyOf.map(typeOf))].filter((t) => t !== 'null').join(' or ')
+  if (node?.anyOf) {
+    const types = new Set(node.anyOf.flatMap((each) => typeOf(each).split(' or ')))
+    types.delete('null')
+    return [...types].join(' or ')
+  }
   return TYPES[node?.type ?? ''] ?? ''
 }
 
