@@ -45,12 +45,14 @@ export class WrittenFile {
     return this.#file?.have.startFrom(at) ?? Infinity
   }
 
-  /** Reads what is in the file. Returns 0 where that cannot be read any more. */
+  /** Reads what is in the file. Returns 0 if that cannot be read or used any more. */
   async read(into: Uint8Array, at: number): Promise<number> {
     const file = this.#file
     if (file === undefined) return 0
     try {
       const count = await file.read(into, at)
+      // It proved wrong or unreadable meanwhile: nobody can vouch for these bytes.
+      if (this.#file !== file) return 0
       if (count > 0) return count
       throw new Error(`the file ends before byte ${at}`)
     } catch (cause) {
