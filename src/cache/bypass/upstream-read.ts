@@ -142,7 +142,15 @@ export class UpstreamRead implements MemoryHolder {
     if (!this.#followers.delete(follower)) return
     this.#waiting.delete(follower)
     this.window.leave(follower.position)
+    if (follower.position >= this.#lead) this.#findLead()
     this.#change?.resolve()
+  }
+
+  /** The reader that was furthest ahead has gone: the others set the pace from now on. */
+  #findLead(): void {
+    if (this.isClosed || !this.isFollowed) return
+    this.#lead = this.range.start
+    for (const { position } of this.#followers) this.#lead = Math.max(this.#lead, position)
   }
 
   /** A follower waits for bytes that are not here, or must not be given yet. */

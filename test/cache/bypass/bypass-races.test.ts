@@ -1,4 +1,5 @@
 // Readers of blobs that cannot be kept, where things happen in an unlucky order.
+import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, test } from 'vitest'
 import type { DownloadsOptions } from '../../../src/cache/download/downloads.ts'
 import { digestOf } from '../../../src/oci/digest.ts'
@@ -49,4 +50,22 @@ test('a reader is given nothing that it was reading from the file when that prov
   const whole = { range: undefined, pauseMs: 0, pieceBytes: MIB, stopAt: Infinity }
   expectSame(await readAll(content, whole), bytes)
   await content.close()
+}, 20_000)
+
+test('a slow reader is not overtaken because of a faster one that has left', async () => {
+  const bytes = blob(20 * MIB)
+  const one = upstream(() => bytes)
+  const download = begin(open(), digestOf(bytes), [one], bytes.length)
+  const slow = download.ready.then(() => download.read())
+  const content = await slow
+  content.plan(undefined)
+  await content.wait(0, signal)
+  const start = await content.read(Buffer.alloc(64 * KIB), 0)
+  const fast = await read(download, { stopAt: 15 * MIB + 768 * KIB })
+  await fast.done
+  await sleep(1500) // its own pace: longer than anybody waits for a reader that holds up others
+  const rest = { range: { start, end: Infinity }, pauseMs: 0, pieceBytes: MIB, stopAt: Infinity }
+  expectSame(await readAll(content, rest), bytes.subarray(start))
+  await content.close()
+  expect(one.asked).toHaveLength(1)
 }, 20_000)
