@@ -210,7 +210,8 @@ export class Bypass implements ReaderBypass {
       if (!this.#isOpened && !reader.client.isWhole) continue
       const isWithheld = !reader.client.isWhole && this.isWithheld
       const isShared = this.#isShareable(reader)
-      if (!isWithheld && !isShared && this.#running(true) >= this.#maxDirectReads) break
+      // Others may still be served by the shared read, which is not one of these.
+      if (!isWithheld && !isShared && this.#running(true) >= this.#maxDirectReads) continue
       this.#seeking.delete(reader)
       if (isWithheld) this.#verifyAlone()
       else reader.follow(isShared ? this.#sharedRead() : this.#directRead(reader))

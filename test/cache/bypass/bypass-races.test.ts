@@ -69,3 +69,18 @@ test('a slow reader is not overtaken because of a faster one that has left', asy
   await content.close()
   expect(one.asked).toHaveLength(1)
 }, 20_000)
+
+test('readers that wait for a direct read do not hold up one that the shared read can serve', async () => {
+  const bytes = blob(40 * MIB)
+  const one = upstream(() => bytes)
+  const downloads = open({ fetch: { maxConnections: 2 } })
+  const download = begin(downloads, digestOf(bytes), [one], bytes.length)
+  const part = await read(download, { range: { start: 4 * MIB, end: 24 * MIB }, pauseMs: 25 })
+  await expect.poll(() => one.running).toBe(1)
+  const waiting = await read(download, { range: { start: 30 * MIB, end: 31 * MIB } })
+  const whole = await read(download, { stopAt: MIB })
+  await whole.done
+  expect(one.sent).toBeLessThan(15 * MIB)
+  await part.done
+  await waiting.done
+}, 20_000)
