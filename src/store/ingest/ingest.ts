@@ -151,6 +151,8 @@ export class LocalIngest implements Ingest {
    */
   #flushFailure: { readonly cause: unknown } | undefined
   #isWritingEnded = false
+  /** After `leave`, another server may own the directory: no checkpoint may write there. */
+  #isLeft = false
   #closing: Promise<void> | undefined
 
   private constructor(file: FileHandle, options: IngestOptions, have?: Intervals) {
@@ -252,7 +254,7 @@ export class LocalIngest implements Ingest {
   checkpoint(): Promise<void> {
     return this.#inTurn(async () => {
       const bytes = this.have().bytes
-      if (this.#state !== 'open' || this.#onEnd === undefined) return
+      if (this.#state !== 'open' || this.#onEnd === undefined || this.#isLeft) return
       if (bytes === this.#journaledBytes || this.#isWrong) return
       const have = this.have().toJSON() // before the flush, which may miss later writes
       await this.#flush(() => this.#file.datasync())
@@ -317,6 +319,7 @@ export class LocalIngest implements Ingest {
     try {
       if (note) await this.checkpoint()
     } finally {
+      this.#isLeft = true
       const isUsable =
         this.#journaledBytes > 0 && !this.#isWrong && this.#flushFailure === undefined
       if (this.#state === 'open' && isUsable) {

@@ -74,6 +74,10 @@ async function seen(): Promise<string[]> {
   return lines.toSorted()
 }
 
+async function journals(): Promise<string[]> {
+  return (await filesBelow(directory.path)).filter((path) => path.endsWith('.json'))
+}
+
 async function expectKept({ store }: Server): Promise<void> {
   expect(await store.blobs.stat(digest)).toEqual({ size: bytes.length })
   expect(await store.blobs.verify(digest)).toBe('good')
@@ -128,8 +132,10 @@ describe('a download that is handed over', () => {
     const { done } = await read(begin(old.downloads, digest, [source], bytes.length))
     await until(() => source.sent > 5 * MIB)
     await old.downloads.handOver({ note: false })
-    expect((await filesBelow(directory.path)).filter((path) => path.endsWith('.json'))).toEqual([])
+    expect(await journals()).toEqual([])
     expect((await done).equals(bytes)).toBe(true)
+    await end(old)
+    expect(await journals()).toEqual([])
   })
 
   test('is fetched again without a file where its bytes prove wrong', async () => {
