@@ -400,12 +400,17 @@ export class Download implements DownloadView {
     return error
   }
 
+  /** Reports whether an upstream has announced a size that every manifest contradicts. */
+  get #isSizeDoubtful(): boolean {
+    return this.#size !== undefined && this.#claims.contradict(this.#size)
+  }
+
   /** Its readers wait for a better one. */
   async #discard(attempt: Attempt, cause: ContentError): Promise<UpstreamError> {
     this.#suspect = true
-    const isDoubtful = this.#size !== undefined && this.#claims.contradict(this.#size)
+    const reason = this.#isSizeDoubtful ? 'wrong-size' : cause.reason
     this.#size = undefined
-    const error = mismatchError(attempt, cause, isDoubtful ? 'wrong-size' : cause.reason)
+    const error = mismatchError(attempt, cause, reason)
     attempt.mismatch = error
     await this.#keeping.discard(attempt)
     return error
@@ -500,6 +505,7 @@ export class Download implements DownloadView {
   #leaveGood(error: unknown): void {
     const attempt = this.#attempts.at(-1)
     if (!attempt || attempt.mismatch || this.#bypass || error instanceof WriteFailed) return
+    if (this.#isSizeDoubtful) return // nobody knows which of its bytes belong to the blob
     attempt.leave = true
   }
 
