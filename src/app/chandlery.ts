@@ -246,6 +246,8 @@ export class Chandlery {
   /** Another server has taken the directory: nothing is written there from now on. */
   #lose(): void {
     this.#isLost = true
+    // An opening that is still in progress must not write there either.
+    this.#starting.abort(new Error('another server has taken the directory'))
     void this.#open?.store.close()
     this.#lost.resolve()
   }
