@@ -94,7 +94,7 @@ async function play(scene: Scene): Promise<void> {
     retryDelayMs: 1,
     memory,
     createIngest: breaks ? breaking(create, breaks) : create,
-    fetch: { idleMs: 200, connections, maxConnections },
+    fetch: { idleMs: 600, connections, maxConnections },
   })
   const one = upstream(() => bytes, { ranged, delayMs, cutAfter })
   const wrong = Buffer.from(bytes)
