@@ -53,7 +53,8 @@ export class BlobKeeping {
     if (bytes >= this.#notedBytes + CHECKPOINT_BYTES) void this.#note(attempt)
     else this.#noteLater(attempt)
     if (size !== undefined || bytes < this.#roomAt) return undefined
-    this.#roomAt = bytes + ROOM_STEP_BYTES
+    // By multiples of a step: what one batch went beyond must not add up.
+    this.#roomAt = (Math.floor(bytes / ROOM_STEP_BYTES) + 1) * ROOM_STEP_BYTES
     // It may have no end: it gets no more than there is left for others.
     return this.checkRoom(attempt, 2 * bytes)
   }

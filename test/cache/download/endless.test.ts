@@ -78,7 +78,8 @@ test('a blob without an end takes half of the free space at most, then only what
   expect((await done).length).toBe(100 * MIB)
   await download.ended
   expect(written).toBeGreaterThan(STEP)
-  expect(written).toBeLessThanOrEqual(FREE / 2 + STEP)
+  // The room is looked at when a batch has been written: up to 1 MiB more than a step.
+  expect(written).toBeLessThanOrEqual(FREE / 2 + STEP + MIB)
   expect(state.sent).toBeLessThan(150 * MIB)
   expect(events).toEqual([expect.stringMatching(/^fit .*no room for/), 'not-kept'])
   expect(await readdir(directory)).toEqual([])
