@@ -122,7 +122,8 @@ function crawlingAtFirst(bytes: Buffer, health: SourceHealth) {
   return { source, asked, sent: () => sent }
 }
 
-describe.concurrent('a front piece that crawls while others run', () => {
+// One after the other: how fast requests are is compared, and side by side they slow each other down.
+describe('a front piece that crawls while others run', () => {
   const bytes = blob(48 * MIB)
 
   test('is requested again from where it is, and no byte is fetched twice', async () => {
